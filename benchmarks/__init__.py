@@ -1,0 +1,1 @@
+"""Each figure of the README has a script here."""

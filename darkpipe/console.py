@@ -1,0 +1,156 @@
+"""What a run says: log file, lines or a progress bar on the console, and the table at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from io import TextIOWrapper
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from darkpipe.jobs.report import RunReport
+
+LOG_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
+
+
+@contextlib.contextmanager
+def logging_to(folder: Path | None, level: str, *, quiet: bool, console: Console) -> Iterator[None]:
+    """Log to `folder`/pipeline_YYYYMMDD.log (None: to no file) and to the console, until the end of the block.
+
+    The file gets a line for each job; the console only at level DEBUG.
+    """
+    logger = logging.getLogger("darkpipe")
+    handlers = [_console_handler("WARNING" if quiet else level, console)]
+    if folder is not None:
+        handlers.append(_file_handler(folder, level))
+    before = logger.level, logger.propagate
+    logger.setLevel(min(handler.level for handler in handlers))
+    logger.propagate = False
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.level, logger.propagate = before
+        logger.setLevel(before[0])
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
+
+
+def _console_handler(level: str, console: Console) -> logging.Handler:
+    handler: logging.Handler
+    if console.is_terminal:
+        handler = RichHandler(console=console, show_time=False, show_path=False, markup=False, highlighter=None)
+    else:
+        handler = logging.StreamHandler(console.file)
+        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        handler.addFilter(_plain_information)
+    handler.setLevel(level)
+    handler.addFilter(lambda record: level == "DEBUG" or not getattr(record, "detail", False))
+    return handler
+
+
+def _plain_information(record: logging.LogRecord) -> bool:
+    record.levelname = record.levelname.lower()
+    return True
+
+
+class _LateFile(logging.FileHandler):
+    """Makes the folder at the first line: a run that is refused leaves nothing behind."""
+
+    def _open(self) -> TextIOWrapper:
+        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        return super()._open()
+
+
+def _file_handler(folder: Path, level: str) -> logging.Handler:
+    handler = _LateFile(folder / f"pipeline_{datetime.now():%Y%m%d}.log", encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    handler.setLevel("DEBUG" if level == "DEBUG" else "INFO")
+    return handler
+
+
+class JobBar:
+    """A progress bar of the jobs of a batch; nothing where there is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[label]}"),
+        )
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task: TaskID | None = None
+
+    def begin(self, title: str, total: int) -> None:
+        """Show an empty bar."""
+        self._bar.start()
+        self._task = self._bar.add_task(title, total=total, label="")
+
+    def advance(self, label: str) -> None:
+        """One job further."""
+        if self._task is not None:
+            self._bar.update(self._task, advance=1, label=label)
+
+    def end(self) -> None:
+        """Take the bar away."""
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task = None
+        self._bar.stop()
+
+
+def error_console() -> Console:
+    """Where progress and log lines go: not among what the run prints."""
+    return Console(stderr=True)
+
+
+def print_report(report: RunReport) -> None:
+    """Print the table at the end of a run, or what a dry run found."""
+    if report.dry_run:
+        print("\n".join(_dry_run_lines(report)))
+        return
+    console = Console(file=sys.stdout)
+    rows = _count_rows(report)
+    if console.is_terminal:
+        table = Table("step", "made", "up to date", "failed", "removed")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    else:
+        for step, *numbers in [("step", "made", "up to date", "failed", "removed"), *rows]:
+            print(f"{step:<28}" + "".join(f"{number:>12}" for number in numbers))
+    for campaign, lines in report.summaries:
+        if campaign:
+            print(campaign)
+        width = max((len(name) for name, _ in lines), default=0)
+        for name, text in lines:
+            print(f"  {name:<{width}}  {text}")
+
+
+def _count_rows(report: RunReport) -> list[tuple[str, ...]]:
+    totals: dict[str, list[int]] = {}
+    for count in report.counts:
+        row = totals.setdefault(count.step, [0, 0, 0, 0])
+        for column, number in enumerate((count.made, count.up_to_date, count.failed, count.removed)):
+            row[column] += number
+    return [(step, *map(str, numbers)) for step, numbers in totals.items()]
+
+
+def _dry_run_lines(report: RunReport) -> Iterator[str]:
+    for job in report.jobs:
+        yield ": ".join(filter(None, (job.campaign, job.step, job.label, job.reason)))
+    for step, campaign in report.unknown:
+        yield ": ".join(filter(None, (campaign, step, "not yet known, its inputs are to be made first")))
+    if report.up_to_date:
+        yield "everything is up to date"

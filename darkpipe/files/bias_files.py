@@ -1,0 +1,151 @@
+"""Biases on disk: masters, the line b0 + b1·(T - T_ref) through them, and a bias model made elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from darkpipe.errors import ProductError
+from darkpipe.files.products import Card, Frame, read_header, read_planes, write_frame
+from darkpipe.science.bias import evaluate, fit_bias_line
+from darkpipe.science.flags import DQ
+
+F4 = NDArray[np.float32]
+T_REF = "T_REF"
+_GIVEN_NAMES = ("bias_{}_map", "{}_map", "bias_{}", "{}")
+
+
+@dataclass(frozen=True)
+class BiasSource:
+    """Where the bias of a dark comes from: a master (`temperature_c` None) or the line at a temperature."""
+
+    path: Path
+    temperature_c: float | None = None
+
+    def read(self, rows: slice = slice(None)) -> tuple[F4, F4, NDArray[np.uint16]]:
+        """Value [ADU], 1 sigma [ADU] and bits of these rows; NO_BIAS where there is none.
+
+        Raises
+        ------
+        ProductError
+            when the file is missing or damaged.
+        """
+        if self.temperature_c is None:
+            value, error, bits = read_planes(self.path, ["SCI", "ERR", "DQ"], rows)
+        else:
+            b0, b1, cov = read_planes(self.path, ["SCI", "B1", "COVAR"], rows)
+            t_ref = float(read_header(self.path)[T_REF])
+            shape = b0.shape
+            flat = evaluate(b0.ravel(), b1.ravel(), cov.reshape(3, -1), self.temperature_c - t_ref)
+            value, error = flat[0].reshape(shape), flat[1].reshape(shape)
+            bits = np.zeros(shape, np.uint16)
+        missing = ~np.isfinite(value)
+        bits = np.where(missing, bits | np.uint16(DQ.NO_BIAS), bits).astype(np.uint16)
+        return value.astype(np.float32), np.where(missing, np.inf, error).astype(np.float32), bits
+
+
+def line_through(
+    path: Path, masters: Sequence[Path], temperature_c: Sequence[float], t_ref_c: float, inputs: Sequence[str]
+) -> str:
+    """Write the per-pixel line through two or more master biases; returns the digest."""
+    planes = [read_planes(m, ["SCI", "ERR"]) for m in masters]
+    shape = planes[0][0].shape
+    values = np.stack([p[0].ravel() for p in planes])
+    errors = np.stack([p[1].ravel() for p in planes])
+    line = fit_bias_line(values, errors, np.asarray(temperature_c), t_ref_c)
+    return _write_line(
+        path, line.b0.reshape(shape), line.b1.reshape(shape), line.covariance.reshape(3, *shape), t_ref_c, inputs
+    )
+
+
+def adopt_bias_model(given: Sequence[Path], path: Path) -> str:
+    """Write a bias model made elsewhere (see `find_bias_model`) in our own form; returns the digest.
+
+    Raises
+    ------
+    ProductError
+        when its maps cannot be read or have different shapes.
+    """
+    if len(given) == 1:
+        b0, b1 = _read_image(given[0], "B0"), _read_image(given[0], "B1")
+    else:
+        b0, b1 = _read_image(given[0], ""), _read_image(given[1], "")
+    if b0.shape != b1.shape or b0.ndim != 2:
+        raise ProductError(f"the maps b0 and b1 have shapes {b0.shape} and {b1.shape}", where=given[0])
+    cov = np.zeros((3, *b0.shape), np.float32)
+    try:
+        with fits.open(given[0]) as hdus:
+            t_ref = float(hdus[0].header.get(T_REF, 0.0))
+            if "COVAR" in hdus:
+                cov = np.array(hdus["COVAR"].data, np.float32)
+    except (OSError, ValueError) as error:
+        raise ProductError(f"the bias model cannot be read ({error})", where=given[0]) from error
+    return _write_line(path, b0, b1, cov, t_ref, [p.name for p in given])
+
+
+def find_bias_model(path: Path) -> list[Path]:
+    """The file or files of a bias model: one FITS file with the extensions B0 (or SCI) and B1, or a folder with
+    `bias_model.fits` or with one map each, named bias_b0_map.fits and bias_b1_map.fits (or b0_map, bias_b0, b0).
+
+    The maps are in native ADU and ADU/K; T_REF [°C] in the primary header says where b0 is quoted (0 °C without it).
+
+    Raises
+    ------
+    ProductError
+        when nothing of the kind is there.
+    """
+    if path.is_file():
+        return [path]
+    if (path / "bias_model.fits").is_file():
+        return [path / "bias_model.fits"]
+    for pattern in _GIVEN_NAMES:
+        pair = [path / f"{pattern.format(b)}.fits" for b in ("b0", "b1")]
+        if all(p.is_file() for p in pair):
+            return pair
+    raise ProductError(
+        "no bias model was found", where=path, do="expected bias_model.fits, or bias_b0_map.fits with bias_b1_map.fits"
+    )
+
+
+def _read_image(path: Path, name: str) -> F4:
+    try:
+        with fits.open(path) as hdus:
+            names = [name, "SCI"] if name == "B0" else [name]
+            for n in names:
+                if n and n in hdus:
+                    return np.array(hdus[n].data, np.float32)
+            if name:
+                raise ProductError(f"the bias model has no extension {name}", where=path)
+            image = next((h.data for h in hdus if h.data is not None and h.data.ndim == 2), None)
+    except (OSError, ValueError, AttributeError) as error:
+        raise ProductError(f"the bias model cannot be read ({error})", where=path) from error
+    if image is None:
+        raise ProductError("the file holds no image", where=path)
+    return np.array(image, np.float32)
+
+
+def _write_line(path: Path, b0: Any, b1: Any, covariance: Any, t_ref_c: float, inputs: Sequence[str]) -> str:
+    cards: list[Card] = [
+        (T_REF, t_ref_c, "[deg C] temperature at which b0 is quoted"),
+        ("CONTENT", "bias model", "SCI is b0 [adu], B1 [adu/K], COVAR 00 01 11"),
+    ]
+    extra = {"B1": np.asarray(b1, np.float32), "COVAR": np.asarray(covariance, np.float32)}
+    frame = Frame(np.asarray(b0, np.float32), header=cards, extra=extra, inputs=inputs)
+    return write_frame(path, frame)
+
+
+def copy_bias(source: Path, path: Path, line: bool) -> str:
+    """Write a bias as a line in temperature: the line itself, or a single master with a slope of zero."""
+    if line:
+        b0, b1, cov = read_planes(source, ["SCI", "B1", "COVAR"])
+        return _write_line(path, b0, b1, cov, float(read_header(source)[T_REF]), [source.name])
+    value, error = read_planes(source, ["SCI", "ERR"])
+    zero = np.zeros_like(value)
+    t_ref = float(read_header(source).get("CCD-TEMP", 0.0))
+    return _write_line(path, value, zero, np.stack([error**2, zero, zero]), t_ref, [source.name])

@@ -1,0 +1,176 @@
+"""Tables of step 2: which master each bias frame belongs to, which bias each dark gets, and what level is left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from darkpipe.files.bias_files import BiasSource
+from darkpipe.files.index import ACCEPTED, REJECTED, RawFrame
+from darkpipe.files.layout import temperature_label
+from darkpipe.files.masters import ReferenceValues
+from darkpipe.science.cells import CellOfFrames, group_frames, odd_frames
+from darkpipe.science.noise import robust_median
+
+LINE = "line"  # name of the bias model b0 + b1·(T - T_ref) in the tables
+NAN = math.nan
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """Within which frames are one cell: temperature [°C], exposure [fraction, and 1 ms]."""
+
+    temperature_c: float
+    exposure: float
+
+
+def cells_of(frames: Sequence[RawFrame], tolerances: Tolerances, *, biases: bool = False) -> list[CellOfFrames]:
+    """Cells of raw frames; biases are grouped by temperature alone."""
+    exposures = [0.0] * len(frames) if biases else [f.exposure_s for f in frames]
+    return group_frames(
+        [f.set_point_c for f in frames],
+        [f.temperature_c for f in frames],
+        exposures,
+        temperature_tolerance_c=tolerances.temperature_c,
+        exposure_tolerance=tolerances.exposure,
+    )
+
+
+def bias_tables(frames: Sequence[RawFrame], tolerances: Tolerances) -> tuple[Table, Table]:
+    """(master biases, bias frames): one row a temperature, one row a frame with its master or its reason."""
+    masters, rows = [], []
+    for cell in cells_of(frames, tolerances, biases=True):
+        members = [frames[i] for i in cell.members]
+        name = _unused(temperature_label(cell.temperature.temperature_c), {m["bias"] for m in masters})
+        levels = [m.median for m in members]
+        corners = np.array([m.corners for m in members])
+        noise = float(np.median([m.sigma for m in members]))
+        reasons = odd_frames(levels, [m.sigma for m in members], corners, noise, 0.0)
+        kept = [lv for lv, why in zip(levels, reasons, strict=True) if not why]
+        middle = float(np.median(kept or levels))
+        for m, why in zip(members, reasons, strict=True):
+            rows.append(
+                {
+                    "file": m.file,
+                    "bias": name,
+                    "status": REJECTED if why else ACCEPTED,
+                    "reason": why,
+                    "hdu": m.hdu,
+                    "level_raw": m.median,
+                    "offset_raw": m.median - middle,
+                }
+            )
+        masters.append(
+            {
+                "bias": name,
+                "temperature_c": cell.temperature.temperature_c,
+                "temperature_sigma_c": cell.temperature.sigma_c,
+                "temperature_source": cell.temperature.source,
+                "frames": len(kept),
+                "exposure_s": float(np.median([m.exposure_s for m in members])),
+                "level_raw": middle,
+            }
+        )
+    return _table(masters), _table(rows)
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    """A name that is not taken yet: two clusters may round to one tenth of a degree."""
+    number, free = 2, name
+    while free in taken:
+        free, number = f"{name}.{number}", number + 1
+    return free
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    return Table(rows=[list(r.values()) for r in rows], names=list(rows[0]))
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What a bias reads: robust median and the medians of its corners [native ADU]."""
+
+    median: float
+    corners: tuple[float, float, float, float]
+
+    @classmethod
+    def of(cls, image: NDArray[Any]) -> Levels:
+        """Of an image (rows, cols), in boxes of an eighth of each side."""
+        r, c = max(1, image.shape[0] // 8), max(1, image.shape[1] // 8)
+        boxes = (image[:r, :c], image[:r, -c:], image[-r:, :c], image[-r:, -c:])
+        tl, tr, bl, br = (robust_median(b) for b in boxes)
+        return cls(robust_median(image), (tl, tr, bl, br))
+
+
+def choose_bias(temperature_c: float, biases: Mapping[str, float], tolerance_c: float, line: bool) -> str:
+    """Name of the bias of a dark at this temperature: the nearest master within the tolerance, else the line, else
+    the nearest master, else ''. `biases`: temperature of each master."""
+    if biases:
+        nearest = min(biases, key=lambda b: abs(biases[b] - temperature_c))
+        if abs(biases[nearest] - temperature_c) <= tolerance_c or not line:
+            return nearest
+    return LINE if line else ""
+
+
+def corrected_rows(
+    darks: Sequence[RawFrame],
+    tolerances: Tolerances,
+    reference: ReferenceValues,
+    biases: Mapping[str, float],
+    levels_of: Mapping[str, Levels],
+    line: BiasSource | None,
+    bias_tolerance_c: float,
+    noise_map: bool,
+) -> Table:
+    """One row a dark: its cell's temperature, its bias, the level left after it, and whether it fits its cell.
+
+    The table's meta holds the tolerances that made the cells, and whether there is a read-noise map.
+    """
+    rows = []
+    for cell in cells_of(darks, tolerances):
+        members = [darks[i] for i in cell.members]
+        temperature = cell.temperature.temperature_c
+        bias = choose_bias(temperature, biases, bias_tolerance_c, line is not None)
+        zero = Levels(0.0, (0.0, 0.0, 0.0, 0.0))
+        if bias == LINE and line is not None:
+            zero = Levels.of(replace(line, temperature_c=temperature).read()[0])
+        elif bias:
+            zero = levels_of[bias]
+        scale = reference.scale_factor
+        level = [m.median / scale + m.pedestal_adu - zero.median for m in members]
+        corners = np.array([m.corners for m in members]) / scale - np.array(zero.corners)
+        corners += np.array([m.pedestal_adu for m in members])[:, None]
+        signal = float(np.median(level)) if bias else 0.0
+        spread = [m.sigma / scale for m in members]
+        reasons = odd_frames(level, spread, corners, reference.read_noise_adu, signal)
+        kept = [lv for lv, why in zip(level, reasons, strict=True) if not why]
+        middle = float(np.median(kept or level))
+        for i, m in enumerate(members):
+            rows.append(
+                {
+                    "file": m.file,
+                    "status": REJECTED if reasons[i] else ACCEPTED,
+                    "reason": reasons[i],
+                    "exposure_s": m.exposure_s,
+                    "temperature_c": m.temperature_c,
+                    "set_point_c": m.set_point_c,
+                    "cell_temperature_c": temperature,
+                    "bias": bias,
+                    "level_adu": round(level[i], 4),
+                    "spread_adu": round(spread[i], 4),
+                    "gradient_adu": round(float(np.ptp(corners[i])), 4),
+                    "offset_adu": round(level[i] - middle, 4),
+                }
+            )
+    order = {d.file: i for i, d in enumerate(darks)}
+    table = _table(sorted(rows, key=lambda r: order[str(r["file"])]))
+    table.meta["tolerances"] = asdict(tolerances)
+    table.meta["noise_map"] = noise_map
+    return table

@@ -1,0 +1,100 @@
+"""Evaluation on disk: errors of a model against masters, the table of them, and the pictures drawn from both."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from darkpipe.files.atomic import replace_text
+from darkpipe.files.layout import ModelDir
+from darkpipe.files.masters import UNUSABLE, Cell
+from darkpipe.files.model_maps import Description, read_maps
+from darkpipe.files.products import read_header, read_planes
+from darkpipe.science.flags import MODEL_INVALID
+from darkpipe.science.metrics import accumulate
+
+NAN = math.nan
+
+
+def prediction_of(
+    folder: ModelDir, description: Description, key: str, cell: Cell, bias_exposure_s: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
+    """What a master of this cell should read by the model: signal beyond the bias's own exposure, or, without bias
+    frames, signal on the fitted level; its 1 sigma, and bits; (rows, cols) each."""
+    model = description.find(key)
+    t = cell.exposure_s
+    if cell.bias and t > bias_exposure_s:
+        t -= bias_exposure_s
+    signal, error, dq = read_maps(folder, model).synthesize(cell.temperature_c, t)
+    if not cell.bias:
+        level = folder.offset(model.name, model.cell)
+        if level.is_file():
+            signal = signal + read_planes(level, ["SCI"])[0]
+    return signal.astype(np.float32), error.astype(np.float32), dq
+
+
+def usable_master(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Signal and 1 sigma of a master, NaN where it was saturated or clipped."""
+    signal, error, bits = read_planes(path, ["SCI", "ERR", "DQ"])
+    return np.where((bits & int(UNUSABLE)) != 0, np.float32(np.nan), signal).astype(np.float32), error
+
+
+def measure_cell(
+    signal: NDArray[np.float32],
+    error: NDArray[np.float32],
+    dq: NDArray[np.uint16],
+    master: NDArray[np.float32],
+    master_error: NDArray[np.float32],
+) -> dict[str, float | int]:
+    """Errors of a prediction against a master."""
+    flagged = (dq & int(MODEL_INVALID)) != 0
+    return accumulate(signal, error, master, master_error, flagged).summary()
+
+
+def held_out_plane(path: Path, cell: str) -> NDArray[np.float32] | None:
+    """Reduced map of held-out errors of a cell, None if the unit did not have it."""
+    names = [str(n).strip() for n in read_planes_names(path)]
+    if cell not in names:
+        return None
+    (cube,) = read_planes(path, ["SCI"])
+    plane: NDArray[np.float32] = cube[names.index(cell)]
+    return plane if np.isfinite(plane).any() else None
+
+
+def read_planes_names(path: Path) -> list[str]:
+    """Names of the INPUTS table of a product."""
+    from astropy.io import fits
+
+    with fits.open(path) as hdus:
+        return [str(n) for n in hdus["INPUTS"].data["FILE"]]
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> str:
+    """Plain data as JSON; NaN as null. Returns the digest."""
+    clean = {k: (None if isinstance(v, float) and not math.isfinite(v) else v) for k, v in data.items()}
+    return replace_text(path, json.dumps(clean, indent=1) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Plain data back, null as NaN."""
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return {k: (NAN if v is None else v) for k, v in data.items()}
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A table with the union of the rows' columns, NaN where a row has none."""
+    names = list(dict.fromkeys(k for r in rows for k in r))
+    return Table(rows=[[r.get(n, NAN) for n in names] for r in rows], names=names)
+
+
+def master_title(path: Path) -> str:
+    """A few words on a master for a picture."""
+    header = read_header(path)
+    return f"{header.get('NCOMBINE', 0)} frame(s)"

@@ -1,0 +1,399 @@
+"""FITS files as bytes: cards, header units and pixels, with every claim of a header checked before memory is taken.
+
+After the FITS standard 4.0 (IAU FWG 2018). Plain images are decoded here with numpy; tile-compressed ones by astropy.
+Header content goes through without warnings, whatever it is.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import BinaryIO, Protocol
+
+from darkpipe.errors import FrameError
+from darkpipe.files.values import Card, integer_of, number_of, shown
+
+BLOCK = 2880
+MAX_PIXELS = 1 << 29  # three times the largest sensors of today
+
+_CARD = 80
+_MAX_HDUS = 1000
+_MAX_HEADER_BLOCKS = 5000
+_GZIP_RATIO = 1040  # deflate cannot do better
+_TILE_RATIO = 4000
+_VALUE = re.compile(
+    r"""\s*(?: '(?P<text>(?:[^']|'')*)'
+            |  (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][+-]?\d+)?)(?=\s|/|$)
+            |  (?P<flag>[TF])(?=\s|/|$)
+            |  (?P<other>[^/]*) )
+        \s*(?:/\s?(?P<comment>.*))?""",
+    re.VERBOSE | re.DOTALL,
+)
+_HIERARCH = re.compile(r"HIERARCH\s+([^=]*?)\s*=(.*)", re.IGNORECASE | re.DOTALL)
+_KEYWORD = re.compile(r"([A-Za-z0-9_-]{1,8})\s*=(.*)", re.DOTALL)
+
+
+class Source(Protocol):
+    """Bytes that can be asked for piece by piece."""
+
+    def read_at(self, offset: int, count: int) -> bytes | memoryview:
+        """Up to `count` bytes from `offset`; fewer at the end."""
+
+    def claim(self, end: int, what: str) -> None:
+        """Raise FrameError if the source cannot reach as far as `end`; takes no memory."""
+
+
+class BytesSource:
+    """Bytes in memory."""
+
+    def __init__(self, content: bytes) -> None:
+        self._view = memoryview(content)
+
+    def read_at(self, offset: int, count: int) -> memoryview:
+        """A view, no copy."""
+        return self._view[offset : offset + count]
+
+    def claim(self, end: int, what: str) -> None:
+        """The size is known."""
+        _check(end, len(self._view), what)
+
+
+class FileSource:
+    """An open file."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self._stream, self._size = stream, size
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Reads from the file."""
+        self._stream.seek(offset)
+        return self._stream.read(max(0, min(count, self._size - offset)))
+
+    def claim(self, end: int, what: str) -> None:
+        """The size is known."""
+        _check(end, self._size, what)
+
+
+class GzipSource:
+    """A gzip stream, unpacked only as far as it is asked for."""
+
+    def __init__(self, stream: BinaryIO, packed_bytes: int) -> None:
+        self._stream = gzip.GzipFile(fileobj=stream, mode="rb")
+        self._most = packed_bytes * _GZIP_RATIO
+        self._unpacked = bytearray()
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Unpacks up to the end of the piece."""
+        self._unpack(offset + count)
+        return bytes(self._unpacked[offset : offset + count])
+
+    def claim(self, end: int, what: str) -> None:
+        """No stream unpacks to more than a known multiple; what passes is unpacked and counted."""
+        _check(end, self._most, what)
+        self._unpack(end)
+        _check(end, len(self._unpacked), what)
+
+    def check_rest(self) -> None:
+        """Read on to the end of the stream, where its checksum stands (given up after another 256 MiB)."""
+        for _ in range(256):
+            if not self._read(1 << 20):
+                return
+
+    def _unpack(self, end: int) -> None:
+        while len(self._unpacked) < end:
+            piece = self._read(min(end - len(self._unpacked), 1 << 22))
+            if not piece:
+                return
+            self._unpacked += piece
+
+    def _read(self, count: int) -> bytes:
+        try:
+            return self._stream.read(count)
+        except (OSError, EOFError, zlib.error) as error:
+            raise FrameError(
+                f"the gzip compression is truncated or damaged: {error}", do="Copy the frame again."
+            ) from error
+
+
+def _check(end: int, size: int, what: str) -> None:
+    if end > size:
+        raise FrameError(
+            f"truncated file: {what} up to byte {end}, there are at most {size}",
+            do="Copy the frame again, or leave it out.",
+        )
+
+
+@dataclass(frozen=True)
+class ImageLayout:
+    """Where the image of a file stands and how its pixels are stored.
+
+    cards: of its header, with those of the primary header that it does not repeat.
+    begin, count: bytes of the pixels (of the whole unit where compressed). blank: stored value of undefined pixels.
+    """
+
+    hdu: int
+    rows: int
+    cols: int
+    bitpix: int
+    bzero: float
+    bscale: float
+    blank: int | None
+    begin: int
+    count: int
+    compressed: bool
+    cards: tuple[Card, ...]
+
+    @property
+    def is_uint16(self) -> bool:
+        """Sixteen unsigned bits as almost all cameras write them."""
+        return self.bitpix == 16 and self.bzero == 32768.0 and self.bscale == 1.0 and self.blank is None
+
+
+def locate_image(source: Source) -> ImageLayout:
+    """Find the image of a file: the primary one, else that of the first image extension.
+
+    Raises
+    ------
+    FrameError : the file is not FITS, is truncated, holds no image, a cube, or a header that contradicts itself.
+    """
+    offset, primary = 0, []  # type: int, list[Card]
+    for hdu in range(_MAX_HDUS):
+        cards, begin = _read_header(source, offset, hdu)
+        if not cards:
+            break
+        by_keyword = {card.keyword: card for card in reversed(cards)}
+        axes = _axes(by_keyword)
+        size = _data_bytes(by_keyword, axes)
+        if _holds_image(by_keyword, axes, hdu):
+            own = {card.keyword for card in cards}
+            inherited = [card for card in primary if card.keyword not in own]
+            return _layout(source, hdu, by_keyword, axes, begin, size, (*cards, *inherited))
+        if hdu == 0:
+            primary = cards
+        offset = begin + -(-size // BLOCK) * BLOCK
+    raise FrameError("no image in the file", do="Leave the file out.")
+
+
+def _layout(
+    source: Source,
+    hdu: int,
+    by_keyword: dict[str, Card],
+    axes: Sequence[int],
+    begin: int,
+    size: int,
+    cards: tuple[Card, ...],
+) -> ImageLayout:
+    compressed = "ZIMAGE" in by_keyword
+    z = "Z" if compressed else ""
+    shape = _axes(by_keyword, z) if compressed else list(axes)
+    while len(shape) > 2 and shape[-1] == 1:
+        shape.pop()
+    if len(shape) != 2:
+        named = " x ".join(str(axis) for axis in shape)
+        raise FrameError(
+            f"{z}NAXIS = {len(shape)} ({named}): {'a cube' if len(shape) > 2 else 'no image'}, not one frame",
+            do="Split it into single frames.",
+        )
+    cols, rows = shape
+    if cols * rows > MAX_PIXELS:
+        raise FrameError(f"{z}NAXIS1 x {z}NAXIS2 = {cols} x {rows}: larger than any sensor", do="Leave the file out.")
+    bitpix = integer_of(by_keyword[z + "BITPIX"].value) if z + "BITPIX" in by_keyword else None
+    if bitpix not in (8, 16, 32, 64, -32, -64):
+        raise FrameError(f"{z}BITPIX is none of 8, 16, 32, 64, -32, -64", do="The file is damaged.")
+    source.claim(begin + size, f"{z}NAXIS1 x {z}NAXIS2 = {cols} x {rows}, {z}BITPIX = {bitpix} ask for data")
+    if compressed:
+        _check_tiles(by_keyword, shape, bitpix, size)
+    bzero, bscale = _scaling(by_keyword, "BZERO", 0.0), _scaling(by_keyword, "BSCALE", 1.0)
+    if bscale == 0.0:
+        raise FrameError("BSCALE = 0: the pixels cannot be decoded", do="Correct the header.")
+    blank = by_keyword.get("ZBLANK" if compressed else "BLANK") or by_keyword.get("BLANK")
+    return ImageLayout(
+        hdu=hdu,
+        rows=rows,
+        cols=cols,
+        bitpix=bitpix,
+        bzero=bzero,
+        bscale=bscale,
+        blank=integer_of(blank.value) if blank and bitpix > 0 else None,
+        begin=begin,
+        count=size,
+        compressed=compressed,
+        cards=cards,
+    )
+
+
+def _check_tiles(by_keyword: dict[str, Card], shape: Sequence[int], bitpix: int, size: int) -> None:
+    """The tiles must be as many as the image needs, and the image no larger than they can hold."""
+    tiles = 1
+    for axis, length in enumerate(shape, 1):
+        card = by_keyword.get(f"ZTILE{axis}")
+        tile = integer_of(card.value) if card else (length if axis == 1 else 1)
+        if not tile or tile < 1:
+            raise FrameError(f"ZTILE{axis} is no tile size", do="The file is damaged.")
+        tiles *= -(-length // tile)
+    there = integer_of(by_keyword["NAXIS2"].value) if "NAXIS2" in by_keyword else None
+    if there != tiles or prod(shape) * abs(bitpix) // 8 > size * _TILE_RATIO:
+        raise FrameError(
+            f"ZNAXIS1 x ZNAXIS2 = {shape[0]} x {shape[1]} is more than the {there} compressed tiles hold",
+            do="The file is damaged.",
+        )
+
+
+def _scaling(by_keyword: dict[str, Card], keyword: str, default: float) -> float:
+    card = by_keyword.get(keyword)
+    if card is None or card.value is None:
+        return default
+    number = number_of(card.value)
+    if number is None:
+        raise FrameError(f"{keyword} = {shown(card.value)} is no number", do="Correct the header.")
+    return number
+
+
+def _holds_image(by_keyword: dict[str, Card], axes: Sequence[int], hdu: int) -> bool:
+    if hdu > 0:
+        kind = by_keyword["XTENSION"].value if "XTENSION" in by_keyword else ""
+        if str(kind).strip().upper() == "BINTABLE" and "ZIMAGE" in by_keyword:
+            return by_keyword["ZIMAGE"].value is True
+        if str(kind).strip().upper() not in ("IMAGE", "IUEIMAGE"):
+            return False
+    return bool(axes) and prod(axes) > 0
+
+
+def _axes(by_keyword: dict[str, Card], z: str = "") -> list[int]:
+    count = integer_of(by_keyword[z + "NAXIS"].value) if z + "NAXIS" in by_keyword else None
+    if count is None or not 0 <= count <= 999:
+        raise FrameError(f"{z}NAXIS is missing or no number of axes", do="The header is damaged.")
+    axes = []
+    for axis in range(1, count + 1):
+        card = by_keyword.get(f"{z}NAXIS{axis}")
+        length = integer_of(card.value) if card else None
+        if length is None or length < 0:
+            raise FrameError(
+                f"{z}NAXIS{axis} = {shown(card.value) if card else 'missing'} is no length of an axis",
+                do="The header is damaged.",
+            )
+        axes.append(length)
+    return axes
+
+
+def _data_bytes(by_keyword: dict[str, Card], axes: Sequence[int]) -> int:
+    def number(keyword: str, default: int) -> int:
+        value = integer_of(by_keyword[keyword].value) if keyword in by_keyword else default
+        if value is None or value < 0:
+            raise FrameError(f"{keyword} is no number of bytes", do="The header is damaged.")
+        return value
+
+    bitpix = integer_of(by_keyword["BITPIX"].value) if "BITPIX" in by_keyword else None
+    if bitpix is None:
+        raise FrameError("BITPIX is missing or no number", do="The header is damaged.")
+    pixels = prod(axes) if axes else 0
+    if axes and axes[0] == 0 and "GROUPS" in by_keyword:  # random groups: the first axis does not count
+        pixels = prod(axes[1:])
+    return abs(bitpix) // 8 * number("GCOUNT", 1) * (number("PCOUNT", 0) + pixels)
+
+
+def _read_header(source: Source, offset: int, hdu: int) -> tuple[list[Card], int]:
+    """Cards of the header at an offset and where its data begin; no cards where the file ends (or rubbish follows)."""
+    cards: list[str] = []
+    for number in range(_MAX_HEADER_BLOCKS):
+        block = bytes(source.read_at(offset + number * BLOCK, BLOCK))
+        if number == 0:
+            if hdu and not block.startswith(b"XTENSION"):
+                return [], offset
+            if not hdu and not block.startswith(b"SIMPLE"):
+                raise FrameError(_no_fits(block), do="Leave the file out.")
+        for begin in range(0, len(block) - _CARD + 1, _CARD):
+            card = block[begin : begin + _CARD]
+            if card.rstrip() == b"END":
+                return parse_cards(cards), offset + (number + 1) * BLOCK
+            cards.append(_text(card))
+        if len(block) < BLOCK:
+            break
+    raise FrameError("truncated file: the header does not end (no END card)", do="Copy the frame again.")
+
+
+def _no_fits(block: bytes) -> str:
+    known = {
+        b"\xff\xd8\xff": "JPEG",
+        b"\x89PNG": "PNG",
+        b"II*\0": "TIFF or camera raw",
+        b"MM\0*": "TIFF",
+        b"PK\x03\x04": "ZIP",
+        b"BZh": "bzip2",
+        b"\xfd7zXZ": "xz",
+    }
+    for begin, name in known.items():
+        if block.startswith(begin):
+            return f"not a FITS file: its content is {name}"
+    return "not a FITS file: it does not begin with SIMPLE"
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def parse_cards(images: Sequence[str]) -> list[Card]:
+    """Cards from their 80-column texts; long strings over CONTINUE cards are put together."""
+    cards: list[Card] = []
+    for image in images:
+        if image.startswith("CONTINUE") and cards and isinstance(cards[-1].value, str):
+            last, more = cards[-1], _value(image[8:])
+            if last.value.endswith("&") and isinstance(more[0], str):
+                cards[-1] = Card(last.keyword, last.value[:-1] + more[0], last.comment or more[1])
+                continue
+        cards.append(_card(image))
+    return cards
+
+
+def _card(image: str) -> Card:
+    if image[8:9] == "=":
+        return Card(image[:8].strip().upper(), *_value(image[9:]))
+    match = _HIERARCH.match(image) or _KEYWORD.match(image)
+    if match and image[:8].rstrip().upper() not in ("COMMENT", "HISTORY", ""):
+        return Card(match[1].strip().upper(), *_value(match[2]))
+    return Card(image[:8].strip().upper(), image[8:].rstrip(), "")
+
+
+def _value(field: str) -> tuple[str | bool | int | float | None, str]:
+    match = _VALUE.match(field)
+    if match is None:
+        return field.strip(), ""
+    comment = (match["comment"] or "").strip()
+    if match["text"] is not None:
+        return match["text"].replace("''", "'").rstrip(), comment
+    if match["flag"]:
+        return match["flag"] == "T", comment
+    if match["number"]:
+        number = match["number"].replace("D", "E").replace("d", "e")
+        return (int(number) if re.fullmatch(r"[+-]?\d+", number) else float(number)), comment
+    return (match["other"].strip() or None), comment
+
+
+def open_source(content: bytes) -> Source:
+    """A source over a file's bytes, unpacking gzip by its content, whatever the name says.
+
+    Raises
+    ------
+    FrameError : the file is empty or XISF.
+    """
+    if not content:
+        raise FrameError("empty file (0 bytes)", do="Copy the frame again.")
+    if content.startswith(b"XISF0"):
+        raise FrameError(XISF_ADVICE[0], do=XISF_ADVICE[1])
+    if content.startswith(b"\x1f\x8b"):
+        return GzipSource(io.BytesIO(content), len(content))
+    return BytesSource(content)
+
+
+XISF_ADVICE = (
+    "XISF file: only FITS is read",
+    "Export the raw frames as FITS (16-bit unsigned integers), in PixInsight with BatchFormatConversion.",
+)

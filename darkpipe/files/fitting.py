@@ -1,0 +1,287 @@
+"""Input and output of step 5: bands of masters in, tiles of parameters out, maps assembled from tiles."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from darkpipe.errors import ProductError
+from darkpipe.files.atomic import replace_file, replace_text
+from darkpipe.files.layout import exposure_label, temperature_label
+from darkpipe.files.masters import Cell, ReferenceValues, read_band
+from darkpipe.files.products import Card, Frame, read_planes, write_frame
+from darkpipe.files.tables import write_table
+from darkpipe.science.blocks import block_mean
+from darkpipe.science.design import Campaign, Unit, can_leave_out, make_unit
+from darkpipe.science.flags import MODEL_INVALID
+from darkpipe.science.metrics import CellErrors
+from darkpipe.science.models import MODELS
+from darkpipe.science.models.base import Parameter
+from darkpipe.science.population import Population, estimate_population, problem_for
+from darkpipe.science.tile import bits_of, fit_unit
+
+PICTURE_SIDE = 512  # pixels a side that maps of errors are reduced to
+SAMPLE_PIXELS = 60_000
+SAMPLE_BANDS = 6
+
+
+@dataclass(frozen=True)
+class UnitFiles:
+    """What a job of step 5 needs to know: the model, its scope, and its cells as plain data."""
+
+    model: str
+    scope: str
+    cells: Sequence[Cell]
+    reference: ReferenceValues
+    energy_gap_ev: float
+
+    @property
+    def temperature_c(self) -> NDArray[np.float64]:
+        return np.array([c.temperature_c for c in self.cells])
+
+    @property
+    def exposure_s(self) -> NDArray[np.float64]:
+        return np.array([effective_exposure(c, self.reference) for c in self.cells])
+
+    @property
+    def unit(self) -> Unit:
+        return make_unit(
+            MODELS[self.model], self.scope, tuple(range(len(self.cells))), self.temperature_c, self.exposure_s,
+            self.reference.temperature_c, self.energy_gap_ev,
+        )  # fmt: skip
+
+
+def effective_exposure(cell: Cell, reference: ReferenceValues) -> float:
+    """Exposure beyond that of the bias: a bias that is a short dark took its share of the signal away."""
+    if cell.bias and cell.exposure_s > reference.bias_exposure_s:
+        return cell.exposure_s - reference.bias_exposure_s
+    return cell.exposure_s
+
+
+def campaign_of(cells: Sequence[Cell], reference: ReferenceValues) -> Campaign:
+    """The campaign as the design sees it."""
+    return Campaign(
+        np.array([c.temperature_c for c in cells]),
+        np.array([effective_exposure(c, reference) for c in cells]),
+        [temperature_label(c.temperature_c) for c in cells],
+        [exposure_label(c.exposure_s) for c in cells],
+        np.array([-1 if c.bias else 0 for c in cells]),
+    )
+
+
+def find_population(path: Path, files: UnitFiles, masters: Sequence[Path], read_noise: Path | None, rows: int) -> str:
+    """Estimate the population of a unit on bands of rows spread over the sensor; returns the digest."""
+    cols = read_planes(masters[0], ["SCI"], slice(0, 1))[0].shape[1]
+    height = max(1, min(rows // SAMPLE_BANDS or 1, SAMPLE_PIXELS // SAMPLE_BANDS // max(cols, 1)))
+    starts = sorted({int(s) for s in np.linspace(0, rows - height, SAMPLE_BANDS)})
+    bands = [read_band(masters, files.cells, files.reference, read_noise, slice(s, s + height)) for s in starts]
+    cells = bands[0].cells.joined([b.cells for b in bands[1:]])
+    unit = files.unit
+    problem = problem_for(unit.model, files.temperature_c, files.exposure_s, unit.fit_reference)
+    found = estimate_population(problem, cells)
+    data = {k: float(f"{v:.5g}") for k, v in found.to_dict().items()}
+    return replace_text(path, yaml.safe_dump(data, sort_keys=False))
+
+
+def read_population(path: Path) -> Population:
+    """Read population.yaml.
+
+    Raises
+    ------
+    ProductError
+        when it is missing or damaged.
+    """
+    try:
+        return Population.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise ProductError(f"the population cannot be read ({error})", where=path, do="run step 5 again") from error
+
+
+def write_tile(
+    path: Path,
+    files: UnitFiles,
+    masters: Sequence[Path],
+    read_noise: Path | None,
+    mask: Path,
+    population: Path,
+    rows: slice,
+    exclude: int,
+) -> str:
+    """Fit a band of rows and keep the result; `exclude`: pixels with one of these bits are not fitted."""
+    band = read_band(masters, files.cells, files.reference, read_noise, rows)
+    bits = read_planes(mask, ["DQ"], rows)[0].ravel()
+    if exclude:
+        band.cells.count[:, (bits & exclude) != 0] = 0
+    unit = files.unit
+    campaign = campaign_of(files.cells, files.reference)
+    leave = [can_leave_out(unit, campaign, k) for k in range(len(files.cells))]
+    flagged = (bits & int(MODEL_INVALID)) != 0
+    made = fit_unit(
+        unit, band.cells, band.error_adu, files.temperature_c, files.exposure_s, read_population(population), flagged,
+        leave,
+    )  # fmt: skip
+    shape = band.shape
+    arrays: dict[str, NDArray[Any]] = {
+        "parameters": made.parameters.reshape(3, *shape),
+        "covariance": made.covariance.reshape(6, *shape),
+        "chi2": made.chi2.reshape(shape),
+        "dof": made.dof.reshape(shape),
+        "dq": bits_of(made).reshape(shape),
+        "held_out_error": made.held_out_error_adu.reshape(-1, *shape),
+        "sums": np.frombuffer(
+            json.dumps(
+                {
+                    "held_out": [e.to_dict() for e in made.held_out],
+                    "in_sample": [e.to_dict() for e in made.in_sample],
+                    "baseline": [e.to_dict() for e in made.baseline],
+                }
+            ).encode(),
+            np.uint8,
+        ),
+    }
+    if made.offset_adu is not None:
+        arrays["offset"] = made.offset_adu.reshape(shape)
+    return replace_file(path, lambda stream: np.savez(stream, **arrays))
+
+
+@dataclass
+class Assembled:
+    """A unit put together from its tiles: maps and sums."""
+
+    parameters: NDArray[np.float32]
+    covariance: NDArray[np.float32]
+    chi2: NDArray[np.float32]
+    dof: NDArray[np.int16]
+    dq: NDArray[np.uint16]
+    offset: NDArray[np.float32] | None
+    held_out_error: NDArray[np.float32]
+    sums: dict[str, list[CellErrors]]
+
+
+def read_tiles(paths: Sequence[Path]) -> Assembled:
+    """Put the tiles of a unit together, in the order of their rows.
+
+    Raises
+    ------
+    ProductError
+        when a tile is missing or damaged.
+    """
+    parts: dict[str, list[NDArray[Any]]] = {}
+    sums: dict[str, list[CellErrors]] = {}
+    for path in paths:
+        try:
+            with np.load(io.BytesIO(path.read_bytes())) as data:
+                tile = {k: data[k] for k in data.files}
+        except (OSError, ValueError, KeyError) as error:
+            raise ProductError(f"a tile cannot be read ({error})", where=path, do="run step 5 again") from error
+        for kind, cells in json.loads(tile.pop("sums").tobytes()).items():
+            found = [CellErrors.from_dict(c) for c in cells]
+            sums[kind] = [a + b for a, b in zip(sums[kind], found, strict=True)] if kind in sums else found
+        for name, array in tile.items():
+            parts.setdefault(name, []).append(array)
+    joined = {name: np.concatenate(arrays, axis=-2) for name, arrays in parts.items()}
+    return Assembled(
+        joined["parameters"],
+        joined["covariance"],
+        joined["chi2"],
+        joined["dof"],
+        joined["dq"],
+        joined.get("offset"),
+        joined["held_out_error"],
+        sums,
+    )
+
+
+def write_parameter_maps(
+    files: UnitFiles, made: Assembled, outputs: Mapping[str, Path], cells: Sequence[str]
+) -> dict[Path, str]:
+    """Write one map a parameter (value, 1 sigma, status), the covariance, chi², and the fitted level if there is one."""
+    unit = files.unit
+    reference = unit.map_reference
+    base: list[Card] = [
+        ("MODEL", files.model, MODELS[files.model].formula[:40]),
+        ("SCOPE", files.scope, "cells of one exposure or temperature, if any"),
+        ("T-REF", reference.temperature_c, "[deg C] temperature the parameters are quoted at"),
+        ("T-MIN", float(files.temperature_c.min()), "[deg C] lowest fitted"),
+        ("T-MAX", float(files.temperature_c.max()), "[deg C] highest fitted"),
+        ("EXPMIN", float(files.exposure_s.min()), "[s] shortest fitted"),
+        ("EXPMAX", float(files.exposure_s.max()), "[s] longest fitted"),
+        ("EGAP", reference.energy_gap_ev, "[eV] energy gap"),
+    ]
+    digests = {}
+    variance_slot = {0: 0, 1: 3, 2: 5}
+    for p in unit.model.parameters:
+        cards = [*base, ("PARAM", p.name, "parameter of this map")]
+        frame = Frame(
+            made.parameters[p.slot],
+            np.sqrt(made.covariance[variance_slot[p.slot]]),
+            made.dq,
+            _unit_of(p, files),
+            cards,
+            inputs=cells,
+        )
+        digests[outputs[p.name]] = write_frame(outputs[p.name], frame)
+    cube = Frame(made.covariance, unit="", header=[*base, ("PLANES", "00 01 02 11 12 22", "slots " + _slots(unit))])
+    digests[outputs["covariance"]] = write_frame(outputs["covariance"], cube)
+    chi2 = Frame(made.chi2, unit="", header=base, extra={"DOF": made.dof})
+    digests[outputs["chi2"]] = write_frame(outputs["chi2"], chi2)
+    status = Frame((made.dq != 0).astype(np.uint8), dq=made.dq, unit="", header=base)
+    digests[outputs["status"]] = write_frame(outputs["status"], status)
+    if "offset" in outputs:
+        assert made.offset is not None
+        level = Frame(made.offset, header=[*base, ("CONTENT", "level", "fitted: there was no bias")])
+        digests[outputs["offset"]] = write_frame(outputs["offset"], level)
+    return digests
+
+
+def _unit_of(parameter: Parameter, files: UnitFiles) -> str:
+    return parameter.unit
+
+
+def _slots(unit: Unit) -> str:
+    return ", ".join(f"{p.slot}: {p.name}" for p in unit.model.parameters)
+
+
+def write_held_out(
+    table: Path, maps: Path, files: UnitFiles, made: Assembled
+) -> tuple[dict[Path, str], float | None]:
+    """Write the table of held-out errors and the reduced maps of them; returns digests and the model's score."""
+    rows = []
+    ratios = []
+    for k, cell in enumerate(files.cells):
+        held = made.sums["held_out"][k].summary()
+        inside = made.sums["in_sample"][k].summary()
+        base = made.sums["baseline"][k].summary()
+        floor = held["noise_floor_unflagged_adu"]
+        if held["n_pixels"] and floor > 0:
+            ratios.append(held["mae_unflagged_adu"] / floor)
+        rows.append(
+            {
+                "cell": cell.name,
+                "temperature_c": cell.temperature_c,
+                "exposure_s": cell.exposure_s,
+                "n_frames": cell.frames,
+                **held,
+                "in_sample_mae_adu": inside["mae_adu"],
+                "in_sample_median_error_adu": inside["median_error_adu"],
+                "nearest_scaled_mae_adu": base["mae_adu"],
+                "nearest_scaled_mae_unflagged_adu": base["mae_unflagged_adu"],
+            }
+        )
+    score = float(np.mean(ratios)) if ratios else None
+    made_table = Table(rows=[list(r.values()) for r in rows], names=list(rows[0]))
+    made_table.meta["model"] = files.model
+    made_table.meta["score"] = score
+    reduced = np.stack([block_mean(np.abs(e), PICTURE_SIDE) for e in made.held_out_error])
+    frame = Frame(reduced, header=[("CONTENT", "held-out error", "mean absolute, block averaged; one plane a cell")])
+    frame.inputs = [c.name for c in files.cells]
+    return {table: write_table(table, made_table), maps: write_frame(maps, frame)}, score

@@ -1,0 +1,90 @@
+"""Raw frames in: which files are frames, what each holds, and many of them as one stack."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from pathlib import Path
+
+from darkpipe.errors import FrameError
+from darkpipe.files.stack import FrameStack
+from darkpipe.files.survey import FrameSurvey, survey_frame
+
+__all__ = ["FrameStack", "FrameSurvey", "find_frames", "survey_frame"]
+
+_LOG = logging.getLogger(__name__)
+_FRAME_NAME = re.compile(r".\.(?:(?:fit|fits|fts)(?:\.(?:gz|fz))?|xisf)$", re.IGNORECASE)
+
+
+def find_frames(root: Path) -> list[Path]:
+    """All files under a folder whose names are those of frames, sorted.
+
+    ``*.fit``, ``*.fits``, ``*.fts`` in any case, also with ``.gz`` or ``.fz``; ``*.xisf`` too, so that the survey
+    refuses it with advice. Links are followed; a folder or file that is reached twice is listed once, by its real
+    place if that is under the root. Hidden names (a leading dot, so drafts too) are passed over. Links that lead
+    nowhere are listed, so that the survey says so; folders that cannot be read are logged as warnings.
+
+    Raises
+    ------
+    FrameError : the root is missing or cannot be read.
+    """
+    root = Path(root)
+    try:
+        os.listdir(root)
+    except OSError as error:
+        raise FrameError(f"the folder cannot be read: {error.strerror}", where=root, do="Check the path.") from error
+    files: list[Path] = []
+    links: list[Path] = []
+    waiting, visited = [root], set[tuple[int, int]]()
+    while waiting:
+        linked_folders: list[Path] = []
+        for folder in waiting:
+            _walk(folder, visited, files, links, linked_folders)
+        waiting = sorted(linked_folders)  # real folders first: they name their frames
+    seen = {key for path in files if (key := _identity(path))}
+    for path in sorted(links):
+        key = _identity(path)
+        if key is None or key not in seen:
+            files.append(path)
+        if key is not None:
+            seen.add(key)
+    return sorted(files, key=lambda path: path.relative_to(root).parts)
+
+
+def _walk(
+    top: Path, visited: set[tuple[int, int]], files: list[Path], links: list[Path], linked_folders: list[Path]
+) -> None:
+    """List the frames of a folder and its real sub-folders; links are put aside."""
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        key = _identity(folder)
+        if key is None or key in visited:
+            continue
+        visited.add(key)
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            _LOG.warning("folder left out, it cannot be read: %s (%s)", folder, error.strerror)
+            continue
+        for entry in entries:
+            path = folder / entry.name
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(path)
+            elif entry.is_symlink() and path.is_dir():
+                linked_folders.append(path)
+            elif _FRAME_NAME.search(entry.name):
+                (links if entry.is_symlink() else files).append(path)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What a path really is; None if it leads nowhere."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,203 @@
+"""The index of a campaign's raw frames (`index.ecsv`): every file found, accepted or rejected with its reason."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from astropy.table import Table
+from darkpipe.files.frames import FrameSurvey
+
+from darkpipe.files.headers import configuration_name, usable_as
+from darkpipe.files.tables import read_table, write_table
+
+ACCEPTED, REJECTED = "accepted", "rejected"
+NAN = math.nan
+
+
+@dataclass(frozen=True)
+class RawFrame:
+    """An accepted frame of the index, as later steps see it."""
+
+    file: str
+    path: Path
+    hdu: int
+    kind: str
+    configuration: str
+    exposure_s: float
+    temperature_c: float
+    set_point_c: float
+    rows: int
+    cols: int
+    pedestal_adu: float
+    egain: float
+    saturation: float
+    maximum: float
+    divisor: int
+    median: float
+    sigma: float
+    corners: tuple[float, float, float, float]
+    date_obs: str
+
+
+def index_rows(
+    surveys: Sequence[tuple[str, FrameSurvey]], *, expect_filter: str = "", select: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """One row a file, in the order given: what its header and pixels say, and whether it is accepted.
+
+    A file whose pixels are those of an earlier one is rejected as its duplicate.
+    """
+    seen: dict[str, str] = {}
+    rows = []
+    for file, survey in surveys:
+        row = _row(file, survey)
+        if not row["reason"] and expect_filter and survey.info and survey.info.filter_name != expect_filter:
+            row["reason"] = f"FILTER is {survey.info.filter_name!r}, not {expect_filter!r}"
+        if not row["reason"]:
+            first = seen.setdefault(survey.pixel_digest, file)
+            if first != file:
+                row["reason"] = f"duplicate: same pixels as {first}"
+        if not row["reason"] and select:
+            row["reason"] = _not_selected(survey, row, select)
+        row["status"] = REJECTED if row["reason"] else ACCEPTED
+        rows.append(row)
+    campaigns = {r["configuration"] for r in rows if r["status"] == ACCEPTED}
+    for row in rows:
+        row["campaign"] = row["configuration"] if row["status"] == ACCEPTED and len(campaigns) > 1 else ""
+    return rows
+
+
+def _not_selected(survey: FrameSurvey, row: Mapping[str, Any], select: Mapping[str, str]) -> str:
+    info = survey.info
+    assert info is not None
+    have = {
+        "gain": info.gain_setting,
+        "offset": info.offset_setting,
+        "em_gain": info.em_gain,
+        "binning": f"{info.binning[0]}x{info.binning[1]}",
+        "camera": info.camera,
+        "readout_mode": info.readout_mode,
+        "configuration": row["configuration"],
+    }
+    for key, wanted in select.items():
+        value = have.get(key)
+        try:
+            same = value is not None and float(value) == float(wanted)
+        except (TypeError, ValueError):
+            same = str(value) == wanted
+        if not same:
+            return f"not selected: {key} is {value}, not {wanted}"
+    return ""
+
+
+SELECTABLE = ("gain", "offset", "em_gain", "binning", "camera", "readout_mode", "configuration")
+
+
+def _number(value: float | None) -> float:
+    return NAN if value is None else float(value)
+
+
+def _row(file: str, survey: FrameSurvey) -> dict[str, Any]:
+    info = survey.info
+    reason = survey.rejected or ""
+    if not reason and info is not None:
+        reason = usable_as(info) or ""
+    corners = survey.corner_medians_adu or (NAN,) * 4
+    return {
+        "file": file,
+        "status": "",
+        "reason": reason,
+        "kind": info.kind if info else "",
+        "exposure_s": _number(info.exposure_s if info else None),
+        "temperature_c": _number(info.temperature_c if info else None),
+        "set_point_c": _number(info.set_point_c if info else None),
+        "temperature_assumed": bool(info and info.temperature_assumed),
+        "kind_assumed": bool(info and info.kind_assumed),
+        "configuration": configuration_name(info, survey.rows, survey.cols) if info and survey.rows else "",
+        "campaign": "",
+        "rows": survey.rows,
+        "cols": survey.cols,
+        "hdu": survey.hdu,
+        "dtype": survey.dtype,
+        "divisor": survey.divisor,
+        "constant": survey.constant,
+        "pedestal_adu": info.pedestal_adu if info else 0.0,
+        "egain_e_per_adu": _number(info.egain_e_per_adu if info else None),
+        "saturation_raw": _number(info.saturation_adu if info else None),
+        "maximum_raw": survey.maximum,
+        "median_raw": survey.median_adu,
+        "sigma_raw": survey.sigma_adu,
+        "corner_tl_raw": corners[0],
+        "corner_tr_raw": corners[1],
+        "corner_bl_raw": corners[2],
+        "corner_br_raw": corners[3],
+        "n_low": survey.n_low,
+        "n_high": survey.n_high,
+        "date_obs": info.date_obs if info else "",
+        "notes": "; ".join(info.notes) if info else "",
+        "digest": survey.file_digest,
+    }
+
+
+def write_index(path: Path, rows: Sequence[Mapping[str, Any]], root: str) -> str:
+    """Write index.ecsv; `root` is the campaign's folder relative to the output directory. Returns the digest."""
+    table = Table(rows=[list(r.values()) for r in rows], names=list(rows[0]))
+    table.meta["root"] = root
+    return write_table(path, table)
+
+
+def read_index(path: Path) -> Table:
+    """Read index.ecsv."""
+    return read_table(path)
+
+
+def read_frames(path: Path, campaign: str, kinds: Iterable[str] = ("bias", "dark")) -> list[RawFrame]:
+    """The accepted frames of a campaign, of these kinds, in the order of the index."""
+    table = read_index(path)
+    root = Path(os.path.normpath(path.parent / table.meta["root"]))
+    wanted = set(kinds)
+    out = []
+    for r in table:
+        if str(r["status"]) != ACCEPTED or str(r["campaign"]) != campaign or str(r["kind"]) not in wanted:
+            continue
+        out.append(
+            RawFrame(
+                str(r["file"]),
+                root / str(r["file"]),
+                int(r["hdu"]),
+                str(r["kind"]),
+                str(r["configuration"]),
+                float(r["exposure_s"]),
+                float(r["temperature_c"]),
+                float(r["set_point_c"]),
+                int(r["rows"]),
+                int(r["cols"]),
+                float(r["pedestal_adu"]),
+                float(r["egain_e_per_adu"]),
+                float(r["saturation_raw"]),
+                float(r["maximum_raw"]),
+                int(r["divisor"]),
+                float(r["median_raw"]),
+                float(r["sigma_raw"]),
+                tuple(float(r[f"corner_{c}_raw"]) for c in ("tl", "tr", "bl", "br")),  # type: ignore[arg-type]
+                str(r["date_obs"]),
+            )
+        )
+    return out
+
+
+def campaign_names(path: Path) -> list[str]:
+    """Names of the configurations with accepted frames, those with most darks first; [''] for one."""
+    if not path.is_file():
+        return [""]
+    table = read_index(path)
+    darks: Counter[str] = Counter()
+    for r in table:
+        if str(r["status"]) == ACCEPTED:
+            darks[str(r["campaign"])] += str(r["kind"]) == "dark"
+    return sorted(darks, key=lambda name: (-darks[name], name))

@@ -1,0 +1,211 @@
+"""Where every file of an output directory stands; the only place where a path is spelled."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from darkpipe.errors import ProductError
+from darkpipe.files.index import campaign_names
+from darkpipe.science.models import MODELS
+
+SAFE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
+
+
+def temperature_label(temperature_c: float) -> str:
+    """'T-10.0C': tenths of a degree; no sign of a zero that rounds away."""
+    return f"T{round(temperature_c, 1) + 0.0:.1f}C"
+
+
+def exposure_label(exposure_s: float) -> str:
+    """'texp300s', 'texp0.25s', 'texp0.000034s': as many digits as keep exposures apart, never an exponent."""
+    text = np.format_float_positional(float(f"{exposure_s:.6g}"), trim="-")
+    return f"texp{text}s"
+
+
+def cell_name(temperature_c: float, exposure_s: float) -> str:
+    """'T-10.0C_texp300s'."""
+    return f"{temperature_label(temperature_c)}_{exposure_label(exposure_s)}"
+
+
+@dataclass(frozen=True)
+class ModelDir:
+    """The files of a model: `<output>/dark_model` or a folder a user points to."""
+
+    path: Path
+
+    @classmethod
+    def at(cls, path: Path) -> ModelDir:
+        """The model in `path`, which may be a model folder or the output directory around it.
+
+        Raises
+        ------
+        ProductError
+            when neither holds a model.
+        """
+        for candidate in (path, path / "dark_model"):
+            if (candidate / "model.yaml").is_file():
+                return cls(candidate)
+        raise ProductError(
+            "there is no dark model here (no model.yaml)",
+            where=path,
+            do="point --model_dir to an output directory of a finished run, or to its dark_model folder",
+        )
+
+    @property
+    def description(self) -> Path:
+        return self.path / "model.yaml"
+
+    @property
+    def hot_pixel_mask(self) -> Path:
+        return self.path / "hot_pixel_mask.fits"
+
+    def status_map(self, model: str, cell: str = "") -> Path:
+        """DQ bits of the fit, from its residuals."""
+        return self.folder(model, cell) / "status_map.fits"
+
+    @property
+    def bias_line(self) -> Path:
+        """The bias that was subtracted, as b0 and b1 maps: what `--include_bias` adds again."""
+        return self.path / "bias_model.fits"
+
+    def folder(self, model: str, cell: str = "") -> Path:
+        """Folder of a model's maps; exp_2d keeps its maps directly in dark_model/."""
+        if model == "exp_2d":
+            return self.path
+        return self.path / model / cell if cell else self.path / model
+
+    def maps(self, model: str, cell: str = "") -> dict[str, Path]:
+        """File of each parameter of a model, by parameter name."""
+        return {p.name: self.folder(model, cell) / p.file for p in MODELS[model].parameters}
+
+    def covariance(self, model: str, cell: str = "") -> Path:
+        return self.folder(model, cell) / "covariance.fits"
+
+    def chi2(self, model: str, cell: str = "") -> Path:
+        return self.folder(model, cell) / "chi2_map.fits"
+
+    def offset(self, model: str, cell: str = "") -> Path:
+        """The fitted level of each pixel, where a campaign has no bias."""
+        return self.folder(model, cell) / "offset_map.fits"
+
+    def held_out(self, model: str, cell: str = "") -> Path:
+        return self.folder(model, cell) / "held_out.ecsv"
+
+    def held_out_maps(self, model: str, cell: str = "") -> Path:
+        """Absolute held-out errors, reduced for pictures."""
+        return self.folder(model, cell) / "held_out_maps.fits"
+
+    def population(self, model: str, cell: str = "") -> Path:
+        return self.folder(model, cell) / "population.yaml"
+
+    def tile(self, model: str, cell: str, first_row: int, what: str) -> Path:
+        return self.folder(model, cell) / "tiles" / f"{model}_{what}_{first_row:06d}.npz"
+
+
+@dataclass(frozen=True)
+class OutputDir:
+    """An output directory, or the part of it that belongs to one configuration.
+
+    campaign : None for the whole directory; '' for a single configuration, which stands directly in it; else the
+        name of a configuration, which is its sub-folder.
+    """
+
+    root: Path
+    campaign: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.campaign and not SAFE_NAME.match(self.campaign):
+            raise ValueError(f"unsafe name of a configuration: {self.campaign!r}")
+
+    @property
+    def base(self) -> Path:
+        """Folder of this configuration."""
+        return self.root / self.campaign if self.campaign else self.root
+
+    def of(self, campaign: str) -> OutputDir:
+        return OutputDir(self.root, campaign)
+
+    def campaigns(self) -> list[OutputDir]:
+        """The configurations that the index holds, those with most darks first; the directory itself before that."""
+        return [self.of(name) for name in campaign_names(self.index)]
+
+    # the whole directory
+    @property
+    def index(self) -> Path:
+        return self.root / "index.ecsv"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def survey(self, key: str) -> Path:
+        return self.root / "survey" / key[:2] / f"{key}.json"
+
+    # bias
+    @property
+    def biases(self) -> Path:
+        """Table of the master biases."""
+        return self.base / "bias" / "biases.ecsv"
+
+    @property
+    def bias_frames(self) -> Path:
+        """Table of the bias frames: which master each belongs to, or why it was rejected."""
+        return self.base / "bias" / "bias_frames.ecsv"
+
+    def master_bias(self, name: str) -> Path:
+        return self.base / "bias" / f"master_bias_{name}.fits"
+
+    @property
+    def bias_line(self) -> Path:
+        return self.base / "bias" / "bias_model.fits"
+
+    @property
+    def read_noise_map(self) -> Path:
+        return self.base / "bias" / "read_noise_map.fits"
+
+    @property
+    def reference(self) -> Path:
+        return self.base / "reference.yaml"
+
+    @property
+    def corrected(self) -> Path:
+        return self.base / "corrected.ecsv"
+
+    def corrected_dark(self, stem: str) -> Path:
+        return self.base / "dark_corrected_darks" / f"{stem}.fits"
+
+    # masters
+    @property
+    def groups(self) -> Path:
+        return self.base / "groups.ecsv"
+
+    @property
+    def group_frames(self) -> Path:
+        return self.base / "group_frames.ecsv"
+
+    def master_dark(self, cell: str) -> Path:
+        return self.base / "dark_masks_by_temp" / f"darks_{cell}.fits"
+
+    # model and what is made of it
+    @property
+    def model(self) -> ModelDir:
+        return ModelDir(self.base / "dark_model")
+
+    def synthetic(self, cell: str, suffix: str = "") -> Path:
+        return self.base / "synthetic" / f"synthetic_dark_{cell}{suffix}.fits"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.base / "evaluation"
+
+    @property
+    def evaluation_table(self) -> Path:
+        return self.evaluation / "evaluation.ecsv"
+
+    def picture(self, kind: str, cell: str = "") -> Path:
+        """'mae' | 'mape' | 'synthetic_dark' with a cell, or a summary without one."""
+        return self.evaluation / (f"{kind}_{cell}.png" if cell else f"{kind}.png")

@@ -1,0 +1,195 @@
+"""Masters of a campaign: the table of cells, and bands of rows of their masters as the fit wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from darkpipe.errors import ProductError
+from darkpipe.files.atomic import replace_text
+from darkpipe.files.products import Card, Frame, read_planes, write_frame
+from darkpipe.files.tables import read_table
+from darkpipe.science.fit import Cells
+from darkpipe.science.flags import DQ
+
+UNUSABLE = DQ.SATURATED | DQ.CLIPPED_LOW
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (temperature, exposure) of a campaign.
+
+    temperature_c : the temperature that is fitted; temperature_sigma_c : its 1 sigma.
+    bias : name of the master bias, 'line' for the bias model, '' for none.
+    """
+
+    name: str
+    temperature_c: float
+    temperature_sigma_c: float
+    exposure_s: float
+    frames: int
+    bias: str
+
+
+def read_cells(path: Path) -> list[Cell]:
+    """The rows of groups.ecsv."""
+    table = read_table(path)
+    return [
+        Cell(
+            str(r["cell"]),
+            float(r["temperature_c"]),
+            float(r["temperature_sigma_c"]),
+            float(r["exposure_s"]),
+            int(r["frames"]),
+            str(r["bias"]),
+        )
+        for r in table
+    ]
+
+
+@dataclass(frozen=True)
+class ReferenceValues:
+    """Numbers that were derived from the data and that many jobs need (`reference.yaml`).
+
+    scale_factor : raw counts per native ADU. read_noise_adu : of a single frame. saturation_raw : level from which on a
+    sample does not count. bias_exposure_s : exposure of the bias frames. temperature_c : T_0 of the physical model.
+    """
+
+    scale_factor: float
+    read_noise_adu: float
+    gain_e_per_adu: float
+    gain_source: str
+    saturation_raw: float
+    bias_exposure_s: float
+    temperature_c: float
+    gain_measured_e_per_adu: float | None = None
+    gain_measured_error: float | None = None
+    clipped_low_raw: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+def write_reference(path: Path, values: ReferenceValues) -> str:
+    """Write reference.yaml; returns its digest."""
+    data = {k: (list(v) if isinstance(v, tuple) else v) for k, v in vars(values).items()}
+    return replace_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110))
+
+
+def read_reference(path: Path) -> ReferenceValues:
+    """Read reference.yaml.
+
+    Raises
+    ------
+    ProductError
+        when it is missing or damaged.
+    """
+    try:
+        data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return ReferenceValues(**{**data, "notes": tuple(data.get("notes", ()))})
+    except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
+        raise ProductError(f"reference.yaml cannot be read ({error})", where=path, do="run step 2 again") from error
+
+
+@dataclass(frozen=True)
+class Master:
+    """Planes (rows, cols) of a master: signal above the bias, its error with the bias's, bits, frames kept and
+    rejected, reduced chi² of the frames, and the error of the bias alone (inf: there was none)."""
+
+    science: NDArray[np.float32]
+    error: NDArray[np.float32]
+    dq: NDArray[np.uint16]
+    count: NDArray[np.uint16]
+    rejected: NDArray[np.uint16]
+    chi2: NDArray[np.float32]
+    bias_error: NDArray[np.float32]
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int]) -> Master:
+        """Planes to be filled."""
+        kinds = (np.float32, np.float32, np.uint16, np.uint16, np.uint16, np.float32, np.float32)
+        return cls(*(np.empty(shape, kind) for kind in kinds))
+
+
+def write_master(
+    path: Path, master: Master, cards: Sequence[Card], inputs: Sequence[str], *, frames: int, bias: bool
+) -> str:
+    """Write a master: SCI, ERR, DQ, COUNT; with two frames or more also REJECTED and CHI2; BIASERR where a bias was
+    subtracted. Returns the digest."""
+    extra: dict[str, NDArray[Any]] = {"COUNT": master.count}
+    if frames > 1:
+        extra |= {"REJECTED": master.rejected, "CHI2": master.chi2}
+    if bias:
+        extra["BIASERR"] = master.bias_error
+    header: list[Card] = [*cards, ("NCOMBINE", frames, "frames in the mean")]
+    return write_frame(
+        path, Frame(master.science, master.error, master.dq, header=header, extra=extra, inputs=list(inputs))
+    )
+
+
+@dataclass(frozen=True)
+class Band:
+    """A band of rows of all masters: `cells` for the fit, and the masters' own errors (n, P) [ADU]."""
+
+    cells: Cells
+    error_adu: NDArray[np.float32]
+    shape: tuple[int, int]
+
+
+def read_band(
+    masters: Sequence[Path], cells: Sequence[Cell], reference: ReferenceValues, read_noise: Path | None, rows: slice
+) -> Band:
+    """Read rows of every master.
+
+    Samples that were saturated or clipped count as absent. Cells that share a bias share a group; a cell without a
+    bias belongs to the one free level of the campaign.
+    """
+    groups: dict[str, int] = {}
+    number = [groups.setdefault(c.bias, len(groups)) for c in cells]
+    signal = count = error = variance = None
+    shape = (0, 0)
+    for k, path in enumerate(masters):
+        sci, err, dq, kept = read_planes(path, ["SCI", "ERR", "DQ", "COUNT"], rows)
+        bias_error = read_planes(path, ["BIASERR"], rows)[0] if cells[k].bias else np.full(sci.shape, np.inf)
+        if signal is None:
+            shape = sci.shape
+            signal = np.empty((len(cells), sci.size), np.float32)
+            error, count = np.empty_like(signal), np.empty(signal.shape, np.uint16)
+            variance = np.full((len(groups), sci.size), np.nan, np.float32)
+        elif sci.shape != shape:
+            raise ProductError(f"a master has another shape, {sci.shape} against {shape}", where=path)
+        assert error is not None
+        assert count is not None
+        assert variance is not None
+        signal[k], error[k] = sci.ravel(), err.ravel()
+        count[k] = np.where((dq & int(UNUSABLE)) != 0, 0, kept).ravel()
+        mine = (bias_error.astype(np.float32) ** 2).ravel()
+        mine[~np.isfinite(mine)] = np.inf
+        # a bias line has an error at each temperature; cells of one group have one temperature
+        variance[number[k]] = np.where(np.isnan(variance[number[k]]), mine, variance[number[k]])
+    assert signal is not None
+    assert count is not None
+    assert error is not None
+    assert variance is not None
+    read_variance = np.full(signal.shape[1], reference.read_noise_adu**2, np.float32)
+    if read_noise is not None:
+        sigma = read_planes(read_noise, ["SCI"], rows)[0].ravel()
+        read_variance = np.where(np.isfinite(sigma), sigma**2, read_variance).astype(np.float32)
+    return Band(
+        Cells(
+            signal,
+            count,
+            read_variance,
+            reference.gain_e_per_adu,
+            np.zeros(len(cells)),
+            np.zeros(len(cells)),
+            np.array(number),
+            variance,
+        ),
+        error,
+        shape,
+    )

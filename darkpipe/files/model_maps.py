@@ -1,0 +1,203 @@
+"""Dark models on disk: parameter maps, and what was fitted (`model.yaml`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from darkpipe.errors import DesignError, ProductError
+from darkpipe.files.atomic import replace_text
+from darkpipe.files.layout import ModelDir
+from darkpipe.files.products import read_planes
+from darkpipe.science.flags import DQ
+from darkpipe.science.models import MODELS, Reference
+from darkpipe.science.models.families import synthesize
+
+F4 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """One fitted model: its name, the cell it belongs to ('' or, for a one-axis model, 'texp10s' / 'T-10.0C'), the
+    reference its maps are quoted at, and its score (mean over cells of held-out error over noise floor)."""
+
+    name: str
+    cell: str
+    temperature_c: tuple[float, float]
+    exposure_s: tuple[float, float]
+    reference: Reference
+    relative_error: float = 0.0
+    score: float | None = None
+    cells: int = 0
+
+    @property
+    def key(self) -> str:
+        return f"{self.name}/{self.cell}" if self.cell else self.name
+
+    def covers(self, temperature_c: float, exposure_s: float) -> bool:
+        """Whether a point lies in the fitted range (0.5 °C and 1 % of margin)."""
+        (t0, t1), (e0, e1) = self.temperature_c, self.exposure_s
+        return t0 - 0.5 <= temperature_c <= t1 + 0.5 and 0.99 * e0 <= exposure_s <= 1.01 * e1
+
+
+@dataclass(frozen=True)
+class Description:
+    """Content of model.yaml."""
+
+    chosen: str
+    why: str
+    shape: tuple[int, int]
+    configuration: str
+    gain_e_per_adu: float
+    read_noise_adu: float
+    scale_factor: float
+    bias_exposure_s: float
+    has_bias: bool
+    models: tuple[FittedModel, ...]
+    not_fitted: Mapping[str, str] = field(default_factory=dict)
+
+    def find(self, key: str) -> FittedModel:
+        """The fitted model of this key ('exp_2d', 'exp_1d/texp10s').
+
+        Raises
+        ------
+        DesignError
+            naming what was fitted and why the wanted one was not.
+        """
+        for m in self.models:
+            if m.key == key:
+                return m
+        why = self.not_fitted.get(key, "it was not asked for")
+        have = ", ".join(m.key for m in self.models) or "none"
+        raise DesignError(f"model {key} is not among the fitted ones ({have}): {why}", do="choose one with --model")
+
+
+def write_description(path: Path, description: Description) -> str:
+    """Write model.yaml; returns its digest."""
+    data: dict[str, Any] = {
+        "chosen": description.chosen,
+        "why": description.why,
+        "configuration": description.configuration,
+        "shape": list(description.shape),
+        "gain_e_per_adu": description.gain_e_per_adu,
+        "read_noise_adu": description.read_noise_adu,
+        "scale_factor": description.scale_factor,
+        "bias_exposure_s": description.bias_exposure_s,
+        "has_bias": description.has_bias,
+        "models": [
+            {
+                "name": m.name,
+                "cell": m.cell,
+                "formula": MODELS[m.name].formula,
+                "cells": m.cells,
+                "temperature_c": list(m.temperature_c),
+                "exposure_s": list(m.exposure_s),
+                "reference_temperature_c": m.reference.temperature_c,
+                "reference_exposure_s": m.reference.exposure_s,
+                "energy_gap_ev": m.reference.energy_gap_ev,
+                "relative_error": m.relative_error,
+                "score": m.score,
+            }
+            for m in description.models
+        ],
+        "not_fitted": dict(description.not_fitted),
+    }
+    return replace_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110))
+
+
+def read_description(path: Path) -> Description:
+    """Read model.yaml.
+
+    Raises
+    ------
+    ProductError
+        when it is missing or not what `write_description` writes.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        models = tuple(
+            FittedModel(
+                m["name"],
+                m["cell"],
+                (m["temperature_c"][0], m["temperature_c"][1]),
+                (m["exposure_s"][0], m["exposure_s"][1]),
+                Reference(m["reference_temperature_c"], m["reference_exposure_s"], m["energy_gap_ev"]),
+                m["relative_error"],
+                m["score"],
+                m["cells"],
+            )
+            for m in data["models"]
+        )
+        return Description(
+            data["chosen"],
+            data["why"],
+            (data["shape"][0], data["shape"][1]),
+            data["configuration"],
+            data["gain_e_per_adu"],
+            data["read_noise_adu"],
+            data["scale_factor"],
+            data["bias_exposure_s"],
+            data["has_bias"],
+            models,
+            data["not_fitted"],
+        )
+    except (OSError, yaml.YAMLError, KeyError, TypeError, IndexError) as error:
+        raise ProductError(f"the model's description cannot be read ({error})", where=path, do="fit again") from error
+
+
+@dataclass(frozen=True)
+class ModelMaps:
+    """Maps of one fitted model in memory: parameters (3, rows, cols), covariance (6, rows, cols), dq (rows, cols)."""
+
+    model: FittedModel
+    parameters: F4
+    covariance: F4
+    dq: NDArray[np.uint16]
+
+    def synthesize(self, temperature_c: float, exposure_s: float) -> tuple[F4, F4, NDArray[np.uint16]]:
+        """Dark signal [ADU], its 1 sigma [ADU] and DQ, (rows, cols) each; NaN where the pixel was not fitted."""
+        spec = MODELS[self.model.name]
+        x = np.ascontiguousarray(
+            spec.design(np.array([temperature_c]), np.array([exposure_s]), self.model.reference), dtype=float
+        )
+        shape = self.dq.shape
+        signal, variance = np.empty(self.dq.size, np.float32), np.empty(self.dq.size, np.float32)
+        synthesize(
+            spec.family, x, self.parameters.reshape(3, -1), self.covariance.reshape(6, -1), signal, variance
+        )
+        dq = self.dq.copy()
+        if not self.model.covers(temperature_c, exposure_s):
+            dq |= np.uint16(DQ.EXTRAPOLATED)
+        return signal.reshape(shape), np.sqrt(variance).reshape(shape), dq
+
+
+def read_maps(folder: ModelDir, model: FittedModel, rows: slice = slice(None)) -> ModelMaps:
+    """Maps of a fitted model (a band of rows of them), with the DQ of hot-pixel mask and fit together.
+
+    Raises
+    ------
+    ProductError
+        when a map is missing or damaged.
+    """
+    spec = MODELS[model.name]
+    files = folder.maps(model.name, model.cell)
+    parameters: F4 | None = None
+    dq: NDArray[np.uint16] | None = None
+    for p in spec.parameters:
+        value, bits = read_planes(files[p.name], ["SCI", "DQ"], rows)
+        if parameters is None:
+            parameters = np.zeros((3, *value.shape), np.float32)
+            dq = bits.astype(np.uint16)
+        parameters[p.slot] = value
+    assert parameters is not None
+    assert dq is not None
+    (covariance,) = read_planes(folder.covariance(model.name, model.cell), ["SCI"], rows)
+    if folder.hot_pixel_mask.is_file():
+        dq |= read_planes(folder.hot_pixel_mask, ["DQ"], rows)[0].astype(np.uint16)
+    return ModelMaps(model, parameters, np.ascontiguousarray(covariance), dq)

@@ -1,0 +1,143 @@
+"""Frames made here: empty primary HDU with the header, SCI float32, ERR float32 (1 sigma), DQ uint16, INPUTS table.
+
+The same content gives the same bytes: no date stands in a product, and the checksum cards carry a fixed comment.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from astropy.io import fits
+from astropy.io.fits.verify import VerifyWarning
+from numpy.typing import NDArray
+
+from darkpipe.errors import ProductError
+from darkpipe.files.atomic import replace_file
+from darkpipe.version import __version__
+
+Card = tuple[str, Any, str]
+CHECKSUM_COMMENT = "of this HDU"  # astropy's default comment holds the time of writing
+
+
+@dataclass
+class Frame:
+    """An image with its error and quality planes.
+
+    science : (rows, cols) float32 [unit]; None for a product that is a table of planes only.
+    error : (rows, cols) float32, 1 sigma. dq : (rows, cols) uint16, bits of `darkpipe.science.flags.DQ`.
+    extra : further planes by extension name.
+    header : cards of the primary HDU. inputs : names of the files it was made from.
+    """
+
+    science: NDArray[Any]
+    error: NDArray[np.float32] | None = None
+    dq: NDArray[np.uint16] | None = None
+    unit: str = "adu"
+    header: list[Card] = field(default_factory=list)
+    extra: dict[str, NDArray[Any]] = field(default_factory=dict)
+    inputs: Sequence[str] = ()
+
+
+def write_frame(path: Path, frame: Frame) -> str:
+    """Write a frame; returns the digest of the file.
+
+    Raises
+    ------
+    ProductError
+        when the file cannot be replaced.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VerifyWarning)  # long keywords become HIERARCH cards on purpose
+        hdus = _hdus(frame)
+        return replace_file(path, lambda stream: _write(hdus, stream))
+
+
+def write_primary(path: Path, image: NDArray[Any], cards: Sequence[Card]) -> str:
+    """Write an image into the primary HDU, as capture software does; returns the digest."""
+    hdu = fits.PrimaryHDU(image)
+    _fill(hdu.header, cards)
+    hdu.header["CREATOR"] = (f"darkpipe {__version__}", "software")
+    return replace_file(path, lambda stream: _write(fits.HDUList([hdu]), stream))
+
+
+def _write(hdus: fits.HDUList, stream: BinaryIO) -> None:
+    for hdu in hdus:
+        hdu.add_checksum(when=CHECKSUM_COMMENT)
+    hdus.writeto(stream)
+
+
+def _hdus(frame: Frame) -> fits.HDUList:
+    primary = fits.PrimaryHDU()
+    _fill(primary.header, frame.header)
+    primary.header["CREATOR"] = (f"darkpipe {__version__}", "software")
+    hdus = fits.HDUList([primary])
+    planes: dict[str, NDArray[Any] | None] = {"SCI": frame.science, "ERR": frame.error, "DQ": frame.dq}
+    for name, plane in {**planes, **frame.extra}.items():
+        if plane is None:
+            continue
+        hdu = fits.ImageHDU(np.ascontiguousarray(plane), name=name)
+        if name in ("SCI", "ERR") and frame.unit:
+            hdu.header["BUNIT"] = frame.unit
+        hdus.append(hdu)
+    if len(frame.inputs):
+        width = max(len(name.encode()) for name in frame.inputs)
+        column = fits.Column("FILE", f"{width}A", array=np.array([n.encode("ascii", "replace") for n in frame.inputs]))
+        hdus.append(fits.BinTableHDU.from_columns([column], name="INPUTS"))
+    return hdus
+
+
+def _fill(header: fits.Header, cards: Sequence[Card]) -> None:
+    for key, value, comment in cards:
+        if isinstance(value, float) and not np.isfinite(value):
+            continue  # FITS has no way to write it
+        if isinstance(value, str):
+            value = value.encode("ascii", "replace").decode()
+        header[key] = (value, comment)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[fits.HDUList]:
+    try:
+        with fits.open(path, memmap=True) as hdus:
+            yield hdus
+    except FileNotFoundError:
+        raise ProductError("a product is missing", where=path, do="run the step that makes it again") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ProductError(f"a product cannot be read ({error})", where=path, do="run with --force") from error
+
+
+def read_planes(path: Path, names: Sequence[str], rows: slice = slice(None)) -> list[NDArray[Any]]:
+    """The named extensions of a frame, (rows, cols) each, native byte order; of a cube (n, rows, cols) the same rows of
+    every plane. An absent one raises.
+
+    Raises
+    ------
+    ProductError
+        when the file or an extension is missing or damaged.
+    """
+    with _opened(path) as hdus:
+        out = []
+        for name in names:
+            hdu = hdus[name]
+            plane = hdu.section[rows] if hdu.header["NAXIS"] == 2 else hdu.section[:, rows]
+            out.append(np.array(plane, dtype=plane.dtype.newbyteorder("=")))
+        return out
+
+
+def read_header(path: Path) -> Mapping[str, Any]:
+    """The primary header of a product."""
+    with _opened(path) as hdus:
+        return dict(hdus[0].header)
+
+
+def read_shape(path: Path) -> tuple[int, int]:
+    """(rows, cols) of the SCI plane."""
+    with _opened(path) as hdus:
+        rows, cols = hdus["SCI"].shape
+        return int(rows), int(cols)

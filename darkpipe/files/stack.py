@@ -1,0 +1,187 @@
+"""Many raw frames of one shape, read strip by strip: memory is bounded by the strips, however many frames there are."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from darkpipe.errors import FrameError
+from darkpipe.files.fits_bytes import FileSource, GzipSource, ImageLayout, locate_image
+from darkpipe.files.pixels import ASTROPY, physical, stored_type
+
+_OPEN_FILES = 128  # kept open; the rest are opened for each strip (systems allow 256 to 1024)
+_GONE = "Run step 1 again: the raw frames are not those it indexed."
+
+
+class FrameStack:
+    """Raw frames of one shape as one array (n, rows, cols) that is read in strips. A context manager.
+
+    Parameters
+    ----------
+    paths, hdus : files and the header unit of the image in each, as the survey found them.
+    rows, cols : shape that all must have.
+
+    Attributes
+    ----------
+    dtype : uint16 if all frames are 16-bit unsigned integers, else float32.
+
+    Raises
+    ------
+    FrameError : a frame vanished, changed, is short or has another shape; it names the file.
+    """
+
+    def __init__(self, paths: Sequence[Path], hdus: Sequence[int], rows: int, cols: int) -> None:
+        self.rows, self.cols = rows, cols
+        self._frames: list[_Frame] = []
+        self._folder = _Folder()
+        try:
+            for number, (path, hdu) in enumerate(zip(paths, hdus, strict=True)):
+                self._frames.append(_open_frame(Path(path), hdu, rows, cols, self._folder, keep=number < _OPEN_FILES))
+        except BaseException:
+            self.close()
+            raise
+        plain = all(frame.layout.is_uint16 for frame in self._frames)
+        self.dtype: np.dtype[Any] = np.dtype(np.uint16 if plain else np.float32)
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __enter__(self) -> FrameStack:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all files and remove what was unpacked."""
+        for frame in self._frames:
+            frame.close()
+        self._folder.remove()
+
+    def read_rows(self, r0: int, r1: int) -> NDArray[Any]:
+        """Rows r0 to r1 (exclusive) of all frames: array (n, r1 - r0, cols) of `dtype`, raw counts."""
+        if not 0 <= r0 <= r1 <= self.rows:
+            raise ValueError(f"rows {r0} to {r1} of {self.rows}")
+        out = np.empty((len(self._frames), r1 - r0, self.cols), self.dtype)
+        for frame, strip in zip(self._frames, out, strict=True):
+            try:
+                strip[...] = frame.read_rows(r0, r1)
+            except OSError as error:
+                raise FrameError(f"cannot be read: {error.strerror or error}", where=frame.path, do=_GONE) from error
+        return out
+
+
+class _Folder:
+    """A temporary folder, made when first needed: gzip cannot be read from the middle, so it is unpacked once."""
+
+    def __init__(self) -> None:
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._count = 0
+
+    def save(self, source: GzipSource, end: int) -> tuple[Path, int]:
+        """Write the unpacked bytes up to `end` to a file; its path and size."""
+        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="darkpipe-", ignore_cleanup_errors=True)
+        self._count += 1
+        path = Path(self._folder.name) / str(self._count)
+        path.write_bytes(source.read_at(0, end))
+        return path, end
+
+    def remove(self) -> None:
+        """Remove it."""
+        if self._folder is not None:
+            self._folder.cleanup()
+
+
+class _Frame:
+    """A plain image: `path` as the user knows it, `file` where its bytes are."""
+
+    def __init__(self, path: Path, file: Path, layout: ImageLayout, size: int, *, keep: bool) -> None:
+        self.path, self.layout = path, layout
+        self._file, self._size = file, size
+        self._stream = open(file, "rb", buffering=0) if keep else None  # noqa: SIM115 - closed by the stack
+        self._buffer = bytearray()
+
+    def read_rows(self, r0: int, r1: int) -> NDArray[Any]:
+        """Physical values of some rows, (r1 - r0, cols)."""
+        if self._stream is not None:
+            return self._read(self._stream, r0, r1)
+        with open(self._file, "rb", buffering=0) as stream:
+            return self._read(stream, r0, r1)
+
+    def _read(self, stream: FileIO, r0: int, r1: int) -> NDArray[Any]:
+        if os.fstat(stream.fileno()).st_size != self._size:
+            raise FrameError("the frame changed its size while it was in use", where=self.path, do=_GONE)
+        kind = stored_type(self.layout)
+        row_bytes = self.layout.cols * kind.itemsize
+        wanted = (r1 - r0) * row_bytes
+        if len(self._buffer) < wanted:
+            self._buffer = bytearray(wanted)
+        view = memoryview(self._buffer)[:wanted]
+        stream.seek(self.layout.begin + r0 * row_bytes)
+        done = 0
+        while done < wanted:
+            count = stream.readinto(view[done:])
+            if not count:
+                raise FrameError("the frame is shorter than its header says", where=self.path, do=_GONE)
+            done += count
+        return physical(np.frombuffer(view, kind).reshape(r1 - r0, self.layout.cols), self.layout)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._stream is not None:
+            self._stream.close()
+
+
+class _CompressedFrame(_Frame):
+    """A tile-compressed image; astropy unpacks the tiles of the rows that are asked for."""
+
+    def read_rows(self, r0: int, r1: int) -> NDArray[Any]:
+        """Physical values of some rows, (r1 - r0, cols)."""
+        if os.stat(self.path).st_size != self._size:
+            raise FrameError("the frame changed its size while it was in use", where=self.path, do=_GONE)
+        with ASTROPY, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                with fits.open(self.path, memmap=False) as units:
+                    return np.asarray(units[self.layout.hdu].section[r0:r1])
+            except OSError:
+                raise
+            except Exception as error:  # the decoders' own errors have no common base
+                raise FrameError(f"the compressed image is damaged: {error}", where=self.path, do=_GONE) from error
+
+
+def _open_frame(path: Path, hdu: int, rows: int, cols: int, folder: _Folder, *, keep: bool) -> _Frame:
+    try:
+        file, size, layout, packed_tiles = path, os.stat(path).st_size, None, False
+        with open(path, "rb", buffering=0) as stream:
+            if stream.read(2) == b"\x1f\x8b":
+                stream.seek(0)
+                source = GzipSource(cast(BinaryIO, stream), size)
+                layout = locate_image(source)
+                packed_tiles = layout.compressed
+                if not packed_tiles:
+                    file, size = folder.save(source, layout.begin + layout.count)
+            else:
+                layout = locate_image(FileSource(cast(BinaryIO, stream), size))
+        if (layout.hdu, layout.rows, layout.cols) != (hdu, rows, cols):
+            found = f"{layout.rows} x {layout.cols} in unit {layout.hdu}"
+            raise FrameError(f"the image is {found}, not {rows} x {cols} in unit {hdu}", do=_GONE)
+        if layout.compressed:
+            return _CompressedFrame(path, path, layout, size, keep=False)
+        return _Frame(path, file, layout, size, keep=keep)
+    except OSError as error:
+        raise FrameError(f"cannot be read: {error.strerror or error}", where=path, do=_GONE) from error
+    except FrameError as error:
+        raise FrameError(error.what, where=path, do=error.do) from error

@@ -1,0 +1,114 @@
+"""Masters from raw frames, strip by strip: the memory does not grow with the frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from darkpipe.files.frames import FrameStack
+from numpy.typing import NDArray
+
+from darkpipe.files.bias_files import BiasSource
+from darkpipe.files.masters import Master, ReferenceValues
+from darkpipe.files.products import read_planes
+from darkpipe.science.combine import clipped_mean
+from darkpipe.science.flags import DQ
+
+STRIP_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Raw frames of one kind: files, HDU numbers, the offset of each from its cell's level [native ADU]."""
+
+    paths: Sequence[Path]
+    hdus: Sequence[int]
+    rows: int
+    cols: int
+    offset_adu: Sequence[float]
+    pedestal_adu: float
+
+    @property
+    def strips(self) -> list[slice]:
+        """Bands of rows that fit into the strip buffer."""
+        height = max(1, min(self.rows, STRIP_BYTES // max(1, 4 * self.cols * len(self.paths))))
+        return [slice(r, min(r + height, self.rows)) for r in range(0, self.rows, height)]
+
+
+def combine_stack(
+    stack: Stack,
+    reference: ReferenceValues,
+    read_noise: Path | None,
+    bias: BiasSource | None,
+    *,
+    kappa: float,
+    relative_error: float,
+    is_bias: bool = False,
+) -> Master:
+    """Clipped mean of a stack, minus the bias where there is one.
+
+    Raises
+    ------
+    FrameError
+        when a raw frame vanished or changed.
+    """
+    out = Master.empty((stack.rows, stack.cols))
+    with FrameStack(stack.paths, stack.hdus, stack.rows, stack.cols) as frames:
+        for rows in stack.strips:
+            _combine_strip(
+                frames.read_rows(rows.start, rows.stop), rows, stack, reference, read_noise, bias, out,
+                kappa=kappa, relative_error=relative_error, is_bias=is_bias,
+            )  # fmt: skip
+    return out
+
+
+def _combine_strip(
+    samples: NDArray[Any],
+    rows: slice,
+    stack: Stack,
+    reference: ReferenceValues,
+    read_noise: Path | None,
+    bias: BiasSource | None,
+    out: Master,
+    *,
+    kappa: float,
+    relative_error: float,
+    is_bias: bool,
+) -> None:
+    n = samples.shape[0]
+    flat = samples.reshape(n, -1)
+    noise: float | NDArray[Any] = reference.read_noise_adu
+    if read_noise is not None:
+        noise = read_planes(read_noise, ["SCI"], rows)[0].ravel()
+    level: NDArray[Any] | float | None = None
+    bias_error: NDArray[np.float32] = np.zeros(flat.shape[1], np.float32)
+    bits = np.zeros(flat.shape[1], np.uint16)
+    if bias is not None:
+        level, bias_error, bits = (plane.ravel() for plane in bias.read(rows))
+    elif not is_bias:
+        # no bias: whatever stands above the lowest pixels may be signal; the level itself is fitted later
+        level = float(np.percentile(flat[0], 1.0)) / reference.scale_factor + stack.pedestal_adu
+        bias_error = np.full(flat.shape[1], np.inf, np.float32)
+        bits |= np.uint16(DQ.NO_BIAS)
+    made = clipped_mean(
+        flat,
+        level_adu=stack.offset_adu,
+        read_noise_adu=noise,
+        gain_e_per_adu=reference.gain_e_per_adu,
+        relative_error=relative_error,
+        bias_adu=level,
+        kappa=kappa,
+        valid_low=reference.clipped_low_raw,
+        valid_high=reference.saturation_raw,
+        scale_factor=reference.scale_factor,
+        pedestal_adu=stack.pedestal_adu,
+    )
+    subtract = level if bias is not None and level is not None else np.float32(0)
+    total = made.error if bias is None else np.hypot(made.error, bias_error)
+    planes = (made.mean - subtract, total, made.dq | bits, made.count, made.rejected, made.chi2, bias_error)
+    names = ("science", "error", "dq", "count", "rejected", "chi2", "bias_error")
+    for name, plane in zip(names, planes, strict=True):
+        getattr(out, name)[rows] = np.asarray(plane).reshape(rows.stop - rows.start, stack.cols)

@@ -1,0 +1,221 @@
+"""The survey of a raw frame: read once, everything measured that later steps decide by, or the reason why not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, nan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from darkpipe.errors import FrameError, ProductError
+from darkpipe.files.fits_bytes import XISF_ADVICE, GzipSource, ImageLayout, locate_image, open_source
+from darkpipe.files.headers import NO_SYNONYMS, FrameInfo, read_cards
+from darkpipe.files.pixels import (
+    Histogram,
+    Pixels,
+    canonical_bytes,
+    corner_medians,
+    decode,
+    divisor_of,
+    is_whole,
+    top_of,
+)
+
+_LARGEST_BYTES = 8 << 30  # MAX_PIXELS in double precision, twice over
+_COPY_AGAIN = "Copy the frame again, or leave it out."
+
+
+@dataclass(frozen=True)
+class FrameSurvey:
+    """What was found in one file. Pixel values are raw counts as the camera gave them (after BZERO and BSCALE).
+
+    rejected: why the file cannot be used at all; None if it can be read (its header may still make it no dark).
+    bit_mask: OR of all values; change_mask: OR of all values XOR the first (integers; 0 otherwise).
+    divisor: largest power of two that divides the values not at 0 or at the top; 0: no vote (constant, fractions).
+    n_low: values at the lowest a converter gives (0, or the type's lowest where there are negative ones);
+    n_high: values at or above `top_adu`, the highest (with the divisor's bits taken off). n_nan: not finite.
+    median_adu, corner_medians_adu: interpolated within the histogram. sigma_adu: robust, from quartiles.
+    corner_medians_adu: top left, top right, bottom left, bottom right, with row 0 on top.
+    file_digest, pixel_digest: xxh3_128 of the file, and of the values (little-endian, uint16 where these hold them).
+    """
+
+    info: FrameInfo | None = None
+    rejected: str | None = None
+    rows: int = 0
+    cols: int = 0
+    hdu: int = 0
+    dtype: str = ""
+    bit_mask: int = 0
+    change_mask: int = 0
+    divisor: int = 0
+    minimum: float = nan
+    maximum: float = nan
+    top_adu: float = nan
+    n_low: int = 0
+    n_high: int = 0
+    n_nan: int = 0
+    constant: bool = False
+    median_adu: float = nan
+    sigma_adu: float = nan
+    corner_medians_adu: tuple[float, float, float, float] = (nan, nan, nan, nan)
+    p999_adu: float = nan
+    file_digest: str = ""
+    pixel_digest: str = ""
+    bytes: int = 0
+
+    def to_json(self) -> str:
+        """One line of JSON, the same for the same survey; NaN and infinity are null."""
+        return json.dumps(_plain(dataclasses.asdict(self)), sort_keys=True, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> FrameSurvey:
+        """The survey back from `to_json`.
+
+        Raises
+        ------
+        ProductError : the text is no such survey.
+        """
+        try:
+            found = json.loads(text)
+            fields = {f.name: _back(f.default, found[f.name]) for f in dataclasses.fields(cls) if f.name != "info"}
+            info = found["info"]
+            if info is not None:
+                defaults = {f.name: f.default for f in dataclasses.fields(FrameInfo)}
+                info = FrameInfo(**{name: _back(defaults[name], value) for name, value in info.items()})
+            return cls(info=info, **fields)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ProductError(f"the survey of a frame is damaged: {error!r}", do="Run step 1 again.") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def _back(default: Any, value: Any) -> Any:
+    if isinstance(default, tuple):
+        return tuple(nan if item is None else item for item in value)
+    return nan if value is None and isinstance(default, float) else value
+
+
+def survey_frame(
+    path: Path, *, synonyms: Mapping[str, Sequence[str]] = NO_SYNONYMS, bias_max_exposure_s: float = 0.01
+) -> FrameSurvey:
+    """Read a file once and say what it holds; a file that is no frame comes back with `rejected` set.
+
+    Parameters as for `headers.read_info`. The frame's kind is not judged here (see `headers.usable_as`).
+
+    Raises
+    ------
+    SettingsError : `synonyms` names an unknown quantity.
+    """
+    path = Path(path)
+    try:
+        content = _read_whole(path)
+    except FrameError as error:
+        return FrameSurvey(rejected=_reason(error))
+    found: dict[str, Any] = {"file_digest": xxhash.xxh3_128_hexdigest(content), "bytes": len(content)}
+    try:
+        if path.suffix.lower() == ".xisf":
+            raise FrameError(XISF_ADVICE[0], do=XISF_ADVICE[1])
+        source = open_source(content)
+        layout = locate_image(source)
+        found |= {"rows": layout.rows, "cols": layout.cols, "hdu": layout.hdu}
+        found["info"] = read_cards(layout.cards, synonyms=synonyms, bias_max_exposure_s=bias_max_exposure_s)
+        pixels = decode(source, layout)
+        if isinstance(source, GzipSource):
+            source.check_rest()
+        found |= _measure(pixels)
+        _judge(pixels, layout, found)
+    except FrameError as error:
+        return FrameSurvey(**found, rejected=_reason(error))
+    except MemoryError:
+        return FrameSurvey(**found, rejected="the frame does not fit into memory")
+    return FrameSurvey(**found)
+
+
+def _reason(error: FrameError) -> str:
+    return error.what + (f". {error.do}" if error.do else "")
+
+
+def _read_whole(path: Path) -> bytes:
+    """A regular file's bytes; FrameError if it cannot be read or is being written."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
+            raise FrameError("not a regular file", do="Leave it out.")
+        with open(path, "rb") as stream:
+            before = os.fstat(stream.fileno())
+            if before.st_size > _LARGEST_BYTES:
+                raise FrameError(f"{before.st_size} bytes: larger than any frame", do="Leave it out.")
+            content = stream.read()
+        after = os.stat(path)
+    except OSError as error:
+        link = " (a link that leads nowhere)" if path.is_symlink() else ""
+        raise FrameError(f"cannot be read: {error.strerror or error}{link}", do="Check the file.") from error
+    except MemoryError:
+        raise FrameError("the file does not fit into memory", do="Leave it out.") from None
+    if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino) or len(
+        content
+    ) != before.st_size:
+        raise FrameError("the file changed while it was read", do="Run again when nothing writes to it.")
+    return content
+
+
+def _measure(pixels: Pixels) -> dict[str, Any]:
+    histogram = Histogram.of(pixels)
+    values, counts = histogram.values, histogram.counts
+    finite = int(counts.sum())
+    found: dict[str, Any] = {
+        "dtype": pixels.dtype.name,
+        "n_nan": int(pixels.size) - finite,
+        "pixel_digest": xxhash.xxh3_128_hexdigest(canonical_bytes(pixels)),
+    }
+    if not finite:
+        return found
+    minimum, maximum = float(values[0]), float(values[-1])
+    top = top_of(pixels, maximum)
+    lattice = histogram.step > 0
+    divisor = divisor_of(values, top) if lattice and values.size > 1 else 0
+    step = float(divisor or 1) if lattice else 0.0
+    histogram = dataclasses.replace(histogram, step=step)
+    if divisor > 1:
+        top -= divisor - 1
+    low = 0.0 if minimum >= 0 or pixels.dtype.kind not in "ui" else float(np.iinfo(pixels.dtype).min)
+    return found | {
+        "minimum": minimum,
+        "maximum": maximum,
+        "top_adu": top,
+        "constant": minimum == maximum,
+        "divisor": divisor,
+        "bit_mask": int(np.bitwise_or.reduce(values.astype(np.int64))) if lattice else 0,
+        "change_mask": int(np.bitwise_or.reduce(values.astype(np.int64) ^ int(values[0]))) if lattice else 0,
+        "n_low": int(counts[values <= low].sum()),
+        "n_high": int(counts[values >= top].sum()),
+        "median_adu": histogram.quantile(0.5),
+        "sigma_adu": histogram.sigma(),
+        "p999_adu": histogram.quantile(0.999),
+        "corner_medians_adu": corner_medians(pixels, step),
+    }
+
+
+def _judge(pixels: Pixels, layout: ImageLayout, found: Mapping[str, Any]) -> None:
+    """Refuse pixels that no camera gives."""
+    info: FrameInfo = found["info"]
+    if found["n_nan"] == pixels.size:
+        raise FrameError("all pixels are NaN or infinite", do=_COPY_AGAIN)
+    if layout.bitpix < 0 and info.kind in ("dark", "bias") and not is_whole(pixels[np.isfinite(pixels)]):
+        raise FrameError(
+            f"BITPIX = {layout.bitpix} with fractions in its pixels: a calibrated or master frame, not a raw one",
+            do="Use the raw frames as the camera wrote them.",
+        )

@@ -1,0 +1,131 @@
+"""Synthetic darks on disk: from the model's maps to a frame, bias-subtracted or as the camera would give it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkpipe.errors import DesignError
+from darkpipe.files.bias_files import BiasSource
+from darkpipe.files.layout import ModelDir
+from darkpipe.files.model_maps import Description, FittedModel, read_maps
+from darkpipe.files.products import Card, Frame, read_planes, write_frame, write_primary
+from darkpipe.science.models import MODELS
+
+UINT16_TOP = 65535
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A dark that is asked for. model: key of the fitted model."""
+
+    model: str
+    temperature_c: float
+    exposure_s: float
+    include_bias: bool = False
+    dtype: Literal["float32", "uint16"] = "float32"
+
+
+def write_synthetic(path: Path, folder: ModelDir, description: Description, wanted: Wanted) -> str:
+    """Synthesise one dark and write it; returns the digest.
+
+    float32: SCI, ERR, DQ extensions in native ADU. uint16: an image in the primary HDU in raw counts, rounded and
+    clipped to what the type holds, as capture software writes it.
+
+    Raises
+    ------
+    DesignError
+        when the bias is asked for and the model has none, or the model lacks this exposure or temperature.
+    """
+    model = description.find(wanted.model)
+    maps = read_maps(folder, model)
+    signal, error, dq = maps.synthesize(wanted.temperature_c, wanted.exposure_s)
+    cards = _cards(description, model, wanted)
+    if wanted.include_bias:
+        bias, bias_error = _level(folder, description, model, wanted)
+        if description.bias_exposure_s > 0:
+            # the bias frames were short darks and hold that much of the signal already
+            signal = signal - maps.synthesize(wanted.temperature_c, description.bias_exposure_s)[0]
+        signal, error = signal + bias, np.hypot(error, bias_error)
+    if wanted.dtype == "float32":
+        cards.append(("SCALE", description.scale_factor, "raw counts per adu of this frame"))
+        frame = Frame(signal.astype(np.float32), error.astype(np.float32), dq, header=cards)
+        return write_frame(path, frame)
+    counts = np.rint(signal * description.scale_factor)
+    missing = ~np.isfinite(counts)
+    outside = (counts < 0) | (counts > UINT16_TOP)
+    image = np.where(missing, 0, np.clip(counts, 0, UINT16_TOP)).astype(np.uint16)
+    cards += [
+        ("N_CLIP", int(outside.sum()), "pixels outside of 0 to 65535, clipped"),
+        ("N_BLANK", int(missing.sum()), "pixels without a model, written as 0"),
+    ]
+    return write_primary(path, image, cards)
+
+
+def _cards(description: Description, model: FittedModel, wanted: Wanted) -> list[Card]:
+    cards: list[Card] = [
+        ("IMAGETYP", "Dark Frame", "synthetic; " + ("with bias" if wanted.include_bias else "bias subtracted")),
+        ("EXPTIME", wanted.exposure_s, "[s]"),
+        ("CCD-TEMP", wanted.temperature_c, "[deg C]"),
+        ("SET-TEMP", wanted.temperature_c, "[deg C]"),
+        ("SYNTHET", True, "computed from a dark model"),
+        ("MODEL", model.key, MODELS[model.name].formula[:40]),
+        ("T-MIN", model.temperature_c[0], "[deg C] lowest fitted"),
+        ("T-MAX", model.temperature_c[1], "[deg C] highest fitted"),
+        ("EXPMIN", model.exposure_s[0], "[s] shortest fitted"),
+        ("EXPMAX", model.exposure_s[1], "[s] longest fitted"),
+        ("EXTRAPOL", not model.covers(wanted.temperature_c, wanted.exposure_s), "outside the fitted range"),
+        ("EGAIN", description.gain_e_per_adu, "[e-/adu]"),
+        ("INSTRUME", description.configuration, "configuration"),
+        ("BIASINCL", wanted.include_bias, "whether the bias is in"),
+    ]
+    return cards
+
+
+def _level(
+    folder: ModelDir, description: Description, model: FittedModel, wanted: Wanted
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The bias at this temperature, or the fitted level of a campaign without bias frames; with its error [ADU]."""
+    if description.has_bias:
+        value, error, _ = BiasSource(folder.bias_line, wanted.temperature_c).read()
+        return value, error
+    offset = folder.offset(model.name, model.cell)
+    if not offset.is_file():
+        raise DesignError("this model holds no bias to include", where=folder.path, do="leave --include_bias away")
+    (value,) = read_planes(offset, ["SCI"])
+    return value, np.zeros_like(value)
+
+
+def model_for(description: Description, wanted: str, temperature_c: float, exposure_s: float) -> str:
+    """Key of the fitted model that makes this dark: the chosen one, or, of a model of one axis, the one whose exposure
+    (temperature) this is.
+
+    Raises
+    ------
+    DesignError
+        when there is none for it.
+    """
+    name = description.chosen if wanted == "auto" else wanted
+    if any(m.key == name for m in description.models) and "/" not in name:
+        return name
+    base = name.split("/")[0]
+    family = [m for m in description.models if m.name == base]
+    for m in family:
+        same_exposure = 0.99 * m.exposure_s[0] <= exposure_s <= 1.01 * m.exposure_s[1]
+        same_temperature = m.temperature_c[0] - 0.5 <= temperature_c <= m.temperature_c[1] + 0.5
+        if (base == "exp_1d" and same_exposure) or (base == "exp_t" and same_temperature):
+            return m.key
+    if not family:
+        description.find(name)  # says what there is
+    have = ", ".join(m.cell for m in family)
+    axis = "exposure" if base == "exp_1d" else "temperature"
+    raise DesignError(
+        f"{base} was fitted at {have} alone: it cannot make a dark of {temperature_c:g} °C and {exposure_s:g} s",
+        do=f"ask for one of these {axis}s, or take darks that vary in both",
+    )
+
+

@@ -1,0 +1,65 @@
+"""Tables on disk: ECSV (enhanced character-separated values), a text that people and astropy both read."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from astropy.table import Column, MaskedColumn, Table
+
+from darkpipe.errors import ProductError
+from darkpipe.files.atomic import replace_text
+
+_FORMAT = "ascii.ecsv"
+
+
+def write_table(path: Path, table: Table) -> str:
+    """Write a table with its units, descriptions and `meta` as ECSV; the same table gives the same bytes.
+
+    Returns
+    -------
+    str : xxh3_128 of the file, in hexadecimal.
+
+    Raises
+    ------
+    ProductError : the file cannot be written.
+    """
+    text = io.StringIO(newline="")
+    table.write(text, format=_FORMAT)
+    return replace_text(path, text.getvalue().replace("\r\n", "\n"))
+
+
+def read_table(path: Path) -> Table:
+    """Read a table that `write_table` wrote; missing texts come back as '' (ECSV does not tell the two apart).
+
+    Raises
+    ------
+    ProductError : the file is missing, unreadable or not such a table.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ProductError(
+            "the table is missing", where=path, do="Run the step that makes it (or the pipeline without --from_step)."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProductError(f"the table cannot be read: {error}", where=path, do=_REMAKE) from error
+    if not text.startswith("# %ECSV"):
+        raise ProductError("the file is no ECSV table", where=path, do=_REMAKE)
+    try:
+        table = Table.read(text, format=_FORMAT)
+    except Exception as error:  # the reader's own errors have no common base
+        raise ProductError(f"the table is damaged: {_first_line(error)}", where=path, do=_REMAKE) from error
+    for name in table.colnames:
+        column = table[name]
+        if isinstance(column, MaskedColumn) and column.dtype.kind in "UO":
+            table[name] = Column(column.filled(""), unit=column.unit, description=column.description, meta=column.meta)
+    return table
+
+
+_REMAKE = "Delete it and run again: it is made anew."
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

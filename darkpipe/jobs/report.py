@@ -1,0 +1,130 @@
+"""What a run did, as data."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from darkpipe.errors import PipelineError
+
+log = logging.getLogger("darkpipe")
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """A job that was run, or in a dry run: would be."""
+
+    step: str
+    campaign: str
+    label: str
+    reason: str
+    outputs: tuple[Path, ...]
+    error: PipelineError | None = None
+
+
+@dataclass
+class StepCount:
+    """Jobs of a step in a campaign."""
+
+    step: str
+    campaign: str
+    made: int = 0
+    up_to_date: int = 0
+    failed: int = 0
+    removed: int = 0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What failed: a job, or with an empty label: the plan of a step, or the run itself."""
+
+    step: str
+    campaign: str
+    label: str
+    error: PipelineError
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (self.campaign, self.step, self.label, str(self.error))))
+
+
+@dataclass
+class RunReport:
+    """What `MasterController.run` did.
+
+    jobs : jobs that were run (dry run: would be), in the order of the plans.
+    unknown : (step, campaign) that a dry run cannot plan yet.
+    notes : things worth knowing that are no failures.
+    summaries : (campaign, rows) that the steps add for the table at the end.
+    """
+
+    mode: str
+    dry_run: bool = False
+    counts: list[StepCount] = field(default_factory=list)
+    jobs: list[JobRun] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    unknown: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    summaries: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """0 made or up to date; else that of the first failure: 1, or 2 for a setting, or 75 for a busy device."""
+        return self.failures[0].error.exit_code if self.failures else 0
+
+    @property
+    def up_to_date(self) -> bool:
+        """Nothing was to be done."""
+        return not (self.jobs or self.failures or self.unknown)
+
+    def raise_for_failure(self) -> None:
+        """Raise the first failure, if there is one.
+
+        Raises
+        ------
+        PipelineError
+            what failed first.
+        """
+        if self.failures:
+            raise self.failures[0].error
+
+    def note(self, text: str) -> None:
+        """Keep and log something worth knowing."""
+        self.notes.append(text)
+        log.warning(text)
+
+    def fail(self, failure: Failure) -> None:
+        """Keep and log a failure."""
+        self.failures.append(failure)
+        log.error(str(failure))
+
+
+class Progress(Protocol):
+    """Who wants to see jobs pass by."""
+
+    def begin(self, title: str, total: int) -> None:
+        """So many jobs of a batch are about to be run."""
+        ...
+
+    def advance(self, label: str) -> None:
+        """A job has ended."""
+        ...
+
+    def end(self) -> None:
+        """The batch has ended."""
+        ...
+
+
+class NoProgress:
+    """Nobody looks."""
+
+    def begin(self, title: str, total: int) -> None:
+        """Nothing."""
+
+    def advance(self, label: str) -> None:
+        """Nothing."""
+
+    def end(self) -> None:
+        """Nothing."""

@@ -1,0 +1,201 @@
+"""A batch of jobs on an executor: bounded in memory, checked, recorded as results come."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
+from functools import partial
+from pathlib import Path
+
+from darkpipe.errors import PipelineError
+from darkpipe.jobs.contract import Job, Step
+from darkpipe.jobs.journal import Journal, Outcome, Seen
+from darkpipe.jobs.report import JobRun, NoProgress, Progress
+from darkpipe.jobs.stamps import Stamp, identity, stamp
+
+log = logging.getLogger("darkpipe")
+
+PENDING_PER_WORKER = 4
+COMMIT_EVERY_S = 10.0
+LOOK_EVERY_S = 1.0  # some systems deliver Ctrl-C only between two waits
+
+
+class StaleJob:
+    """A job with the reason why it is to be run, and what became of it."""
+
+    def __init__(self, job: Job, reason: str) -> None:
+        self.job, self.reason = job, reason
+        self.error: PipelineError | None = None
+
+    def described(self, step: Step, campaign: str) -> JobRun:
+        """What a report says of it."""
+        return JobRun(step.NAME, campaign, self.job.name, self.reason, self.job.outputs, self.error)
+
+
+class Runner:
+    """Runs batches and records them.
+
+    Parameters
+    ----------
+    journal : where jobs are looked up and recorded.
+    open_executor : called at the first job that needs it: a run that does nothing starts no processes.
+    workers : how many jobs run at a time.
+    progress : is told of each job.
+    """
+
+    def __init__(
+        self, journal: Journal, open_executor: Callable[[], Executor], workers: int, progress: Progress | None = None
+    ) -> None:
+        self._journal, self._open_executor, self._workers = journal, open_executor, workers
+        self._progress = progress or NoProgress()
+        self._executor: Executor | None = None
+        self._used: dict[str, str] = {}
+        self._committed_s = time.monotonic()
+
+    def stale(self, step: Step, jobs: Sequence[Job], *, force: bool = False) -> list[StaleJob]:
+        """The jobs of a batch that have to be run, each with its reason."""
+        seen: Seen = {}
+        stale = []
+        for job in jobs:
+            reason = self._journal.stale(step, job, seen) or ("forced" if force else None)
+            if reason is not None:
+                stale.append(StaleJob(job, reason))
+        for key, content in seen.items():
+            if content is not None:
+                self._used.setdefault(key, content)
+        return stale
+
+    def run(self, step: Step, campaign: str, stale: Sequence[StaleJob]) -> list[JobRun]:
+        """Run jobs that are independent of each other, and record those that succeed.
+
+        A `PipelineError` fails its job; the others are finished. At any other exception, and at an interrupt, no
+        further job is started, those that run are finished and recorded, and it is raised again.
+        """
+        self._progress.begin(" ".join(filter(None, (step.NAME, campaign))), len(stale))
+        try:
+            for item in stale:
+                if item.job.in_order:
+                    self._settle(step, campaign, item, partial(execute, item.job))
+            self._run_pooled(step, campaign, [item for item in stale if not item.job.in_order])
+        finally:
+            self._journal.commit()
+            self._progress.end()
+        return [item.described(step, campaign) for item in stale]
+
+    def close(self) -> None:
+        """Record what is left, and end the workers."""
+        self._journal.commit()
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+            self._executor = None
+
+    def _run_pooled(self, step: Step, campaign: str, stale: Sequence[StaleJob]) -> None:
+        waiting = iter(stale)
+        pending: dict[Future[Outcome], StaleJob] = {}
+        try:
+            while True:
+                while len(pending) < PENDING_PER_WORKER * self._workers and (item := next(waiting, None)):
+                    pending[self._submit(item.job)] = item
+                if not pending:
+                    return
+                done, _ = wait(pending, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED)
+                for future in done:
+                    self._settle(step, campaign, pending.pop(future), future.result)
+                self._commit_if_due()
+        except BaseException:
+            for future in pending:
+                future.cancel()
+            self._finish(step, campaign, pending)
+            raise
+
+    def _finish(self, step: Step, campaign: str, pending: Mapping[Future[Outcome], StaleJob]) -> None:
+        """After a bug or an interrupt: wait for the jobs that run, and record them."""
+        for future, item in pending.items():
+            try:
+                self._settle(step, campaign, item, future.result)
+            except CancelledError:
+                continue
+            except Exception:  # the first one is raised already; this one is for the log
+                log.exception("%s: %s", step.NAME, item.job.name)
+
+    def _submit(self, job: Job) -> Future[Outcome]:
+        if self._executor is None:
+            self._executor = self._open_executor()
+        try:
+            return self._executor.submit(execute, job)
+        except BrokenExecutor as error:
+            broken: Future[Outcome] = Future()
+            broken.set_exception(error)
+            return broken
+
+    def _settle(self, step: Step, campaign: str, item: StaleJob, outcome_of: Callable[[], Outcome]) -> None:
+        try:
+            outcome = outcome_of()
+            self._record(step, campaign, item.job, outcome)
+        except PipelineError as error:
+            item.error = error
+        except BrokenExecutor:
+            item.error = PipelineError(
+                "a worker process died (out of memory?)", where=item.job.name, do="Try fewer --workers"
+            )
+        detail = "made" if item.error is None else "FAILED"
+        log.info("%s: %s %s (%s)", step.NAME, detail, item.job.name, item.reason, extra={"detail": True})
+        self._progress.advance(item.job.name)
+
+    def _record(self, step: Step, campaign: str, job: Job, outcome: Outcome) -> None:
+        contents = self._journal.contents(job, outcome)
+        for path in job.inputs:
+            key = self._journal.key(path)
+            if self._used.setdefault(key, contents[key]) != contents[key]:
+                raise _changed(path)
+        self._journal.record(step, job, outcome, campaign, contents=contents)
+        for path in job.outputs:
+            key = self._journal.key(path)
+            self._used[key] = contents[key]
+
+    def _commit_if_due(self) -> None:
+        if time.monotonic() - self._committed_s > COMMIT_EVERY_S:
+            self._journal.commit()
+            self._committed_s = time.monotonic()
+
+
+def execute(job: Job) -> Outcome:
+    """Call a job where the worker is, and see to it that it did what it says.
+
+    Raises
+    ------
+    PipelineError
+        of the job itself; or if an input is missing or changed meanwhile, or an output was not replaced.
+    TypeError
+        if the function does not return digests.
+    """
+    inputs = tuple(_present(path) for path in job.inputs)
+    before = [identity(path) for path in job.outputs]
+    digests = job.function(job.inputs, job.outputs, **job.params)
+    if not isinstance(digests, Mapping):
+        raise TypeError(f"{job.function.__qualname__} must return digests by path, not {type(digests).__name__}")
+    for path, then in zip(job.inputs, inputs, strict=True):
+        if stamp(path) != then:
+            raise _changed(path)
+    outputs = []
+    for path, old in zip(job.outputs, before, strict=True):
+        new = identity(path)
+        if new is None:
+            raise PipelineError("the job ended without making this file", where=path)
+        if new == old:
+            raise PipelineError("the job ended without replacing this file", where=path)
+        outputs.append(Stamp(new.size, new.mtime_ns))
+    return Outcome(dict(digests), inputs, tuple(outputs))
+
+
+def _present(path: Path) -> Stamp:
+    found = stamp(path)
+    if found is None:
+        raise PipelineError("an input is missing", where=path, do="Run again from the step that makes it")
+    return found
+
+
+def _changed(path: Path) -> PipelineError:
+    return PipelineError("this file changed while the pipeline runs", where=path, do="Run again")

@@ -1,0 +1,105 @@
+"""What tells whether a file is still the same, and what makes it last."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import xxhash
+
+from darkpipe.errors import PipelineError
+
+CHUNK_BYTES = 1 << 20
+
+
+class Stamp(NamedTuple):
+    """Cheap evidence: if it has not moved, the content has not."""
+
+    size: int
+    mtime_ns: int
+
+
+class Identity(NamedTuple):
+    """Evidence that a file was replaced: a new inode or a new time."""
+
+    inode: int
+    mtime_ns: int
+    size: int
+
+
+def stamp(path: str | Path) -> Stamp | None:
+    """Size and time of a file; None if there is no such file."""
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return Stamp(status.st_size, status.st_mtime_ns)
+
+
+def identity(path: str | Path) -> Identity | None:
+    """Inode and time of a file; None if there is no such file."""
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return Identity(status.st_ino, status.st_mtime_ns, status.st_size) if stat.S_ISREG(status.st_mode) else None
+
+
+def digest(path: str | Path) -> str:
+    """xxh3_128 of the content, hexadecimal.
+
+    Raises
+    ------
+    PipelineError
+        if the file cannot be read.
+    """
+    state = xxhash.xxh3_128()
+    buffer = memoryview(bytearray(CHUNK_BYTES))
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while count := file.readinto(buffer):
+                state.update(buffer[:count])
+    except OSError as error:
+        raise PipelineError(f"cannot read this file: {error.strerror}", where=path) from error
+    return state.hexdigest()
+
+
+def steady_digest(path: str | Path, expected: Stamp) -> str:
+    """Digest of a file that still has the stamp `expected` when it has been read.
+
+    Raises
+    ------
+    PipelineError
+        if the file is not the one that `expected` was taken of.
+    """
+    content = digest(path)
+    if stamp(path) != expected:
+        raise PipelineError("this file changed while the pipeline runs", where=path, do="Run again")
+    return content
+
+
+def sync(paths: Iterable[str]) -> None:
+    """Make files and their folders last through a power failure. A file that is gone again is passed over."""
+    folders = set()
+    for path in paths:
+        folders.add(os.path.dirname(path))
+        with contextlib.suppress(FileNotFoundError):
+            _sync_one(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    if os.name != "nt":  # Windows opens no folders
+        for folder in folders:
+            with contextlib.suppress(FileNotFoundError):
+                _sync_one(folder, os.O_RDONLY)
+
+
+def _sync_one(path: str, flags: int) -> None:
+    handle = os.open(path, flags)
+    try:
+        # some network file systems cannot sync, and say so: there is nothing better to be done
+        with contextlib.suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)

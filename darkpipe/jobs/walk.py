@@ -1,0 +1,156 @@
+"""The run loop: steps one after the other, campaigns one after the other; plan, skip, run, record, stop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from darkpipe.errors import NothingToModelError, PipelineError, SettingsError
+from darkpipe.jobs.contract import Job, Place, Step
+from darkpipe.jobs.journal import Journal
+from darkpipe.jobs.report import Failure, RunReport, StepCount
+from darkpipe.jobs.runner import Runner, StaleJob
+from darkpipe.settings import RunSettings
+
+log = logging.getLogger("darkpipe")
+
+
+@dataclass
+class Walk:
+    """One walk through steps and campaigns. A dry run leaves a campaign at the first batch with stale jobs.
+
+    of_all : steps that see the whole output directory; of_campaign : steps that see one configuration at a time.
+    forced, prunes : names of steps that are run whether stale or not; whose leftovers are removed.
+    """
+
+    journal: Journal
+    runner: Runner
+    report: RunReport
+    settings: RunSettings
+    out: Place
+    of_all: Sequence[Step]
+    of_campaign: Sequence[Step]
+    forced: Collection[str]
+    prunes: Collection[str]
+    nothing: NothingToModelError | None = None
+
+    def go(self) -> None:
+        """All steps, all campaigns."""
+        if not self._stage(self.out, self.of_all):
+            self._unknown(self.of_campaign, "")
+            return
+        if not self.of_campaign:
+            return
+        try:
+            campaigns = self.out.campaigns()
+            selected = self._selected(campaigns)
+        except PipelineError as error:
+            self.report.fail(Failure("", "", "", error))
+            return
+        if not campaigns and self.nothing is None:
+            self.nothing = NothingToModelError("the frames hold no configuration that can be modelled")
+        carried = [self._stage(place, self.of_campaign) for place in selected]
+        if self.nothing is not None and not any(carried) and not self.report.failures:
+            self.report.fail(Failure("", "", "", self.nothing))
+        if carried and all(carried) and not self.report.dry_run:
+            self._prune_vanished({place.campaign or "" for place in campaigns})
+
+    def _selected(self, campaigns: Sequence[Place]) -> list[Place]:
+        select = self.settings.select
+        selected = [place for place in campaigns if not select or place.matches(select)]
+        if campaigns and not selected:
+            names = ", ".join(place.campaign or "the only one" for place in campaigns)
+            raise SettingsError(
+                "no configuration has the selected values", where=f"select {select}", do=f"There is: {names}"
+            )
+        return selected
+
+    def _stage(self, place: Place, steps: Sequence[Step]) -> bool:
+        """Steps one after the other; whether all of them came to their end."""
+        campaign = place.campaign or ""
+        for position, step in enumerate(steps):
+            try:
+                ended = self._step(step, place)
+            except NothingToModelError as error:
+                self.nothing = error
+                self.report.note(": ".join(filter(None, (campaign, step.NAME, str(error)))))
+                return False
+            except PipelineError as error:
+                self.report.fail(Failure(step.NAME, campaign, "", error))
+                return False
+            if not ended:
+                self._unknown(steps[position:], campaign)
+                return False
+        self._summarise(place, steps)
+        return True
+
+    def _step(self, step: Step, place: Place) -> bool:
+        campaign = place.campaign or ""
+        count = StepCount(step.NAME, campaign)
+        self.report.counts.append(count)
+        planned: set[str] = set()
+        for batch in step.plan(place, getattr(self.settings, step.NAME)):
+            self._claim(step, batch, planned)
+            stale = self.runner.stale(step, batch, force=step.NAME in self.forced)
+            count.up_to_date += len(batch) - len(stale)
+            if stale and self.report.dry_run:
+                self.report.jobs += [item.described(step, campaign) for item in stale]
+                return False
+            if stale and not self._run_batch(step, campaign, stale, count):
+                return False
+        if step.NAME in self.prunes and not self.report.dry_run:
+            count.removed = self._prune(step, campaign, planned)
+        log.info(
+            "%s: %d made, %d up to date", " ".join(filter(None, (step.NAME, campaign))), count.made, count.up_to_date
+        )
+        return True
+
+    def _run_batch(self, step: Step, campaign: str, stale: Sequence[StaleJob], count: StepCount) -> bool:
+        runs = self.runner.run(step, campaign, stale)
+        self.report.jobs += runs
+        failed = [run for run in runs if run.error is not None]
+        count.made += len(runs) - len(failed)
+        count.failed += len(failed)
+        for run in failed:
+            if isinstance(run.error, NothingToModelError):
+                raise run.error
+            self.report.fail(Failure(step.NAME, campaign, run.label, cast(PipelineError, run.error)))
+        return not failed
+
+    def _claim(self, step: Step, batch: Sequence[Job], planned: set[str]) -> None:
+        for job in batch:
+            keys = {self.journal.key(path) for path in job.outputs}
+            if both := keys & planned:
+                raise ValueError(f"{step.NAME}: two jobs make the same product: {sorted(both)}")
+            planned |= keys
+
+    def _prune(self, step: Step, campaign: str, planned: Collection[str]) -> int:
+        removed, kept = self.journal.remove(self.journal.orphans(step.NAME, campaign, planned))
+        for key in removed:
+            log.info("%s: removed %s, which is not part of the campaign any more", step.NAME, key)
+        for key in kept:
+            self.report.note(f"{step.NAME}: {key} is not ours any more and is left where it is")
+        self.report.removed += removed
+        return len(removed)
+
+    def _prune_vanished(self, current: set[str]) -> None:
+        for step in self.of_campaign:
+            if step.NAME in self.prunes:
+                for campaign in sorted(self.journal.campaigns(step.NAME) - current):
+                    self._prune(step, campaign, ())
+
+    def _unknown(self, steps: Sequence[Step], campaign: str) -> None:
+        if self.report.dry_run:
+            self.report.unknown += [(step.NAME, campaign) for step in steps]
+
+    def _summarise(self, place: Place, steps: Sequence[Step]) -> None:
+        if self.report.dry_run:
+            return
+        rows: list[tuple[str, str]] = []
+        for step in steps:
+            summary = getattr(step, "summary", None)
+            rows += [] if summary is None else summary(place)
+        if rows:
+            self.report.summaries.append((place.campaign or "", rows))

@@ -1,0 +1,176 @@
+"""Plots of numbers: pixels against exposure, hot pixels counted, bias levels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import (
+    FixedFormatter,
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
+from numpy.typing import ArrayLike
+
+from darkpipe.report.canvas import (
+    BLUE,
+    PRINT_DPI,
+    Scale,
+    add_box,
+    drawing,
+    new_page,
+    tick_labels,
+    write,
+)
+
+
+def log_axis(axes: Axes, values: Sequence[ArrayLike], of: str = "y") -> None:
+    """A logarithmic axis with plain numbers, ticks at 1, 2, 5 where there is room."""
+    joined = np.concatenate([np.ravel(np.asarray(v, np.float64)) for v in values]) if values else np.zeros(0)
+    joined = joined[np.isfinite(joined) & (joined > 0)]
+    low, high = (float(joined.min()), float(joined.max())) if joined.size else (0.1, 10.0)
+    low, high = low / 1.15, high * 1.15
+    if high / low < 3:  # at least a factor 3, so that two labels fit
+        middle = math.sqrt(low * high)
+        low, high = middle / math.sqrt(3), middle * math.sqrt(3)
+    axis = axes.yaxis if of == "y" else axes.xaxis
+    if of == "y":
+        axes.set_yscale("log")
+        axes.set_ylim(low, high)
+    else:
+        axes.set_xscale("log")
+        axes.set_xlim(low, high)
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 3000 else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:,g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+@drawing
+def dark_vs_exposure_and_temperature(
+    pixels: Sequence[Mapping[str, Any]], title: str = "Pixels against the model", unit: str = "ADU"
+) -> Figure:
+    """Signal against exposure, a panel a pixel (nine at most), a colour a temperature, with error bars and model.
+
+    Each pixel is a mapping with ``label``, the arrays (n,) ``temperature_c, exposure_s, signal_adu, error_adu`` of its
+    masters, and optionally ``curves``: a sequence of (temperature_c, exposures (m,), model signal (m,)).
+    """
+    shown = list(pixels)[:9]
+    if not shown:
+        raise ValueError("no pixels to draw")
+    temperatures = sorted({float(t) for pixel in shown for t in np.asarray(pixel["temperature_c"])})
+    shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, len(temperatures)))
+    colours = dict(zip(temperatures, shades, strict=True))
+    across = min(3, len(shown))
+    down = math.ceil(len(shown) / across)
+    width, height = 490 * across + 50, 400 * down + 125
+    page = new_page(width, height, PRINT_DPI)
+    write(page, 80, 20, title, 11, weight="bold")
+    for number, pixel in enumerate(shown):
+        axes = add_box(page, 130 + 490 * (number % across), 125 + 400 * (number // across), 370, 300)
+        _draw_pixel(axes, pixel, colours)
+        if number % across == 0:
+            axes.set_ylabel(f"dark signal [{unit}]", fontsize=8)
+            axes.yaxis.set_label_coords(-0.24, 0.5)
+        if number >= len(shown) - across:
+            axes.set_xlabel("exposure [s]", fontsize=8)
+    every = max(1, math.ceil(len(temperatures) / (7 * across)))
+    handles = [Patch(color=colours[t], label=f"{t:.1f} °C".replace("-", "−")) for t in temperatures[:: max(1, every)]]
+    place = (80 / width, 1 - 48 / height)
+    columns = min(len(handles), 4 * across)
+    page.legend(handles=handles, loc="upper left", bbox_to_anchor=place, ncols=columns, fontsize=7.5, frameon=False)
+    return page
+
+
+def _draw_pixel(axes: Axes, pixel: Mapping[str, Any], colours: Mapping[float, Any]) -> None:
+    temperature, exposure, signal, error = (
+        np.asarray(pixel[key], np.float64) for key in ("temperature_c", "exposure_s", "signal_adu", "error_adu")
+    )
+    for level, colour in colours.items():
+        here = (temperature == level) & np.isfinite(signal)
+        bars: dict[str, Any] = {"elinewidth": 0.9, "capsize": 2, "markersize": 3.5}
+        axes.errorbar(exposure[here], signal[here], error[here], fmt="o", color=colour, zorder=3, **bars)
+    for level, times, values in pixel.get("curves", ()):
+        nearest = min(colours, key=lambda known: abs(known - float(level)))
+        axes.plot(np.asarray(times), np.asarray(values), "-", color=colours[nearest], linewidth=1.0, zorder=2)
+    log_axis(axes, [exposure], "x")
+    # linear about zero, where noise makes the signal negative, logarithmic above
+    finite = error[np.isfinite(error)]
+    softening = max(float(np.median(finite)) * 2 if finite.size else 1.0, 1e-3)
+    known = signal[np.isfinite(signal)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    scale = Scale(min(low * 1.6, -0.3 * softening), max(high * 1.6, 2 * softening), softening=softening)
+    axes.set_yscale("asinh", linear_width=softening)
+    axes.set_ylim(scale.low, scale.high)
+    values = scale.tick_values()
+    axes.yaxis.set_major_locator(FixedLocator(values))
+    axes.yaxis.set_major_formatter(FixedFormatter(tick_labels(values)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.grid(color="#dddddd", linewidth=0.5)
+    axes.tick_params(labelsize=7.5, length=2.5)
+    axes.set_title(str(pixel.get("label", "")), fontsize=8, parse_math=False)
+
+
+@drawing
+def hot_pixel_curve(dark: ArrayLike, temperature_c: float, exposure_s: float, unit: str = "ADU") -> Figure:
+    """How many pixels of a dark lie above each signal: (rows, columns) [unit]; NaN pixels are not counted."""
+    values = np.asarray(dark, np.float32).ravel()
+    values = values[np.isfinite(values)]
+    top = float(values.max()) if values.size else 1.0
+    low = max(float(np.percentile(values, 1)) if values.size else 0.1, top * 1e-6, 1e-3)
+    edges = np.geomspace(low, max(top, 2 * low), 400)
+    above = values.size - np.searchsorted(np.sort(values), edges, side="right")
+    page = new_page(690, 480)
+    cell = f"{temperature_c:.1f} °C, {exposure_s:g} s".replace("-", "−")
+    write(page, 80, 12, f"Pixels above a dark signal, {cell}", 11, weight="bold")
+    axes = add_box(page, 105, 50, 550, 370)
+    axes.plot(edges, np.where(above > 0, above, np.nan), color=BLUE, linewidth=1.6)
+    log_axis(axes, [edges], "x")
+    log_axis(axes, [np.maximum(above, 1)])
+    axes.set_xlabel(f"dark signal [{unit}]", fontsize=9)
+    axes.set_ylabel(f"pixels above it, of {values.size:,}", fontsize=9)
+    axes.grid(color="#dddddd", linewidth=0.5)
+    axes.tick_params(labelsize=8)
+    return page
+
+
+@drawing
+def bias_levels(rows: Sequence[Mapping[str, Any]], title: str = "Level of the bias frames") -> Figure:
+    """Level of each frame in the order it was taken: rows with ``level_adu, temperature_c`` and ``date_obs``."""
+    ordered = sorted(rows, key=lambda row: str(row.get("date_obs", "")))
+    if not ordered:
+        raise ValueError("no frames to draw")
+    temperatures = sorted({float(row["temperature_c"]) for row in ordered})
+    shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, len(temperatures)))
+    page = new_page(920, 480)
+    write(page, 80, 12, title, 11, weight="bold")
+    axes = add_box(page, 105, 50, 660, 370)
+    for temperature, shade in zip(temperatures, shades, strict=True):
+        here = [(k, row["level_adu"]) for k, row in enumerate(ordered, 1) if row["temperature_c"] == temperature]
+        label = f"{temperature:.1f} °C".replace("-", "−")
+        axes.plot(*zip(*here, strict=True), "o", color=shade, markersize=4, label=label)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:,.6g}".replace("-", "−")))
+    axes.set_xlabel("frame, in order of time", fontsize=9)
+    axes.set_ylabel("median level [ADU]", fontsize=9)
+    axes.grid(color="#dddddd", linewidth=0.5)
+    axes.tick_params(labelsize=8)
+    legend: dict[str, Any] = {
+        "loc": "upper left",
+        "bbox_to_anchor": (1.01, 1.0),
+        "borderaxespad": 0,
+        "frameon": False,
+        "fontsize": 8,
+    }
+    axes.legend(ncols=1 if len(temperatures) <= 20 else 2, **legend)
+    return page

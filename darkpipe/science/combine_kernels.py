@@ -1,0 +1,383 @@
+"""Compiled loops of `combine`: blocks of pixels that stay in cache, pixels innermost so that they vectorise.
+
+Inner loops are small functions over a few one-dimensional arrays on purpose: with more than about eight arrays
+the compiler gives up on proving that they do not overlap and falls back to scalar code, silently.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkpipe.science.flags import DQ
+from darkpipe.science.jit import kernel
+
+NETWORK_LIMIT = 96
+"""Above this many frames a bisection beats the sorting network (its size grows with n log² n)."""
+_BLOCK_BYTES = 1 << 17
+_BOTH, _LOW_ONLY, _HIGH_ONLY = 3, 1, 2
+_FEW, _SATURATED, _CLIPPED = int(DQ.FEW_SAMPLES), int(DQ.SATURATED), int(DQ.CLIPPED_LOW)
+
+
+@lru_cache(maxsize=64)
+def comparators(n: int) -> NDArray[np.int32]:
+    """Batcher's odd-even merge network for n inputs, cut down to what the median needs.
+
+    (m, 3) rows i, j, op: after it row (n-1)//2 and row n//2 hold the middle order statistics. Empty above
+    `NETWORK_LIMIT`. Source: Knuth, TAOCP vol. 3, 5.2.2, algorithm M.
+    """
+    if n > NETWORK_LIMIT:
+        return np.empty((0, 3), np.int32)
+    pairs: list[tuple[int, int]] = []
+    top = 1 << max((n - 1).bit_length() - 1, 0)
+    p = top
+    while p > 0 and n > 1:
+        q, r, d = top, 0, p
+        while True:
+            pairs.extend((i, i + d) for i in range(n - d) if i & p == r)
+            if q == p:
+                break
+            d, q, r = q - p, q >> 1, p
+        p >>= 1
+    needed = {(n - 1) // 2, n // 2}
+    kept: list[tuple[int, int, int]] = []
+    for i, j in reversed(pairs):
+        op = (_LOW_ONLY if i in needed else 0) | (_HIGH_ONLY if j in needed else 0)
+        if op:
+            kept.append((i, j, op))
+            needed |= {i, j}
+    return np.array(kept[::-1], np.int32).reshape(-1, 3)
+
+
+@kernel
+def block_width(n: int) -> int:
+    """Pixels a block: all samples of a block fit the second-level cache, rows stay long enough to vectorise."""
+    return min(1024, max(64, _BLOCK_BYTES // (4 * n) // 64 * 64))
+
+
+@kernel
+def exchange(a: Any, b: Any, op: int) -> None:
+    """Order two rows element by element; op says which of both results is needed."""
+    if op == _BOTH:
+        for k in range(a.size):
+            u = a[k]
+            v = b[k]
+            a[k] = u if u < v else v
+            b[k] = v if v > u else u
+    elif op == _LOW_ONLY:
+        for k in range(a.size):
+            a[k] = min(a[k], b[k])
+    else:
+        for k in range(a.size):
+            b[k] = max(a[k], b[k])
+
+
+@kernel
+def _count_upto(keys: Any, pivot: Any, count: Any) -> None:
+    for k in range(keys.size):
+        count[k] += np.int32(keys[k] <= pivot[k])
+
+
+@kernel
+def _extremes(keys: Any, low: Any, high: Any) -> None:
+    for k in range(keys.size):
+        low[k] = min(low[k], keys[k])
+        high[k] = max(high[k], keys[k])
+
+
+@kernel
+def _next_above(keys: Any, pivot: Any, above: Any) -> None:
+    for k in range(keys.size):
+        v = keys[k]
+        above[k] = min(above[k], v if v > pivot[k] else np.int32(2147483647))
+
+
+@kernel
+def _sortable(bits: Any) -> None:
+    # an IEEE number's bits order like an integer's once the negative ones are turned round (its own inverse)
+    for k in range(bits.size):
+        bits[k] = bits[k] ^ ((bits[k] >> np.int32(31)) & np.int32(2147483647))
+
+
+@kernel
+def _bisect_median(x: Any, out: Any) -> None:
+    """Median of float32 columns by bisection on the sortable bits: exact, cost proportional to n."""
+    n, w = x.shape
+    keys = x.view(np.int32)
+    low = np.full(w, 2147483647, np.int32)
+    high = np.full(w, -2147483648, np.int32)
+    pivot = np.empty(w, np.int32)
+    count = np.empty(w, np.int32)
+    for i in range(n):
+        _sortable(keys[i])
+        _extremes(keys[i], low, high)
+    rank = np.int32((n - 1) // 2 + 1)
+    unsettled = True
+    while unsettled:
+        for k in range(w):
+            pivot[k] = (low[k] & high[k]) + ((low[k] ^ high[k]) >> np.int32(1))
+            count[k] = 0
+        for i in range(n):
+            _count_upto(keys[i], pivot, count)
+        unsettled = False
+        for k in range(w):
+            if count[k] >= rank:
+                high[k] = pivot[k]
+            else:
+                low[k] = pivot[k] + np.int32(1)
+            unsettled |= low[k] < high[k]
+    above = np.full(w, 2147483647, np.int32)
+    count[:] = 0
+    for i in range(n):
+        _count_upto(keys[i], low, count)
+        _next_above(keys[i], low, above)
+    for k in range(w):
+        if n % 2 == 1 or count[k] > rank:
+            above[k] = low[k]
+    _sortable(low)
+    _sortable(above)
+    a = low.view(np.float32)
+    b = above.view(np.float32)
+    for k in range(w):
+        out[k] = np.float32(0.5) * (a[k] + b[k])
+
+
+@kernel
+def _block_median(x: Any, net: Any, out: Any) -> None:
+    """Median of the columns of x (n, w), whose rows it puts in disorder; columns with NaN come out undefined."""
+    n = x.shape[0]
+    if n > 1 and net.shape[0] == 0:
+        _bisect_median(x, out)
+        return
+    for c in range(net.shape[0]):
+        exchange(x[net[c, 0]], x[net[c, 1]], net[c, 2])
+    a = x[(n - 1) // 2]
+    b = x[n // 2]
+    for k in range(out.size):
+        out[k] = np.float32(0.5) * (np.float32(a[k]) + np.float32(b[k]))
+
+
+@kernel
+def _valid_median(column: Any) -> Any:
+    """Median of the finite values of one column, NaN if there is none."""
+    good = column[~np.isnan(column)]
+    m = good.size
+    if m == 0:
+        return np.float32(np.nan)
+    good.sort()
+    return np.float32(0.5) * (good[(m - 1) // 2] + good[m // 2])
+
+
+@kernel
+def _load(raw: Any, scale: Any, offset: Any, low: Any, high: Any, x: Any, valid: Any) -> None:
+    for k in range(raw.size):
+        v = np.float32(raw[k])
+        good = (v > low) & (v < high)
+        x[k] = v * scale + offset if good else np.float32(np.nan)
+        valid[k] += np.float32(good)
+
+
+@kernel
+def median_strip(raw: Any, net: Any, out: Any) -> None:
+    """Median over axis 0 of raw (n, p) into out (p,), block by block; NaN is left out."""
+    n, p = raw.shape
+    width = block_width(n)
+    inf = np.float32(np.inf)
+    for s in range(0, p, width):
+        w = min(width, p - s)
+        x = np.empty((n, w), np.float32)
+        valid = np.zeros(w, np.float32)
+        for i in range(n):
+            _load(raw[i, s : s + w], np.float32(1), np.float32(0), -inf, inf, x[i], valid)
+        y = x.copy()
+        _block_median(y, net, out[s : s + w])
+        for k in range(w):
+            if valid[k] < n:
+                out[s + k] = _valid_median(x[:, k])
+
+
+@kernel
+def _limits(ref: Any, bias: Any, noise2: Any, model: Any, limit: Any) -> None:
+    shot, relative2, reach = model[0], model[1], model[2]
+    for k in range(ref.size):
+        s = max(ref[k] - bias[k], np.float32(0))
+        limit[k] = reach * np.sqrt(noise2[k] + s * (shot + relative2 * s))
+
+
+@kernel
+def _gather(x: Any, ref: Any, limit: Any, count: Any, s1: Any) -> None:
+    for k in range(x.size):
+        d = x[k] - ref[k]
+        keep = abs(d) <= limit[k]
+        count[k] += np.float32(keep)
+        s1[k] += d if keep else np.float32(0)
+
+
+@kernel
+def _gather_squares(x: Any, ref: Any, limit: Any, count: Any, s1: Any, s2: Any) -> None:
+    for k in range(x.size):
+        d = x[k] - ref[k]
+        keep = abs(d) <= limit[k]
+        count[k] += np.float32(keep)
+        kept = d if keep else np.float32(0)
+        s1[k] += kept
+        s2[k] += kept * kept
+
+
+@kernel
+def _two_or_less(column: Any, bias: Any, noise2: Any, model: Any) -> Any:
+    """Kept samples, sum and sum of squares of deviations, reference: of a column with at most two valid samples."""
+    zero = np.float32(0)
+    low = np.float32(np.inf)
+    high = np.float32(-np.inf)
+    valid = 0
+    for v in column:
+        if not np.isnan(v):
+            valid += 1
+            low = min(low, v)
+            high = max(high, v)
+    if valid == 0:
+        return zero, zero, zero, np.float32(np.nan)
+    d = high - low
+    s = max(low - bias, zero)
+    sigma = np.sqrt(noise2 + s * (model[0] + model[1] * s))
+    if valid == 1 or d > model[3] * np.float32(np.sqrt(2.0)) * sigma:
+        return np.float32(1), zero, zero, low
+    return np.float32(2), d, d * d, low
+
+
+@kernel
+def _keep_all(column: Any, ref: Any) -> Any:
+    """The same sums about ref over every valid sample of a column."""
+    count = np.float32(0)
+    s1 = np.float32(0)
+    s2 = np.float32(0)
+    for v in column:
+        if not np.isnan(v):
+            d = v - ref
+            count += np.float32(1)
+            s1 += d
+            s2 += d * d
+    return count, s1, s2, ref
+
+
+@kernel
+def _statistics(ref: Any, bias: Any, noise2: Any, model: Any, sums: Any, floats: Any) -> None:
+    count, s1, s2 = sums[0], sums[1], sums[2]
+    mean, error, chi2 = floats
+    one = np.float32(1)
+    for k in range(ref.size):
+        shift = s1[k] / count[k]
+        m = ref[k] + shift
+        s = max(m - bias[k], np.float32(0))
+        variance = noise2[k] + s * (model[0] + model[1] * s)
+        mean[k] = m
+        error[k] = np.sqrt(variance / count[k])
+        chi2[k] = max(s2[k] - s1[k] * shift, np.float32(0)) / (variance * (count[k] - one))
+
+
+@kernel
+def _excluded_bits(raw: Any, low: Any, high: Any) -> Any:
+    """Bits of a column of raw samples, some of which were left out before clipping."""
+    n_low = 0
+    n_high = 0
+    for v in raw:
+        n_low += np.float32(v) <= low
+        n_high += np.float32(v) >= high
+    bits = 0
+    if n_low > 0:
+        bits |= _CLIPPED
+    if n_high > 0 and 2 * n_high >= raw.size:  # the median is saturated: what is left is a biased choice
+        bits |= _SATURATED
+    return bits
+
+
+@kernel
+def _clip_twice(x: Any, bias: Any, noise2: Any, model: Any, ref: Any, sums: Any) -> None:
+    """Sums over the kept samples about ref, which is the median on entry and the first clipped mean on exit."""
+    n, w = x.shape
+    limit = np.empty(w, np.float32)
+    _limits(ref, bias, noise2, model, limit)
+    for i in range(n):
+        _gather(x[i], ref, limit, sums[0], sums[1])
+    for k in range(w):
+        ref[k] += sums[1, k] / sums[0, k]
+    sums[:] = 0
+    _limits(ref, bias, noise2, model, limit)
+    for i in range(n):
+        _gather_squares(x[i], ref, limit, sums[0], sums[1], sums[2])
+
+
+@kernel
+def _special_pixels(x: Any, valid: Any, bias: Any, noise2: Any, model: Any, ref: Any, sums: Any, start: Any) -> None:
+    """Redo the pixels the common path cannot judge: two or fewer valid samples, or fewer than half of them kept."""
+    for k in range(valid.size):
+        if valid[k] <= 2:
+            sums[0, k], sums[1, k], sums[2, k], ref[k] = _two_or_less(x[:, k], bias[k], noise2[k], model)
+        elif 2 * sums[0, k] < valid[k] or np.isnan(ref[k]):
+            sums[0, k], sums[1, k], sums[2, k], ref[k] = _keep_all(x[:, k], start[k])
+            sums[3, k] = 1
+
+
+@kernel
+def _finish(raw: Any, limits: Any, valid: Any, sums: Any, floats: Any, counts: Any) -> None:
+    """Counts and bits; NaN where nothing is left; the sample's scatter where the noise model failed."""
+    n = raw.shape[0]
+    mean, error, chi2 = floats
+    count, rejected, dq = counts
+    for k in range(valid.size):
+        kept = sums[0, k]
+        count[k] = np.uint16(kept)
+        rejected[k] = np.uint16(valid[k] - kept)
+        bits = _FEW if kept < 2 or 2 * kept < n or sums[3, k] > 0 else 0
+        if valid[k] < n:
+            bits |= _excluded_bits(raw[:, k], limits[1], limits[2])
+        dq[k] = np.uint16(bits)
+        if kept < 2:
+            chi2[k] = np.float32(np.nan)
+        if kept == 0:
+            mean[k] = np.float32(np.nan)
+            error[k] = np.float32(np.nan)
+        if sums[3, k] > 0:
+            scatter2 = (sums[2, k] - sums[1, k] * sums[1, k] / kept) / ((kept - 1) * kept)
+            error[k] = max(error[k], np.float32(np.sqrt(max(scatter2, 0.0))))
+
+
+@kernel
+def clip_strip(
+    raw: Any, net: Any, offset: Any, limits: Any, noise2: Any, bias: Any, model: Any, floats: Any, counts: Any
+) -> None:
+    """Clipped mean over axis 0 of raw (n, p), block by block.
+
+    limits: 1/scale, valid_low, valid_high; model: 1/g, relative_error², kappa·f, kappa; floats: mean, error, chi2 (p,);
+    counts: count, rejected, dq (p,), all written.
+    """
+    n, p = raw.shape
+    width = block_width(n)
+    for s in range(0, p, width):
+        e = min(p, s + width)
+        w = e - s
+        x = np.empty((n, w), np.float32)
+        valid = np.zeros(w, np.float32)
+        ref = np.empty(w, np.float32)
+        sums = np.zeros((4, w), np.float32)
+        for i in range(n):
+            _load(raw[i, s:e], limits[0], offset[i], limits[1], limits[2], x[i], valid)
+        if n > 2:
+            y = x.copy()
+            _block_median(y, net, ref)
+            for k in range(w):
+                if valid[k] < n:
+                    ref[k] = _valid_median(x[:, k])
+            start = ref.copy()
+            _clip_twice(x, bias[s:e], noise2[s:e], model, ref, sums)
+            _special_pixels(x, valid, bias[s:e], noise2[s:e], model, ref, sums, start)
+        else:
+            _special_pixels(x, valid, bias[s:e], noise2[s:e], model, ref, sums, ref)
+        out_f = (floats[0][s:e], floats[1][s:e], floats[2][s:e])
+        out_n = (counts[0][s:e], counts[1][s:e], counts[2][s:e])
+        _statistics(ref, bias[s:e], noise2[s:e], model, sums, out_f)
+        _finish(raw[:, s:e], limits, valid, sums, out_f, out_n)

@@ -1,0 +1,381 @@
+"""Errors of predicted darks against master darks, as sums that can be added over tiles of an image.
+
+`accumulate` looks at each pixel once and keeps sums and histograms only, so that a cell is evaluated tile by tile.
+The sums are integers (units of 2**-28): adding tiles in any order and of any size gives the same digits, and the
+products the same bytes. Medians and robust spreads come from histograms, interpolated inside their bins.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike, NDArray
+
+DEFAULT_EDGES_ADU: Final = (300.0, 1000.0, 5000.0)
+"""Borders of the signal classes [ADU]."""
+
+REFERENCE_SIGMAS: Final = 5.0
+"""Relative errors are taken where the reference exceeds this many of its errors."""
+
+Histogram = NDArray[np.int64]
+Plane = NDArray[np.float32] | NDArray[np.float64]
+
+_UNIT: Final = 2.0**28  # differences of float32 values of 1/16 and above are whole in these units
+_LIMB: Final = 2.0**36  # 2**27 pixels of it still fit an int64
+_LARGEST: Final = 1e12  # an error beyond this counts as this; squared it still fits three limbs
+_STEPS: Final = 128  # error bins to an octave of (|e| + 1 ADU), and the inverse of their width at zero
+_OCTAVES: Final = 20
+_HALF: Final = _STEPS * _OCTAVES  # error bins on each side of zero; the last one takes all that is larger
+_PULL_WIDTH: Final = 0.02
+_PULL_HALF: Final = 600
+_RELATIVE_STEPS: Final = 1024  # bins of |e|/reference to an octave of (1 + |e|/reference)
+_RELATIVE_BINS: Final = _RELATIVE_STEPS * 5
+
+# columns of the counts and of the sums
+_N, _N_FLOOR, _N_BOTH, _N_RELATIVE = range(4)
+_ABS, _SIGNED, _SQUARE, _RELATIVE, _SIGMA_REFERENCE, _SIGMA_BOTH = range(6)
+
+_MEAN_ABS_NORMAL = math.sqrt(2.0 / math.pi)  # E|x| of a unit normal
+
+
+@njit(nogil=True, cache=True)
+def _add(sums: Histogram, group: int, column: int, value: float) -> None:
+    """Add ``value`` to a sum kept as three integers of 36 bits: no rounding but of the value itself, to 2**-28."""
+    sign = 1 if value >= 0.0 else -1
+    units = np.rint(abs(value) * _UNIT)
+    if units >= _LIMB:
+        high = np.floor(units / _LIMB)
+        units -= high * _LIMB
+        top = np.floor(high / _LIMB)
+        sums[group, column, 2] += sign * int(top)
+        sums[group, column, 1] += sign * int(high - top * _LIMB)
+    sums[group, column, 0] += sign * int(units)
+
+
+@njit(nogil=True, cache=True)
+def _octave_bin(value: float, steps: int, last: int) -> int:
+    """Bin of a value >= 0: linear inside each octave of (value + 1)."""
+    mantissa, exponent = math.frexp(value + 1.0)
+    found = (exponent - 1) * steps + int((mantissa - 0.5) * 2 * steps)
+    return min(found, last)
+
+
+@njit(nogil=True, cache=True)
+def _accumulate(
+    prediction: Plane,
+    prediction_error: Plane,
+    reference: Plane,
+    reference_error: Plane,
+    flagged: NDArray[np.bool_],
+    signal: Plane,
+    total_error: Plane,
+    edges: NDArray[np.float64],
+    counts: Histogram,
+    sums: Histogram,
+    errors: Histogram,
+    pulls: Histogram,
+    rel: Histogram,
+) -> None:
+    """One pass over the pixels; group = 2 x class + flagged."""
+    for p in range(prediction.size):
+        value, truth = float(prediction[p]), float(reference[p])
+        if not (math.isfinite(value) and math.isfinite(truth) and math.isfinite(signal[p])):
+            continue
+        group = 0
+        for edge in edges:
+            if signal[p] >= edge:
+                group += 2
+        if flagged[p]:
+            group += 1
+        e = min(max(value - truth, -_LARGEST), _LARGEST)
+        size = abs(e)
+        counts[group, _N] += 1
+        _add(sums, group, _ABS, size)
+        _add(sums, group, _SIGNED, e)
+        _add(sums, group, _SQUARE, e * e)
+        found = _octave_bin(size, _STEPS, _HALF - 1)
+        errors[group, _HALF + found if e >= 0.0 else _HALF - 1 - found] += 1
+        sigma = float(reference_error[p])
+        if not (math.isfinite(sigma) and sigma >= 0.0):
+            continue
+        counts[group, _N_FLOOR] += 1
+        _add(sums, group, _SIGMA_REFERENCE, min(sigma, _LARGEST))
+        if truth > REFERENCE_SIGMAS * sigma:
+            counts[group, _N_RELATIVE] += 1
+            relative = min(size / truth, _LARGEST)
+            _add(sums, group, _RELATIVE, relative)
+            rel[group, _octave_bin(relative, _RELATIVE_STEPS, _RELATIVE_BINS - 1)] += 1
+        own = float(prediction_error[p])
+        both = math.sqrt(sigma * sigma + own * own) if total_error.size == 0 else float(total_error[p])
+        if not (math.isfinite(both) and both > 0.0):
+            continue
+        counts[group, _N_BOTH] += 1
+        _add(sums, group, _SIGMA_BOTH, min(both, _LARGEST))
+        pull = math.floor(min(max(e / both / _PULL_WIDTH, -_PULL_HALF - 1.0), _PULL_HALF + 0.0))
+        pulls[group, int(pull) + _PULL_HALF + 1] += 1
+
+
+@dataclass(frozen=True, eq=False)
+class CellErrors:
+    """Sums of the errors of one cell, or of a tile of it: add them up, then ask for the `summary`.
+
+    Rows (groups) are signal classes, unflagged and flagged in turn: group = 2 x class + flagged.
+
+    Attributes
+    ----------
+    edges_adu : borders of the signal classes [ADU]; k borders make k + 1 classes.
+    counts : (groups, 4) pixels: all, with an error of the reference, with both errors, with a relative error.
+    sums : [group][column] sums of \\|e\\|, e, e squared, \\|e\\|/reference, both kinds of sigma, in units of 2**-28.
+    errors, pulls, relative : (groups, bins) histograms of e [ADU], of e/sigma and of \\|e\\|/reference.
+    """
+
+    edges_adu: tuple[float, ...]
+    counts: Histogram
+    sums: tuple[tuple[int, ...], ...]
+    errors: Histogram
+    pulls: Histogram
+    relative: Histogram
+
+    @classmethod
+    def empty(cls, edges_adu: Sequence[float] = DEFAULT_EDGES_ADU) -> CellErrors:
+        """The sums of no pixels: where an addition starts."""
+        groups = 2 * (len(edges_adu) + 1)
+        return cls(
+            _checked_edges(edges_adu),
+            np.zeros((groups, 4), np.int64),
+            ((0,) * 6,) * groups,
+            np.zeros((groups, 2 * _HALF), np.int64),
+            np.zeros((groups, 2 * _PULL_HALF + 2), np.int64),
+            np.zeros((groups, _RELATIVE_BINS), np.int64),
+        )
+
+    def __add__(self, other: CellErrors) -> CellErrors:
+        """Sums over the pixels of both; ValueError where their classes differ."""
+        if self.edges_adu != other.edges_adu:
+            raise ValueError(f"signal classes differ: {self.edges_adu} and {other.edges_adu}")
+        sums = tuple(tuple(map(sum, zip(a, b, strict=True))) for a, b in zip(self.sums, other.sums, strict=True))
+        return CellErrors(
+            self.edges_adu,
+            self.counts + other.counts,
+            sums,
+            self.errors + other.errors,
+            self.pulls + other.pulls,
+            self.relative + other.relative,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CellErrors) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: whole numbers; of the histograms only the bins that hold something."""
+        return {
+            "edges_adu": list(self.edges_adu),
+            "counts": self.counts.tolist(),
+            "sums": [list(row) for row in self.sums],
+            **{name: _sparse(getattr(self, name)) for name in ("errors", "pulls", "relative")},
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CellErrors:
+        """What `to_dict` wrote; KeyError, ValueError or IndexError where it is not that."""
+        blank = cls.empty(data["edges_adu"])
+        counts = np.asarray(data["counts"], np.int64)
+        sums = tuple(tuple(int(value) for value in row) for row in data["sums"])
+        if counts.shape != blank.counts.shape or [len(row) for row in sums] != [len(row) for row in blank.sums]:
+            raise ValueError("counts or sums do not belong to these signal classes")
+        for name in ("errors", "pulls", "relative"):
+            _fill(getattr(blank, name), data[name])
+        return cls(blank.edges_adu, counts, sums, blank.errors, blank.pulls, blank.relative)
+
+    def summary(self) -> dict[str, float | int]:
+        """Accuracy in numbers; NaN where no pixel tells.
+
+        Keys for all pixels: ``n_pixels, mae_adu, mape_percent, mape_fraction, median_relative_percent, rmse_adu,
+        median_error_adu, mean_error_adu, pull_median, pull_spread`` (1.4826 MAD), ``pull_interval_68`` (half the
+        width that holds 68.27 %), ``pull_outlier_fraction`` (beyond 5), ``noise_floor_adu`` (mean error expected from
+        the reference's own noise alone), ``expected_mae_adu`` (from the errors of both). The same with ``_unflagged``
+        before the unit (``mae_unflagged_adu``), and a signal class each ``n_, mae_, noise_floor_, pull_spread_`` with
+        ``below_300``, ``300_to_1000`` … ``above_5000`` (``mae_below_300_adu``, ``mae_below_300_unflagged_adu``).
+        """
+        everything = range(len(self.sums))
+        out = self._statistics(list(everything), "")
+        out |= self._statistics([group for group in everything if group % 2 == 0], "_unflagged")
+        for number, name in enumerate(class_names(self.edges_adu)):
+            for groups, suffix in (([2 * number, 2 * number + 1], ""), ([2 * number], "_unflagged")):
+                found = self._statistics(groups, suffix)
+                out[f"n_{name}{suffix}"] = found[f"n_pixels{suffix}"]
+                out[f"mae_{name}{suffix}_adu"] = found[f"mae{suffix}_adu"]
+                out[f"noise_floor_{name}{suffix}_adu"] = found[f"noise_floor{suffix}_adu"]
+                out[f"pull_spread_{name}{suffix}"] = found[f"pull_spread{suffix}"]
+        return out
+
+    def _statistics(self, groups: list[int], suffix: str) -> dict[str, float | int]:
+        n, n_floor, n_both, n_relative = (int(value) for value in self.counts[groups].sum(axis=0))
+        total = [sum(self.sums[group][column] for group in groups) for column in range(6)]
+        pulls = self.pulls[groups].sum(axis=0)
+        pull_median = _quantile(pulls, _PULL_EDGES, 0.5)
+        low, high = (_quantile(pulls, _PULL_EDGES, q) for q in (0.158655, 0.841345))
+        median_relative = _quantile(self.relative[groups].sum(axis=0), _RELATIVE_EDGES, 0.5)
+        beyond = pulls.sum() - pulls[1 + _PULL_HALF - 250 : 1 + _PULL_HALF + 250].sum()
+        return {
+            f"n_pixels{suffix}": n,
+            f"mae{suffix}_adu": _mean(total[_ABS], n),
+            f"mape{suffix}_percent": 100.0 * _mean(total[_RELATIVE], n_relative),
+            f"mape_fraction{suffix}": n_relative / n if n else math.nan,
+            f"median_relative{suffix}_percent": 100.0 * median_relative,
+            f"rmse{suffix}_adu": math.sqrt(_mean(total[_SQUARE], n)),
+            f"median_error{suffix}_adu": _quantile(self.errors[groups].sum(axis=0), _ERROR_EDGES, 0.5),
+            f"mean_error{suffix}_adu": _mean(total[_SIGNED], n),
+            f"pull_median{suffix}": pull_median,
+            f"pull_spread{suffix}": 1.4826022 * _central_half(pulls, _PULL_EDGES, pull_median),
+            f"pull_interval_68{suffix}": (high - low) / 2.0,
+            f"pull_outlier_fraction{suffix}": float(beyond) / n_both if n_both else math.nan,
+            f"noise_floor{suffix}_adu": _MEAN_ABS_NORMAL * _mean(total[_SIGMA_REFERENCE], n_floor),
+            f"expected_mae{suffix}_adu": _MEAN_ABS_NORMAL * _mean(total[_SIGMA_BOTH], n_both),
+        }
+
+
+def accumulate(
+    prediction: ArrayLike,
+    prediction_error: ArrayLike,
+    reference: ArrayLike,
+    reference_error: ArrayLike,
+    flagged: ArrayLike,
+    edges: Sequence[float] = DEFAULT_EDGES_ADU,
+    *,
+    class_signal: ArrayLike | None = None,
+    total_error: ArrayLike | None = None,
+) -> CellErrors:
+    """Errors e = prediction - reference of a tile, in one pass.
+
+    A pixel counts where prediction and reference are finite. One whose reference error is not (or negative) stays out
+    of noise floor, relative errors and pulls; one whose prediction error is not finite stays out of the pulls.
+
+    Classes go by the *prediction*: sorted by the reference, the pixels that noise had lifted over a border would
+    collect above it and those it had lowered below, and each class would show a bias that no model has.
+
+    Parameters
+    ----------
+    prediction, prediction_error, reference, reference_error : same shape, dark signal and 1 sigma [ADU]; each but the
+        reference may be a scalar.
+    flagged : same shape, true where a pixel is not to be held against the model.
+    edges : rising borders of the signal classes [ADU].
+    class_signal : same shape, the signal that sorts into classes instead of the prediction [ADU]: give the model's
+        prediction when a noisier one (another master, scaled) is measured, so that classes hold the same pixels.
+    total_error : same shape, 1 sigma of e itself [ADU] where both errors are not independent (master and prediction
+        share a bias); taken for the pulls instead of their quadratic sum.
+
+    Raises
+    ------
+    ValueError : shapes differ, or edges that do not rise.
+    """
+    given = [prediction, prediction_error, reference, reference_error]
+    if class_signal is not None:
+        given.append(class_signal)
+    arrays = [np.asarray(item) for item in given]
+    if total_error is not None:
+        arrays.append(np.asarray(total_error))
+    single = all(array.dtype == np.float32 for array in arrays)
+    shape = arrays[2].shape
+    dtype = np.float32 if single else np.float64
+    flat = [_flat(array.astype(dtype, copy=False), shape) for array in arrays]
+    signal = flat[4] if class_signal is not None else flat[0]
+    both = flat[-1] if total_error is not None else np.empty(0, dtype)
+    out = CellErrors.empty(edges)
+    sums = np.zeros((len(out.sums), 6, 3), np.int64)
+    flags = _flat(np.asarray(flagged, np.bool_), shape)
+    borders = np.asarray(out.edges_adu, np.float64)
+    kernel: Any = _accumulate
+    kernel(*flat[:4], flags, signal, both, borders, out.counts, sums, out.errors, out.pulls, out.relative)
+    limb = int(_LIMB)
+    whole = tuple(tuple(int(a) + limb * (int(b) + limb * int(c)) for a, b, c in row) for row in sums)
+    return CellErrors(out.edges_adu, out.counts, whole, out.errors, out.pulls, out.relative)
+
+
+def class_names(edges_adu: Sequence[float] = DEFAULT_EDGES_ADU) -> tuple[str, ...]:
+    """Names of the signal classes as they stand in the summary's keys: ``below_300``, ``300_to_1000`` …"""
+    text = [f"{edge:g}" if edge < 1e6 else f"{edge:.0f}" for edge in edges_adu]
+    if not text:
+        return ("all",)
+    between = [f"{low}_to_{high}" for low, high in itertools.pairwise(text)]
+    return (f"below_{text[0]}", *between, f"above_{text[-1]}")
+
+
+def _checked_edges(edges_adu: Sequence[float]) -> tuple[float, ...]:
+    edges = tuple(float(edge) for edge in edges_adu)
+    if any(not math.isfinite(edge) for edge in edges) or any(a >= b for a, b in itertools.pairwise(edges)):
+        raise ValueError(f"signal class borders must rise: {edges}")
+    return edges
+
+
+def _flat(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    if array.ndim == 0:
+        return np.full(math.prod(shape), array)
+    if array.shape != shape:
+        raise ValueError(f"shapes differ: {array.shape} and {shape}")
+    return np.ascontiguousarray(array).reshape(-1)
+
+
+def _mean(total: int, n: int) -> float:
+    return total / (n * int(_UNIT)) if n else math.nan
+
+
+def _octave_edges(steps: int, bins: int) -> NDArray[np.floating]:
+    octave, step = np.divmod(np.arange(bins + 1), steps)
+    return np.ldexp(1.0 + step / steps, octave) - 1.0
+
+
+_ERROR_EDGES: Final = np.concatenate([-_octave_edges(_STEPS, _HALF)[:0:-1], _octave_edges(_STEPS, _HALF)])
+_RELATIVE_EDGES: Final = _octave_edges(_RELATIVE_STEPS, _RELATIVE_BINS)
+_PULL_EDGES: Final = _PULL_WIDTH * np.arange(-_PULL_HALF - 1, _PULL_HALF + 2)  # its outermost bins hold what overflows
+
+
+def _quantile(histogram: Histogram, edges: NDArray[np.floating], q: float) -> float:
+    """The value below which a fraction q lies, interpolated inside its bin; NaN of an empty histogram."""
+    total = int(histogram.sum())
+    if total == 0:
+        return math.nan
+    below = np.concatenate([[0], np.cumsum(histogram)])
+    target = q * total
+    k = int(np.searchsorted(below, target, side="left")) - 1
+    k = max(k, int(np.argmax(histogram > 0)))
+    value = edges[k] + (edges[k + 1] - edges[k]) * (target - below[k]) / histogram[k]
+    # a median that falls between two bins is the middle of the gap
+    if below[k + 1] == target:
+        after = np.flatnonzero(histogram[k + 1 :])
+        if after.size:
+            value = (value + edges[k + 1 + after[0]]) / 2.0
+    return float(value)
+
+
+def _central_half(histogram: Histogram, edges: NDArray[np.floating], centre: float) -> float:
+    """Median absolute deviation from ``centre``: half of the entries lie nearer to it."""
+    total = int(histogram.sum())
+    if total == 0:
+        return math.nan
+    below = np.concatenate([[0], np.cumsum(histogram)])
+    low, high = 0.0, float(edges[-1] - edges[0])
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        inside = np.interp(centre + middle, edges, below) - np.interp(centre - middle, edges, below)
+        low, high = (middle, high) if inside < total / 2.0 else (low, middle)
+    return high
+
+
+def _sparse(histograms: Histogram) -> list[list[list[int]]]:
+    """[bins, counts] a group."""
+    found = [np.flatnonzero(row) for row in histograms]
+    return [[bins.tolist(), row[bins].tolist()] for bins, row in zip(found, histograms, strict=True)]
+
+
+def _fill(histograms: Histogram, data: Sequence[Sequence[Sequence[int]]]) -> None:
+    for row, (bins, values) in zip(histograms, data, strict=True):
+        row[np.asarray(bins, np.int64)] = values

@@ -1,0 +1,74 @@
+"""The two families of formulas that every dark model is written in; the only place where they are spelled out.
+
+A model describes a cell (temperature T, exposure t) by at most three numbers `x` (its `design`), and the signal of a
+pixel by at most three parameters `p`:
+
+EXPONENTIAL   S = p0 · exp(p1·x0 + p2·x1)          exp_1d, exp_t, exp_2d
+LINEAR        S = p0·x0 + p1·x1 + p2·x2            two_component, with or without glow
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+EXPONENTIAL = 0
+LINEAR = 1
+N_PARAMETERS = 3  # width of every parameter array; models with fewer leave the rest fixed
+
+
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def evaluate(
+    family: int, x: NDArray[np.float64], k: int, p: NDArray[np.float64], jacobian: NDArray[np.float64]
+) -> float:
+    """Signal of cell k and its derivatives.
+
+    Parameters
+    ----------
+    x : (3, n) design columns of the cells.
+    p : (3,) parameters.
+    jacobian : (3, n), column k is overwritten with dS/dp.
+    """
+    if family == EXPONENTIAL:
+        e = math.exp(p[1] * x[0, k] + p[2] * x[1, k])
+        s = p[0] * e
+        jacobian[0, k] = e
+        jacobian[1, k] = s * x[0, k]
+        jacobian[2, k] = s * x[1, k]
+        return s
+    jacobian[0, k] = x[0, k]
+    jacobian[1, k] = x[1, k]
+    jacobian[2, k] = x[2, k]
+    return p[0] * x[0, k] + p[1] * x[1, k] + p[2] * x[2, k]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def synthesize(
+    family: int,
+    x: NDArray[np.float64],
+    p: NDArray[np.float32],
+    covariance: NDArray[np.float32],
+    signal: NDArray[np.float32],
+    variance: NDArray[np.float32],
+) -> None:
+    """Signal and variance of every pixel for one cell.
+
+    Parameters
+    ----------
+    x : (3, 1) design columns of the cell.
+    p : (3, n) parameters, covariance : (6, n) as 00, 01, 02, 11, 12, 22.
+    signal, variance : (n,) results [ADU], [ADU²]; NaN where a parameter is NaN.
+    """
+    jac = np.empty((3, 1))
+    q = np.empty(3)
+    for i in range(signal.size):
+        q[0], q[1], q[2] = p[0, i], p[1, i], p[2, i]
+        signal[i] = evaluate(family, x, 0, q, jac)
+        j0, j1, j2 = jac[0, 0], jac[1, 0], jac[2, 0]
+        c = covariance
+        diagonal = j0 * j0 * c[0, i] + j1 * j1 * c[3, i] + j2 * j2 * c[5, i]
+        cross = j0 * j1 * c[1, i] + j0 * j2 * c[2, i] + j1 * j2 * c[4, i]
+        variance[i] = max(diagonal + 2.0 * cross, 0.0)

@@ -1,0 +1,147 @@
+"""Everything step 5 wants of one tile of pixels: the fit, its errors on cells that were left out, and in sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkpipe.science.design import Unit, nearest_master
+from darkpipe.science.fit import Cells, Fitted, fit_tile, predict_held_out
+from darkpipe.science.flags import DQ
+from darkpipe.science.metrics import CellErrors, accumulate
+from darkpipe.science.models.base import move_reference
+from darkpipe.science.models.families import synthesize
+from darkpipe.science.population import Population, prior_and_start, problem_for, with_relative_error
+
+F4 = NDArray[np.float32]
+F8 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TileFit:
+    """Result of a tile of P pixels and n cells.
+
+    parameters (3, P), covariance (6, P) : quoted at the unit's map reference.
+    offset_adu : (P,) fitted level where the campaign has no bias, else None.
+    held_out, in_sample, baseline : errors of each cell: predicted by the fit of the others; by the fit of all; by the
+    nearest master scaled by exposure.
+    held_out_error_adu : (n, P) signed error of the held-out predictions, NaN where there is none.
+    """
+
+    parameters: F4
+    covariance: F4
+    chi2: F4
+    dof: NDArray[np.int16]
+    dq: NDArray[np.uint16]
+    offset_adu: F4 | None
+    held_out: list[CellErrors]
+    in_sample: list[CellErrors]
+    baseline: list[CellErrors]
+    held_out_error_adu: F4
+
+
+def fit_unit(
+    unit: Unit,
+    cells: Cells,
+    error_adu: F4,
+    temperature_c: F8,
+    exposure_s: F8,
+    population: Population,
+    flagged: NDArray[np.bool_],
+    leave_out: list[bool],
+) -> TileFit:
+    """Fit a tile and predict each of its cells without itself.
+
+    Parameters
+    ----------
+    cells, error_adu : masters of the unit's n cells and their own errors, (n, P).
+    temperature_c, exposure_s : (n,) of the cells, exposures beyond the bias's.
+    flagged : (P,) pixels kept apart in the errors. leave_out : (n,) which cells the design can do without.
+    """
+    problem = problem_for(unit.model, temperature_c, exposure_s, unit.fit_reference)
+    cells = with_relative_error(cells, population.relative_error)
+    prior, start = prior_and_start(problem, population, error_adu.shape[1])
+    fitted = fit_tile(problem, cells, prior, start)
+    parameters, covariance = move_reference(
+        unit.model, fitted.parameters, fitted.covariance, unit.fit_reference, unit.map_reference
+    )
+    parameters, covariance = parameters.astype(np.float32), covariance.astype(np.float32)
+    free_level = np.isinf(cells.group_variance_adu2).all(axis=1)
+    offset = fitted.offset_adu[np.flatnonzero(free_level)[0]] if free_level.any() else None
+    held, inside, base = [], [], []
+    errors = np.full(error_adu.shape, np.nan, np.float32)
+    for k in range(error_adu.shape[0]):
+        reference = np.where(cells.count[k] > 0, cells.signal_adu[k], np.nan).astype(np.float32)
+        value = _in_sample(unit, problem.design[:, k], fitted, offset)
+        inside.append(accumulate(value, np.float32(0), reference, error_adu[k], flagged))
+        prediction = np.full_like(reference, np.nan)
+        if leave_out[k]:
+            out = predict_held_out(problem, cells, prior, fitted.parameters, k)
+            prediction = out.prediction_adu
+            total = _total_error(cells, k, prediction, out.variance_adu2, offset)
+            held.append(
+                accumulate(prediction, np.float32(0), reference, error_adu[k], flagged, total_error=total)
+            )
+            errors[k] = prediction - reference
+        else:
+            held.append(CellErrors.empty())
+        base.append(_baseline(k, cells, error_adu, reference, prediction, temperature_c, exposure_s, flagged))
+    return TileFit(
+        parameters, covariance, fitted.chi2, fitted.dof, fitted.dq, offset, held, inside, base, errors
+    )
+
+
+def _in_sample(unit: Unit, design: F8, fitted: Fitted, offset: F4 | None) -> F4:
+    value = np.empty(fitted.parameters.shape[1], np.float32)
+    synthesize(
+        unit.model.family,
+        np.ascontiguousarray(design[:, None]),
+        fitted.parameters.astype(np.float32),
+        fitted.covariance.astype(np.float32),
+        value,
+        np.empty_like(value),
+    )
+    return value if offset is None else value + offset
+
+
+def _total_error(cells: Cells, k: int, prediction: F4, variance: F4, offset: F4 | None) -> F4:
+    """1 sigma of (master - prediction): that of the prediction with the shared bias error, and the master's noise."""
+    signal = prediction if offset is None else prediction - offset
+    with np.errstate(invalid="ignore", divide="ignore"):
+        noise = (cells.read_variance_adu2 + np.maximum(signal, 0) / np.float32(cells.gain_e_per_adu)) / cells.count[k]
+        noise += np.float32(cells.relative_variance[k]) * signal**2 + np.float32(cells.extra_variance_adu2[k])
+    return np.sqrt(variance + noise).astype(np.float32)
+
+
+def _baseline(
+    k: int,
+    cells: Cells,
+    error_adu: F4,
+    reference: F4,
+    prediction: F4,
+    temperature_c: F8,
+    exposure_s: F8,
+    flagged: NDArray[np.bool_],
+) -> CellErrors:
+    """Errors of the nearest other master, scaled by exposure, over the pixels the model could predict."""
+    other = nearest_master(k, temperature_c, exposure_s)
+    if other is None:
+        return CellErrors.empty()
+    scaled = cells.signal_adu[other] * np.float32(exposure_s[k] / exposure_s[other])
+    scaled = np.where(np.isfinite(prediction) | ~np.isfinite(prediction).any(), scaled, np.nan).astype(np.float32)
+    return accumulate(
+        scaled, error_adu[other] * np.float32(exposure_s[k] / exposure_s[other]), reference, error_adu[k], flagged
+    )
+
+
+def bits_of(fit: TileFit) -> NDArray[np.uint16]:
+    """DQ bits of a tile's fit, with those that its chi² tells: NONLINEAR where the model does not describe a pixel."""
+    bits = fit.dq.copy()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        reduced = fit.chi2 / fit.dof
+        # chi² of n degrees of freedom: 6 sigma of its own scatter above expectation
+        limit = 1.0 + 6.0 * np.sqrt(2.0 / np.maximum(fit.dof, 1))
+    bits[(fit.dof > 0) & (reduced > limit)] |= np.uint16(DQ.NONLINEAR)
+    return bits

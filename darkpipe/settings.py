@@ -1,0 +1,277 @@
+"""Settings: merged from plain dicts, validated once, printed as commented YAML.
+
+Defaults < YAML < mode < flags. This module knows no steps: it composes the sections that it is given.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import textwrap
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from darkpipe.errors import SettingsError
+
+COMMENT_WIDTH = 110
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class RunSettings(BaseModel):
+    """Settings of a run; the sections of the steps stand below them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+    output_dir: Path = Field(Path("output"), description="Folder of everything that is made.")
+    engine: Literal["threads", "processes", "dask"] = Field("threads", description="Where jobs run.")
+    workers: int = Field(default_factory=available_cores, ge=1, description="Jobs at a time; default: one a core.")
+    dask_scheduler: str | None = Field(
+        None, description="Address for engine dask, tcp://host:8786; null: a local cluster."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is logged.")
+    quiet: bool = Field(False, description="Print warnings and errors only.")
+    select: dict[str, str] = Field(
+        default_factory=dict, description="Take only configurations with these values, e.g. {gain: 100}."
+    )
+
+
+def compose(sections: Mapping[str, type[BaseModel]]) -> type[RunSettings]:
+    """The model of all settings: those of the run, and a section for each name."""
+    fields: dict[str, Any] = {}
+    for name, section in sections.items():
+        doc = (section.__doc__ or "").strip().partition("\n")[0]
+        fields[name] = (section, Field(default_factory=section, description=doc or None))
+    model: type[RunSettings] = create_model("Settings", __base__=RunSettings, **fields)
+    return model
+
+
+# plain dicts
+def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Later layers win; sections are merged key by key. A section without content (`load_data:`) is empty."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            if isinstance(value, Mapping):
+                below = result.get(key)
+                result[key] = merged(below if isinstance(below, Mapping) else {}, value)
+            else:
+                result[key] = value
+    return result
+
+
+def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    """{'a.b': 1} as {'a': {'b': 1}}."""
+    result: dict[str, Any] = {}
+    for place, value in dotted.items():
+        *sections, name = place.split(".")
+        level = result
+        for section in sections:
+            level = level.setdefault(section, {})
+        level[name] = value
+    return result
+
+
+def lookup(data: Mapping[str, Any], place: str) -> Any:
+    """The value at a dotted place; None if there is none."""
+    value: Any = data
+    for name in place.split("."):
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
+    return value
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The content of a settings file.
+
+    Raises
+    ------
+    SettingsError
+        if it cannot be read, is no YAML, no mapping, or names a key twice.
+    """
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except OSError as error:
+        raise SettingsError(f"cannot read the settings: {error.strerror}", where=path) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"this is no YAML: {' '.join(str(error).split())}", where=path) from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise SettingsError("settings are lines of `name: value`", where=path)
+    return data
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice", node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+# against the model
+def check_keys(model: type[BaseModel], data: Mapping[str, Any], source: str | Path | None, place: str = "") -> None:
+    """Refuse a key that the model does not have.
+
+    Raises
+    ------
+    SettingsError
+        with the full place of the key and the nearest known name.
+    """
+    for key, value in data.items():
+        if key not in _fields(model):
+            raise SettingsError(f"unknown setting '{place}{key}'", where=source, do=_nearest(model, place, str(key)))
+        section = _section(_fields(model)[key])
+        if section is not None and isinstance(value, Mapping):
+            check_keys(section, value, source, f"{place}{key}.")
+
+
+def absolute_paths(model: type[BaseModel], data: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """The same settings with relative paths made absolute: they are relative to the folder `base`."""
+    result = dict(data)
+    for key, value in data.items():
+        if key not in _fields(model):
+            continue
+        annotation = _fields(model)[key]
+        section = _section(annotation)
+        if section is not None and isinstance(value, Mapping):
+            result[key] = absolute_paths(section, value, base)
+        elif Path in (kinds := set(_kinds(annotation))):
+            result[key] = _absolute(value, base, kinds)
+    return result
+
+
+def validate(model: type[RunSettings], data: Mapping[str, Any]) -> RunSettings:
+    """The settings, frozen.
+
+    Raises
+    ------
+    SettingsError
+        naming the full place of each wrong value.
+    """
+    plain = {key: {} if value is None and _section(_fields(model).get(key)) else value for key, value in data.items()}
+    try:
+        return model.model_validate(plain)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_complaint(model, item) for item in error.errors())) from error
+
+
+def commented_yaml(settings: BaseModel) -> str:
+    """All settings as YAML that can be read again, with what they mean as comments. Paths are absolute."""
+    return "".join(_yaml_lines(settings, ""))
+
+
+def _yaml_lines(settings: BaseModel, pad: str) -> Iterator[str]:
+    for name, info in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        is_section = isinstance(value, BaseModel)
+        if is_section:
+            yield "\n"
+        for line in textwrap.wrap(info.description or "", COMMENT_WIDTH - len(pad)):
+            yield f"{pad}# {line}\n"
+        if is_section and type(value).model_fields:
+            yield f"{pad}{name}:\n"
+            yield from _yaml_lines(value, pad + "  ")
+        else:
+            text = yaml.safe_dump(
+                {name: _plain(value)}, default_flow_style=None, sort_keys=False, allow_unicode=True, width=COMMENT_WIDTH
+            )
+            yield textwrap.indent(text, pad)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return os.path.abspath(value)
+    if isinstance(value, BaseModel):
+        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _fields(model: type[BaseModel]) -> dict[str, Any]:
+    """Annotation of each field by the name that it has in a file."""
+    return {info.alias or name: info.annotation for name, info in model.model_fields.items()}
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The model of a section, also where it is optional."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return next(filter(None, map(_section, typing.get_args(annotation))), None)
+    return None
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """Types and literal values that stand anywhere in an annotation."""
+    if typing.get_origin(annotation) is None:
+        yield annotation
+    for inner in typing.get_args(annotation):
+        yield from _kinds(inner)
+
+
+def _absolute(value: Any, base: Path, kinds: set[Any]) -> Any:
+    if isinstance(value, str | Path) and value not in kinds:  # a literal beside paths is a word: 'auto'
+        return Path(os.path.abspath(base / Path(value).expanduser()))
+    if isinstance(value, list | tuple):
+        return [_absolute(item, base, kinds) for item in value]
+    return value
+
+
+def _nearest(model: type[BaseModel], place: str, key: str) -> str:
+    siblings = list(_fields(model))
+    if close := difflib.get_close_matches(key, siblings, n=1):
+        return f"Did you mean '{place}{close[0]}'?"
+    below = {name: f"{place}{section}.{name}" for section, name in _grandchildren(model)}
+    if close := difflib.get_close_matches(key, list(below), n=1, cutoff=0.8):
+        return f"Did you mean '{below[close[0]]}'?"
+    return f"Known here: {', '.join(siblings)}"
+
+
+def _grandchildren(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    for section, annotation in _fields(model).items():
+        inner = _section(annotation)
+        for name in _fields(inner) if inner is not None else ():
+            yield section, name
+
+
+def _complaint(model: type[BaseModel], item: Any) -> str:
+    names: Sequence[str] = _place(model, item["loc"])
+    place = ".".join(names)
+    if item["type"] == "extra_forbidden":
+        return f"unknown setting '{place}'"
+    message = item["msg"].removeprefix("Value error, ")
+    given = "" if item["type"] == "missing" else f" (it is {item['input']!r})"
+    return f"{place or 'settings'}: {message}{given}"
+
+
+def _place(model: type[BaseModel] | None, loc: Sequence[int | str]) -> list[str]:
+    """The place without the names that pydantic adds for the members of a union."""
+    names: list[str] = []
+    for part in loc:
+        if model is None and names:
+            if isinstance(part, int):
+                names.append(str(part))
+            continue
+        names.append(str(part))
+        model = _section(_fields(model).get(str(part))) if model is not None else None
+    return names

@@ -1,0 +1,1 @@
+"""Cameras: drivers, cooling, plans of exposures and their execution."""

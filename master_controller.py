@@ -1,0 +1,285 @@
+"""The order of the steps, the modes, and what a run needs: settings, lock, journal, engine.
+
+As a library: ``MasterController({"load_data": {"basepath": "frames"}}).run("full")``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import BaseModel
+
+from darkpipe import settings as composing
+from darkpipe.errors import SettingsError
+from darkpipe.jobs.contract import Place, Step
+from darkpipe.jobs.engine import open_engine
+from darkpipe.jobs.explain import explain
+from darkpipe.jobs.journal import Journal
+from darkpipe.jobs.lock import hold
+from darkpipe.jobs.report import NoProgress, Progress, RunReport
+from darkpipe.jobs.runner import Runner
+from darkpipe.jobs.walk import Walk
+
+STEP_MODULES = (
+    "steps.step0_acquire_darks",
+    "steps.step1_load_data",
+    "steps.step2_subtract_bias",
+    "steps.step3_group_darks_by_temp_exp",
+    "steps.step4_mask_hotpixels",
+    "steps.step5_fit_dark_model",
+    "steps.step6_generate_synthetic_darks",
+    "steps.step7_evaluate_model",
+)
+"""The order. Steps 0 and 1 see the whole output directory, the others one configuration at a time."""
+
+FIRST_STEP_OF_CAMPAIGN = 2
+
+
+@cache
+def load_steps() -> tuple[Step, ...]:
+    """The modules of STEP_MODULES, imported when they are needed: they bring numba and astropy along."""
+    return tuple(cast(Step, importlib.import_module(name)) for name in STEP_MODULES)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """What a mode is: data.
+
+    steps : numbers, in order; frame_steps : further ones that go first where frames are given (--basepath).
+    overrides : settings that the mode itself wants, by dotted place.
+    required : settings that must be given, by the flag that gives them.
+    prunes : steps whose plan in this mode holds all of their products, so that the others can be removed.
+    """
+
+    help: str
+    steps: tuple[int, ...]
+    frame_steps: tuple[int, ...] = ()
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    required: Mapping[str, str] = field(default_factory=dict)
+    prunes: tuple[int, ...] = ()
+
+
+BASEPATH = "load_data.basepath"
+FRAMES = {"--basepath": BASEPATH}
+ONE_CELL = {
+    "--temp_single": "generate_synthetic_darks.temp_single_c",
+    "--exptime_single": "generate_synthetic_darks.exptime_single_s",
+}
+
+
+def _synthetic(what: str) -> dict[str, str]:
+    return {"generate_synthetic_darks.what": what}
+
+
+MODES: dict[str, Mode] = {
+    "full": Mode(
+        "everything: index, bias, master darks, mask, models, synthetic darks, evaluation",
+        steps=(1, 2, 3, 4, 5, 6, 7),
+        overrides=_synthetic("cells"),
+        required=FRAMES,
+        prunes=(1, 2, 3, 4, 5, 6, 7),
+    ),
+    "acquire": Mode("take the frames that are still missing", steps=(0,)),
+    "fit_2d_model": Mode(
+        "fit the models of temperature and exposure",
+        steps=(1, 2, 3, 4, 5),
+        overrides={"fit_dark_model.model_set": "two_dimensional"},
+        required=FRAMES,
+        prunes=(1, 2, 3, 4),
+    ),
+    "synthetic_only": Mode(
+        "synthetic darks from a model: every cell, or the given --temps", (6,), overrides=_synthetic("temperatures")
+    ),
+    "synthetic_2d": Mode(
+        "synthetic darks from a model: every cell, and --temps x --exptimes", (6,), overrides=_synthetic("grid")
+    ),
+    "synthetic_2d_single": Mode(
+        "one synthetic dark, for --temp_single and --exptime_single",
+        (6,),
+        overrides=_synthetic("single"),
+        required=ONE_CELL,
+    ),
+    "evaluation_only": Mode(
+        "synthetic against real masters; with --basepath: against those of new frames",
+        (7,),
+        frame_steps=(1, 2, 3, 4),
+        prunes=(1, 2, 3, 4, 7),
+    ),
+    "evaluate_2d_model": Mode("the same as evaluation_only", (7,), frame_steps=(1, 2, 3, 4), prunes=(1, 2, 3, 4, 7)),
+}
+
+
+class MasterController:
+    """Runs modes.
+
+    Parameters
+    ----------
+    settings : plain dict or `Settings`; what it does not hold has its default. The mode's own settings win over it.
+    flags : settings that win over the mode's.
+    source : where `settings` were read from, for messages.
+    steps, layout : the steps and the class of output directories; others than the pipeline's own are for tests.
+    progress : is told of each job.
+
+    Raises
+    ------
+    SettingsError
+        for a key that no section has.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any] | BaseModel | None = None,
+        *,
+        flags: Mapping[str, Any] | None = None,
+        source: Path | None = None,
+        steps: Sequence[Step] | None = None,
+        layout: Callable[[Path], Place] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        given = settings.model_dump(exclude_unset=True) if isinstance(settings, BaseModel) else dict(settings or {})
+        self.steps = load_steps() if steps is None else tuple(steps)
+        self.model = composing.compose({step.NAME: step.Settings for step in self.steps})
+        composing.check_keys(self.model, given, source)
+        composing.check_keys(self.model, flags or {}, None)
+        base = Path.cwd() if source is None else source.parent
+        self._given = composing.absolute_paths(self.model, given, base)
+        self._flags = composing.absolute_paths(self.model, flags or {}, Path.cwd())
+        self._layout = layout or _output_dir
+        self.progress: Progress = progress or NoProgress()
+
+    def settings(self, mode: str | None = None) -> composing.RunSettings:
+        """The resolved settings: defaults < given < those of the mode < flags.
+
+        Raises
+        ------
+        SettingsError
+            for an unknown mode or a wrong value.
+        """
+        own = composing.nested(mode_named(mode).overrides) if mode else {}
+        own = {name: value for name, value in own.items() if name in self.model.model_fields}
+        return composing.validate(self.model, composing.merged(self._given, own, self._flags))
+
+    def place(self, settings: composing.RunSettings) -> Place:
+        """The output directory."""
+        return self._layout(Path(os.path.abspath(settings.output_dir)))
+
+    def numbers(self, mode: str) -> tuple[int, ...]:
+        """Numbers of the steps of a mode, with those for new frames where a flag gives frames."""
+        chosen = mode_named(mode)
+        new_frames = composing.lookup(self._flags, BASEPATH) is not None
+        return (*(chosen.frame_steps if new_frames else ()), *chosen.steps)
+
+    def run(
+        self,
+        mode: str,
+        *,
+        from_step: int | None = None,
+        until_step: int | None = None,
+        force: int | bool | None = None,
+        dry_run: bool = False,
+    ) -> RunReport:
+        """Make what is stale of a mode.
+
+        from_step, until_step : numbers; steps outside are not even planned. force : the number of a step that is
+        run whether stale or not, True for all. dry_run : find out what would be run and why, and write nothing.
+
+        Returns
+        -------
+        what was done. Expected failures are in it and not raised (`RunReport.raise_for_failure`).
+
+        Raises
+        ------
+        SettingsError
+            for wrong settings; nothing was run.
+        BusyError
+            if another run holds the lock.
+        """
+        settings = self.settings(mode)
+        numbers = self._between(mode, from_step, until_step)
+        sections = {self.steps[number].NAME for number in numbers}
+        for flag, place in mode_named(mode).required.items():
+            if place.partition(".")[0] in sections and attrgetter(place)(settings) is None:
+                raise SettingsError(f"mode '{mode}' needs {flag}", do=f"Give the flag, or {place} in the settings")
+        forced = self._forced(numbers, force)
+        report = RunReport(mode, dry_run)
+        out = self.place(settings)
+        with contextlib.nullcontext() if dry_run else hold(out.root):
+            if not dry_run:
+                _remove_drafts(out.root)
+            journal = Journal(out.root, read_only=dry_run)
+            for warning in journal.warnings:
+                report.note(warning)
+            engine = partial(open_engine, settings.engine, settings.workers, settings.dask_scheduler)
+            with contextlib.closing(Runner(journal, engine, settings.workers, self.progress)) as runner:
+                of_all = [self.steps[number] for number in numbers if number < FIRST_STEP_OF_CAMPAIGN]
+                of_campaign = [self.steps[number] for number in numbers if number >= FIRST_STEP_OF_CAMPAIGN]
+                prunes = {self.steps[number].NAME for number in mode_named(mode).prunes}
+                Walk(journal, runner, report, settings, out, of_all, of_campaign, forced, prunes).go()
+        return report
+
+    def explain(self, product: Path) -> str:
+        """Where a product comes from, as a tree down to the raw frames. A relative path is looked for in the
+        output directory, then in the working directory.
+
+        Raises
+        ------
+        ProductError
+            if the journal does not know it.
+        """
+        root = self.place(self.settings()).root
+        journal = Journal(root, read_only=True)
+        inside = root / product
+        return explain(journal, inside if journal.maker(journal.key(inside)) else Path(os.path.abspath(product)))
+
+    def _between(self, mode: str, from_step: int | None, until_step: int | None) -> tuple[int, ...]:
+        numbers = self.numbers(mode)
+        first = numbers[0] if from_step is None else from_step
+        last = numbers[-1] if until_step is None else until_step
+        chosen = tuple(number for number in numbers if first <= number <= last)
+        if not chosen:
+            raise SettingsError(
+                f"mode '{mode}' has no step from {first} to {last}", do=f"Its steps: {', '.join(map(str, numbers))}"
+            )
+        return chosen
+
+    def _forced(self, numbers: Sequence[int], force: int | bool | None) -> frozenset[str]:
+        if force is not None and not isinstance(force, bool) and force not in numbers:
+            raise SettingsError(f"step {force} cannot be forced", do=f"This run has: {', '.join(map(str, numbers))}")
+        forced = numbers if force is True else () if force is None or force is False else (force,)
+        return frozenset(self.steps[number].NAME for number in forced)
+
+
+def mode_named(name: str) -> Mode:
+    """The mode of this name.
+
+    Raises
+    ------
+    SettingsError
+        if there is none.
+    """
+    if name not in MODES:
+        close = difflib.get_close_matches(name, list(MODES), n=1)
+        advice = f"Did you mean '{close[0]}'?" if close else f"Modes: {', '.join(MODES)}"
+        raise SettingsError(f"there is no mode '{name}'", where="--mode", do=advice)
+    return MODES[name]
+
+
+def _output_dir(root: Path) -> Place:
+    from darkpipe.files.layout import OutputDir
+
+    return cast(Place, OutputDir(root))
+
+
+def _remove_drafts(root: Path) -> None:
+    from darkpipe.files.atomic import remove_drafts
+
+    remove_drafts(root)

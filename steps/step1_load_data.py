@@ -1,0 +1,123 @@
+"""Step 1: look at every raw frame once, and accept it or reject it with a reason -> index.ecsv."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import xxhash
+from pydantic import BaseModel, ConfigDict, Field
+
+from darkpipe.errors import FrameError, SettingsError
+from darkpipe.files.atomic import replace_text
+from darkpipe.files.frames import FrameSurvey, find_frames, survey_frame
+from darkpipe.files.index import SELECTABLE, index_rows, read_index, write_index
+from darkpipe.files.layout import OutputDir
+from darkpipe.jobs.contract import Job
+
+NAME = "load_data"
+VERSION = 1
+
+
+class Settings(BaseModel):
+    """Where the raw frames are and how their headers are read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    basepath: Path | None = Field(None, description="folder of raw dark and bias frames; sub-folders are searched")
+    keyword_synonyms: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="further header keywords by quantity, tried before the known ones, e.g. {temperature: [MYTEMP]}",
+    )
+    bias_max_exposure_s: float = Field(0.01, ge=0, description="darks no longer than this count as bias frames [s]")
+    expect_filter: str = Field("", description="reject frames whose FILTER is another one; empty: not checked")
+    select: dict[str, str] = Field(
+        default_factory=dict, description="only frames of this configuration: " + ", ".join(SELECTABLE)
+    )
+
+
+def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
+    """One survey job a frame, then the index.
+
+    Raises
+    ------
+    SettingsError
+        without a basepath, or for an unknown key of `select`.
+    FrameError
+        when the folder holds no frame.
+    """
+    if settings.basepath is None:
+        raise SettingsError("no folder of raw frames was given", where="load_data.basepath", do="use --basepath")
+    if unknown := set(settings.select) - set(SELECTABLE):
+        raise SettingsError(
+            f"cannot select by {sorted(unknown)}", where="load_data.select", do="Known: " + ", ".join(SELECTABLE)
+        )
+    root = Path(os.path.abspath(settings.basepath))
+    if not root.is_dir():
+        raise SettingsError("there is no such folder of raw frames", where=root, do="check --basepath")
+    own = Path(os.path.abspath(out.root))
+    files = [f for f in find_frames(root) if not Path(os.path.abspath(f)).is_relative_to(own)]
+    if not files:
+        raise FrameError("no FITS file was found", where=root, do="check --basepath (*.fit, *.fits, *.fts, .gz, .fz)")
+    names = [f.relative_to(root).as_posix() for f in files]
+    params = {"synonyms": settings.keyword_synonyms, "bias_max_exposure_s": settings.bias_max_exposure_s}
+    surveys = [
+        Job(survey, (f,), (out.survey(xxhash.xxh3_64_hexdigest(n.encode())),), {**params, "file": n}, label=n)
+        for f, n in zip(files, names, strict=True)
+    ]
+    yield surveys
+    yield [
+        Job(
+            index,
+            tuple(j.outputs[0] for j in surveys),
+            (out.index,),
+            {
+                "files": names,
+                "root": Path(os.path.relpath(root, own)).as_posix(),
+                "expect_filter": settings.expect_filter,
+                "select": settings.select,
+            },
+            label="index of frames",
+        )
+    ]
+
+
+def survey(
+    inputs: tuple[Path, ...],
+    outputs: tuple[Path, ...],
+    *,
+    file: str,
+    synonyms: Mapping[str, list[str]],
+    bias_max_exposure_s: float,
+) -> dict[Path, str]:
+    """Read one raw frame whole and write what its header and its pixels say."""
+    found = survey_frame(inputs[0], synonyms=synonyms, bias_max_exposure_s=bias_max_exposure_s)
+    digests = {outputs[0]: replace_text(outputs[0], found.to_json())}
+    if found.file_digest:
+        digests[inputs[0]] = found.file_digest
+    return digests
+
+
+def index(
+    inputs: tuple[Path, ...],
+    outputs: tuple[Path, ...],
+    *,
+    files: list[str],
+    root: str,
+    expect_filter: str,
+    select: Mapping[str, str],
+) -> dict[Path, str]:
+    """Put the surveys into one table."""
+    surveys = [FrameSurvey.from_json(path.read_text(encoding="utf-8")) for path in inputs]
+    rows = index_rows(list(zip(files, surveys, strict=True)), expect_filter=expect_filter, select=select)
+    return {outputs[0]: write_index(outputs[0], rows, root)}
+
+
+def summary(out: OutputDir) -> list[tuple[str, str]]:
+    """Accepted and rejected frames, with reasons."""
+    table = read_index(out.index)
+    accepted = sum(str(r["status"]) == "accepted" for r in table)
+    rows = [("frames", f"{len(table)} found, {accepted} accepted, {len(table) - accepted} rejected")]
+    rows += [("rejected", f"{r['file']}: {r['reason']}") for r in table if str(r["status"]) == "rejected"]
+    return rows

@@ -1,0 +1,149 @@
+"""Step 3: cells of darks, and the master dark of each -> groups.ecsv, dark_masks_by_temp/."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from darkpipe.errors import FrameError
+from darkpipe.files.bias_files import BiasSource
+from darkpipe.files.corrections import LINE, Tolerances
+from darkpipe.files.groups import group_tables
+from darkpipe.files.index import ACCEPTED, RawFrame, read_frames
+from darkpipe.files.layout import OutputDir
+from darkpipe.files.masters import read_reference, write_master
+from darkpipe.files.products import Card
+from darkpipe.files.stacking import Stack, combine_stack
+from darkpipe.files.tables import read_table, write_table
+from darkpipe.jobs.contract import Job
+
+NAME = "group_darks"
+VERSION = 1
+
+TYPICAL_B_PER_K = 0.1  # growth of dark current with temperature, for the clipping's share of temperature jitter
+
+
+class Settings(BaseModel):
+    """How the frames of a cell are combined (what makes a cell is a matter of subtract_bias)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kappa: float = Field(4.5, gt=1, description="clipping threshold in sigma of the noise model")
+    relative_error: float = Field(
+        0.01, ge=0, description="multiplicative error of a frame within its cell, beside that of its temperature"
+    )
+
+
+def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
+    """The tables of cells, then one job a master dark.
+
+    Raises
+    ------
+    FrameError
+        when no dark was left.
+    """
+    if not any(str(r["status"]) == ACCEPTED for r in read_table(out.corrected)):
+        raise FrameError("every dark of this configuration was rejected", where=out.corrected, do="see its reasons")
+    outputs = (out.groups, out.group_frames)
+    yield [Job(group, (out.index, out.corrected), outputs, {"campaign": out.campaign or ""}, label="cells of darks")]
+    yield _master_jobs(out, settings)
+
+
+def group(
+    inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, campaign: str
+) -> dict[Path, str]:
+    """Put the accepted darks into cells; a cell keeps the name it was first given."""
+    table = read_table(inputs[1])
+    corrected = {str(r["file"]): r for r in table if str(r["status"]) == ACCEPTED}
+    darks = [f for f in read_frames(inputs[0], campaign, ["dark"]) if f.file in corrected]
+    tolerances = Tolerances(**table.meta["tolerances"])
+    cells, frames = group_tables(darks, corrected, tolerances, outputs[0])
+    return {outputs[0]: write_table(outputs[0], cells), outputs[1]: write_table(outputs[1], frames)}
+
+
+def _master_jobs(out: OutputDir, settings: Settings) -> list[Job]:
+    raw = {f.file: f for f in read_frames(out.index, out.campaign or "", ["dark"])}
+    members: dict[str, list[tuple[RawFrame, float]]] = {}
+    for r in read_table(out.group_frames):
+        members.setdefault(str(r["cell"]), []).append((raw[str(r["file"])], float(r["offset_adu"])))
+    noise_map = (out.read_noise_map,) if read_table(out.corrected).meta["noise_map"] else ()
+    jobs = []
+    for r in read_table(out.groups):
+        cell, bias = str(r["cell"]), str(r["bias"])
+        frames = [f for f, _ in members[cell]]
+        source: tuple[Path, ...] = ()
+        if bias:
+            source = (out.bias_line if bias.startswith(LINE) else out.master_bias(bias),)
+        params = {
+            "cell": cell,
+            "files": [f.file for f in frames],
+            "hdus": [f.hdu for f in frames],
+            "offset_adu": [o for _, o in members[cell]],
+            "shape": [frames[0].rows, frames[0].cols],
+            "pedestal_adu": frames[0].pedestal_adu,
+            "configuration": frames[0].configuration,
+            "exposure_s": float(r["exposure_s"]),
+            "temperature_c": float(r["temperature_c"]),
+            "temperature_sigma_c": float(r["temperature_sigma_c"]),
+            "temperature_source": str(r["temperature_source"]),
+            "measured_c": float(r["measured_c"]) if math.isfinite(r["measured_c"]) else None,
+            "set_point_c": float(r["set_point_c"]) if math.isfinite(r["set_point_c"]) else None,
+            "bias": bias,
+            "noise_map": bool(noise_map),
+            "kappa": settings.kappa,
+            "relative_error": settings.relative_error,
+        }
+        inputs = (out.reference, *noise_map, *source, *(f.path for f in frames))
+        jobs.append(Job(combine_darks, inputs, (out.master_dark(cell),), params, label=f"master dark {cell}"))
+    return jobs
+
+
+def combine_darks(
+    inputs: tuple[Path, ...],
+    outputs: tuple[Path, ...],
+    *,
+    cell: str,
+    files: list[str],
+    hdus: list[int],
+    offset_adu: list[float],
+    shape: list[int],
+    pedestal_adu: float,
+    configuration: str,
+    exposure_s: float,
+    temperature_c: float,
+    temperature_sigma_c: float,
+    temperature_source: str,
+    measured_c: float | None,
+    set_point_c: float | None,
+    bias: str,
+    noise_map: bool,
+    kappa: float,
+    relative_error: float,
+) -> dict[Path, str]:
+    """Clipped mean of the darks of one cell, minus their bias."""
+    reference = read_reference(inputs[0])
+    source = None
+    if bias:
+        path = inputs[2] if noise_map else inputs[1]
+        source = BiasSource(path, temperature_c if bias.startswith(LINE) else None)
+    stack = Stack(inputs[-len(files) :], hdus, shape[0], shape[1], offset_adu, pedestal_adu)
+    spread = math.hypot(relative_error, TYPICAL_B_PER_K * temperature_sigma_c)
+    made = combine_stack(
+        stack, reference, inputs[1] if noise_map else None, source, kappa=kappa, relative_error=spread
+    )
+    cards: list[Card] = [
+        ("IMAGETYP", "Master Dark", "bias subtracted" if bias else "bias NOT subtracted: there was none"),
+        ("EXPTIME", exposure_s, "[s]"),
+        ("CCD-TEMP", temperature_c, f"[deg C] that is fitted: {temperature_source}"),
+        ("T-SIGMA", round(temperature_sigma_c, 4), "[deg C] 1 sigma of it"),
+        ("T-MEAS", measured_c if measured_c is not None else math.nan, "[deg C] mean measured"),
+        ("SET-TEMP", set_point_c if set_point_c is not None else math.nan, "[deg C] set point"),
+        ("EGAIN", reference.gain_e_per_adu, f"[e-/adu] {reference.gain_source}"),
+        ("INSTRUME", configuration, "configuration"),
+        ("BIAS", bias, "which bias was subtracted"),
+        ("CELL", cell, "name of the cell"),
+    ]
+    return {outputs[0]: write_master(outputs[0], made, cards, files, frames=len(files), bias=bool(bias))}

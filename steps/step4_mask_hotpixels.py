@@ -1,0 +1,140 @@
+"""Step 4: hot, dead, saturated and unstable pixels from the masters -> dark_model/hot_pixel_mask.fits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from darkpipe.errors import SettingsError
+from darkpipe.files.layout import OutputDir
+from darkpipe.files.masters import Cell, read_cells
+from darkpipe.files.products import Card, Frame, read_header, read_planes, write_frame
+from darkpipe.jobs.contract import Job
+from darkpipe.science.flags import DQ
+from darkpipe.science.hot_pixels import classify, unstable
+
+NAME = "mask_hotpixels"
+VERSION = 1
+
+FEW_FRAMES = 3  # a reference master of fewer frames holds cosmic rays: another master must confirm its hot pixels
+
+
+class Settings(BaseModel):
+    """Thresholds of special pixels, and the master they are seen in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hot_sigma: float = Field(5.0, gt=0, description="hot: above median + this many robust sigma of the reference cell")
+    warm_sigma: float = Field(3.0, gt=0, description="warm: above median + this many robust sigma")
+    dead_sigma: float = Field(5.0, gt=0, description="dead: below zero by this many robust sigma")
+    unstable_rate: float = Field(1e-3, gt=0, lt=0.1, description="false alarms a stable pixel may give")
+    reference_cell: str = Field("auto", description="name of the cell (T-10.0C_texp300s), or auto: the most signal")
+
+
+def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
+    """One job over all masters.
+
+    Raises
+    ------
+    SettingsError
+        when `reference_cell` is not one of the campaign's.
+    """
+    cells = read_cells(out.groups)
+    names = [c.name for c in cells]
+    if settings.reference_cell != "auto" and settings.reference_cell not in names:
+        raise SettingsError(
+            f"there is no cell {settings.reference_cell}",
+            where="mask_hotpixels.reference_cell",
+            do="choose one of " + ", ".join(names),
+        )
+    ranked = sorted(range(len(cells)), key=lambda i: _typical_signal(cells[i]), reverse=True)
+    if settings.reference_cell != "auto":
+        ranked.insert(0, ranked.pop(ranked.index(names.index(settings.reference_cell))))
+    params = {"ranked": ranked, "cells": names, "frames": [c.frames for c in cells], **settings.model_dump()}
+    masters = tuple(out.master_dark(n) for n in names)
+    yield [Job(mask, masters, (out.model.hot_pixel_mask,), params, label="mask of hot pixels")]
+
+
+def _typical_signal(cell: Cell) -> float:
+    """What a silicon sensor would show, up to a factor: doubling every 6.5 °C."""
+    return cell.exposure_s * math.exp2(cell.temperature_c / 6.5)
+
+
+def mask(
+    inputs: tuple[Path, ...],
+    outputs: tuple[Path, ...],
+    *,
+    ranked: list[int],
+    cells: list[str],
+    frames: list[int],
+    hot_sigma: float,
+    warm_sigma: float,
+    dead_sigma: float,
+    unstable_rate: float,
+    reference_cell: str,
+) -> dict[Path, str]:
+    """Flag pixels by the reference master, and by what all masters say of their frames."""
+    first = ranked[0]
+    dark, error, bits = read_planes(inputs[first], ["SCI", "ERR", "DQ"])
+    found, stats = classify(dark, error, bits, hot_sigma=hot_sigma, warm_sigma=warm_sigma, dead_sigma=dead_sigma)
+    if frames[first] < FEW_FRAMES and len(ranked) > 1:
+        found = _confirmed(found, inputs[ranked[1]], warm_sigma)
+    found = found | _from_frames(inputs, frames, unstable_rate, dark.shape)
+    cards: list[Card] = [
+        ("REFCELL", cells[first], "master the thresholds are of"),
+        ("MEDIAN", stats.median_adu, "[adu] of the population there"),
+        ("SIGMA", stats.sigma_adu, "[adu] robust sigma there"),
+        ("HOTABOVE", stats.hot_above_adu, "[adu] hot above"),
+        ("WARMABOV", stats.warm_above_adu, "[adu] warm above"),
+        ("EXPTIME", read_header(inputs[first]).get("EXPTIME", math.nan), "[s] of the reference master"),
+        ("CCD-TEMP", read_header(inputs[first]).get("CCD-TEMP", math.nan), "[deg C] of the reference master"),
+    ]
+    for name in (DQ.HOT, DQ.WARM, DQ.DEAD, DQ.SATURATED, DQ.UNSTABLE):
+        cards.append((f"N_{name.name}"[:8], int(np.count_nonzero(found & int(name))), f"pixels {name.name}"))
+    hot = ((found & int(DQ.HOT)) != 0).astype(np.uint8)
+    frame = Frame(hot, dq=found.astype(np.uint16), unit="", header=cards, inputs=cells)
+    return {outputs[0]: write_frame(outputs[0], frame)}
+
+
+def _confirmed(found: NDArray[np.uint16], other: Path, warm_sigma: float) -> NDArray[np.uint16]:
+    """Hot and warm only where another master stands out as well."""
+    dark, error, bits = read_planes(other, ["SCI", "ERR", "DQ"])
+    again, _ = classify(dark, error, bits, hot_sigma=warm_sigma, warm_sigma=0.6 * warm_sigma)
+    either = np.uint16(DQ.HOT | DQ.WARM)
+    return np.where((again & either) == 0, found & ~either, found).astype(np.uint16)
+
+
+def _from_frames(
+    masters: tuple[Path, ...], frames: list[int], rate: float, shape: tuple[int, ...]
+) -> NDArray[np.uint16]:
+    """Saturated in some master, or unstable over the frames of all."""
+    out = np.zeros(shape, np.uint16)
+    total, dof, lost = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    for path, n in zip(masters, frames, strict=True):
+        (bits,) = read_planes(path, ["DQ"])
+        out |= (bits & np.uint16(DQ.SATURATED | DQ.NO_BIAS | DQ.CLIPPED_LOW)).astype(np.uint16)
+        if n < FEW_FRAMES:
+            continue
+        chi2, count, rejected = read_planes(path, ["CHI2", "COUNT", "REJECTED"])
+        good = np.isfinite(chi2) & (count > 1)
+        total += np.where(good, chi2 * (count - 1.0), 0.0)
+        dof += np.where(good, count - 1.0, 0.0)
+        lost += rejected
+    if dof.any():
+        with np.errstate(invalid="ignore", divide="ignore"):
+            reduced = np.where(dof > 0, total / dof, np.nan)
+        bits = unstable(reduced.ravel(), dof.ravel(), rejected=lost.ravel(), false_positive_rate=rate)
+        out |= bits.reshape(shape)
+    return out
+
+
+def summary(out: OutputDir) -> list[tuple[str, str]]:
+    """Counts of special pixels."""
+    h = read_header(out.model.hot_pixel_mask)
+    counts = ", ".join(f"{h[k]} {k[2:].lower()}" for k in ("N_HOT", "N_WARM", "N_DEAD", "N_SATURA", "N_UNSTAB"))
+    return [("special pixels", f"{counts} (reference {h['REFCELL']})")]

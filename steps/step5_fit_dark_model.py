@@ -1,0 +1,339 @@
+"""Step 5: per-pixel fit in bands of rows, then assembly -> dark_model/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from darkpipe.errors import DesignError
+from darkpipe.files.bias_files import copy_bias
+from darkpipe.files.corrections import LINE
+from darkpipe.files.fitting import (
+    UnitFiles,
+    campaign_of,
+    find_population,
+    read_population,
+    read_tiles,
+    write_held_out,
+    write_parameter_maps,
+    write_tile,
+)
+from darkpipe.files.layout import OutputDir
+from darkpipe.files.masters import Cell, ReferenceValues, read_cells, read_reference
+from darkpipe.files.model_maps import Description, FittedModel, read_description, write_description
+from darkpipe.files.products import read_header, read_shape
+from darkpipe.files.tables import read_table
+from darkpipe.jobs.contract import Job
+from darkpipe.science.design import Unit, choose, plan_fits
+from darkpipe.science.flags import DQ
+from darkpipe.science.models import MODELS, Reference
+
+NAME = "fit_dark_model"
+VERSION = 1
+
+TILE_BYTES = 128 << 20
+TILE_ROWS = 64
+
+
+class Settings(BaseModel):
+    """Which models are fitted, to which cells, and which one makes the darks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component"] = Field(
+        "auto", description="the model that synthesises; auto: the smallest held-out error"
+    )
+    model_set: Literal["all", "two_dimensional"] = Field(
+        "all", description="two_dimensional: only models of temperature and exposure"
+    )
+    exclude_temperatures_c: list[float] = Field(
+        default_factory=list, description="cells within 0.5 °C of one of these are not fitted (kept for evaluation)"
+    )
+    exclude_hot_from_fit: bool = Field(False, description="leave hot pixels without a model")
+    energy_gap_ev: float = Field(1.12, gt=0.1, lt=5, description="E_g of two_component [eV]; silicon: 1.12")
+
+
+def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
+    """Populations; tiles of all models; their maps; the description with the chosen model.
+
+    Raises
+    ------
+    DesignError
+        when the campaign can carry none of the models, or not the one asked for.
+    """
+    cells = [c for c in read_cells(out.groups) if not _excluded(c, settings)]
+    reference = read_reference(out.reference)
+    units, missing = _units(cells, reference, settings)
+    shape = read_shape(out.master_dark(cells[0].name))
+    noise_map = bool(read_table(out.corrected).meta["noise_map"])
+    jobs = [_UnitJobs(out, u, [cells[i] for i in u.cells], shape, noise_map, settings) for u in units]
+    yield [job.population() for job in jobs]
+    yield [tile for job in jobs for tile in job.tiles()]
+    yield [*(job.assembly() for job in jobs), *_bias_jobs(out, cells)]
+    yield [_description_job(out, settings, jobs, missing, bool(_bias_jobs(out, cells)), shape)]
+
+
+def _excluded(cell: Cell, settings: Settings) -> bool:
+    return any(abs(cell.temperature_c - t) <= 0.5 for t in settings.exclude_temperatures_c)
+
+
+def _units(
+    cells: Sequence[Cell], reference: ReferenceValues, settings: Settings
+) -> tuple[list[Unit], dict[str, str]]:
+    if not cells:
+        raise DesignError("no cell is left to be fitted", do="check exclude_temperatures_c")
+    campaign = campaign_of(cells, reference)
+    wanted = [settings.model] if settings.model != "auto" else []
+    units, missing = plan_fits(campaign, wanted, reference.temperature_c, settings.energy_gap_ev)
+    if settings.model_set == "two_dimensional":
+        units = [u for u in units if not u.scope]
+    if not units:
+        why = "; ".join(m for m in missing.values() if m.startswith(tuple(MODELS)))
+        raise DesignError(f"no model can be fitted: {campaign.describe()}. {why}", do="add temperatures or exposures")
+    if wanted and not any(u.model.name == wanted[0] for u in units):
+        raise DesignError(
+            f"{wanted[0]} cannot be fitted: {missing.get(wanted[0], MODELS[wanted[0]].needs)}; {campaign.describe()}",
+            do="choose --model auto",
+        )
+    return units, missing
+
+
+class _UnitJobs:
+    """The jobs of one fitted model."""
+
+    def __init__(
+        self,
+        out: OutputDir,
+        unit: Unit,
+        cells: Sequence[Cell],
+        shape: tuple[int, int],
+        noise_map: bool,
+        settings: Settings,
+    ) -> None:
+        self.out, self.unit, self.cells, self.shape, self.settings = out, unit, cells, shape, settings
+        self.name, self.scope = unit.model.name, unit.scope
+        self.noise_map = noise_map
+        self.known = (out.reference, *((out.read_noise_map,) if noise_map else ()))
+        self.masters = tuple(out.master_dark(c.name) for c in cells)
+        self.files = out.model
+        self.params: dict[str, Any] = {
+            "model": self.name,
+            "scope": self.scope,
+            "cells": [vars(c) for c in cells],
+            "energy_gap_ev": settings.energy_gap_ev,
+        }
+
+    @property
+    def starts(self) -> list[slice]:
+        rows, cols = self.shape
+        fits = max(1, TILE_BYTES // (max(cols, 1) * (22 * len(self.cells) + 120)))
+        height = min(TILE_ROWS, fits)
+        block = -(-max(rows, cols) // 512)  # pictures average blocks of this many rows
+        height = max(block, height // block * block)
+        return [slice(r, min(r + height, rows)) for r in range(0, rows, height)]
+
+    def population(self) -> Job:
+        params = {**self.params, "noise_map": self.noise_map, "rows": self.shape[0]}
+        return Job(
+            estimate,
+            (*self.known, *self.masters),
+            (self.files.population(self.name, self.scope),),
+            params,
+            label=f"population of {self.unit.key}",
+        )
+
+    def tiles(self) -> list[Job]:
+        exclude = int(DQ.HOT) if self.settings.exclude_hot_from_fit else 0
+        inputs = (
+            *self.known, self.files.hot_pixel_mask, self.files.population(self.name, self.scope), *self.masters
+        )  # fmt: skip
+        return [
+            Job(
+                fit,
+                inputs,
+                (self.files.tile(self.name, self.scope, rows.start, "fit"),),
+                {**self.params, "noise_map": self.noise_map, "rows": [rows.start, rows.stop], "exclude": exclude},
+                label=f"fit {self.unit.key} rows {rows.start}-{rows.stop - 1}",
+            )
+            for rows in self.starts
+        ]
+
+    @property
+    def outputs(self) -> dict[str, Path]:
+        """Files of the assembled maps by what they hold."""
+        model, scope = self.name, self.scope
+        named = {
+            **self.files.maps(model, scope),
+            "covariance": self.files.covariance(model, scope),
+            "chi2": self.files.chi2(model, scope),
+            "status": self.files.status_map(model, scope),
+            "held_out": self.files.held_out(model, scope),
+            "held_out_maps": self.files.held_out_maps(model, scope),
+        }
+        if any(not c.bias for c in self.cells):
+            named["offset"] = self.files.offset(model, scope)
+        return named
+
+    def assembly(self) -> Job:
+        tiles = tuple(self.files.tile(self.name, self.scope, rows.start, "fit") for rows in self.starts)
+        named = self.outputs
+        params = {**self.params, "named": list(named)}
+        return Job(assemble, (self.out.reference, *tiles), tuple(named.values()), params, label=f"maps of {self.unit.key}")
+
+
+def _unit_files(reference: Path, model: str, scope: str, cells: Sequence[Mapping[str, Any]], gap: float) -> UnitFiles:
+    return UnitFiles(model, scope, [Cell(**c) for c in cells], read_reference(reference), gap)
+
+
+def estimate(
+    inputs: tuple[Path, ...],
+    outputs: tuple[Path, ...],
+    *,
+    model: str,
+    scope: str,
+    cells: list[dict[str, Any]],
+    energy_gap_ev: float,
+    noise_map: bool,
+    rows: int,
+) -> dict[Path, str]:
+    """What the population of pixels tells: typical shape, multiplicative error."""
+    files = _unit_files(inputs[0], model, scope, cells, energy_gap_ev)
+    masters = inputs[-len(cells) :]
+    return {outputs[0]: find_population(outputs[0], files, masters, inputs[1] if noise_map else None, rows)}
+
+
+def fit(
+    inputs: tuple[Path, ...],
+    outputs: tuple[Path, ...],
+    *,
+    model: str,
+    scope: str,
+    cells: list[dict[str, Any]],
+    energy_gap_ev: float,
+    noise_map: bool,
+    rows: list[int],
+    exclude: int,
+) -> dict[Path, str]:
+    """Fit a band of rows, and predict each cell of it from the others."""
+    files = _unit_files(inputs[0], model, scope, cells, energy_gap_ev)
+    mask, population = inputs[-len(cells) - 2], inputs[-len(cells) - 1]
+    noise = inputs[1] if noise_map else None
+    band = slice(rows[0], rows[1])
+    masters = inputs[-len(cells) :]
+    return {outputs[0]: write_tile(outputs[0], files, masters, noise, mask, population, band, exclude)}
+
+
+def assemble(
+    inputs: tuple[Path, ...],
+    outputs: tuple[Path, ...],
+    *,
+    model: str,
+    scope: str,
+    cells: list[dict[str, Any]],
+    energy_gap_ev: float,
+    named: list[str],
+) -> dict[Path, str]:
+    """Maps and table of held-out errors from the tiles."""
+    files = _unit_files(inputs[0], model, scope, cells, energy_gap_ev)
+    made = read_tiles(inputs[1:])
+    by_name = dict(zip(named, outputs, strict=True))
+    digests = write_parameter_maps(files, made, by_name, [c["name"] for c in cells])
+    tables, _ = write_held_out(by_name["held_out"], by_name["held_out_maps"], files, made)
+    return {**digests, **tables}
+
+
+def _bias_jobs(out: OutputDir, cells: Sequence[Cell]) -> list[Job]:
+    """The bias goes with the model, so that it can be added again wherever the model folder is moved."""
+    used = {c.bias for c in cells if c.bias}
+    if not used:
+        return []
+    line = any(b.startswith(LINE) for b in used) or len(used) > 1
+    source = out.bias_line if line else out.master_bias(next(iter(used)))
+    return [Job(keep_bias, (source,), (out.model.bias_line,), {"line": line}, label="bias of the model")]
+
+
+def keep_bias(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, line: bool) -> dict[Path, str]:
+    """Copy the bias model, or make one without a slope of a single master."""
+    return {outputs[0]: copy_bias(inputs[0], outputs[0], line)}
+
+
+def _description_job(
+    out: OutputDir,
+    settings: Settings,
+    jobs: Sequence[_UnitJobs],
+    missing: Mapping[str, str],
+    has_bias: bool,
+    shape: tuple[int, int],
+) -> Job:
+    inputs: list[Path] = [out.reference, out.master_dark(jobs[0].cells[0].name)]
+    for job in jobs:
+        inputs += [out.model.held_out(job.name, job.scope), out.model.population(job.name, job.scope)]
+    params = {
+        "wanted": settings.model,
+        "units": [job.params for job in jobs],
+        "missing": dict(missing),
+        "has_bias": has_bias,
+        "shape": list(shape),
+    }
+    return Job(describe, tuple(inputs), (out.model.description,), params, label="model.yaml")
+
+
+def describe(
+    inputs: tuple[Path, ...],
+    outputs: tuple[Path, ...],
+    *,
+    wanted: str,
+    units: list[dict[str, Any]],
+    missing: Mapping[str, str],
+    has_bias: bool,
+    shape: list[int],
+) -> dict[Path, str]:
+    """Say what was fitted, over which range, which model synthesises and why."""
+    reference = read_reference(inputs[0])
+    models = []
+    for i, u in enumerate(units):
+        files = _unit_files(inputs[0], u["model"], u["scope"], u["cells"], u["energy_gap_ev"])
+        score = read_table(inputs[2 + 2 * i]).meta["score"]
+        quoted: Reference = files.unit.map_reference
+        temperatures, exposures = files.temperature_c, [c.exposure_s for c in files.cells]
+        models.append(
+            FittedModel(
+                u["model"],
+                u["scope"],
+                (float(temperatures.min()), float(temperatures.max())),
+                (float(min(exposures)), float(max(exposures))),
+                quoted,
+                read_population(inputs[3 + 2 * i]).relative_error,
+                None if score is None else round(float(score), 6),
+                len(files.cells),
+            )
+        )
+    candidates = [m for m in models if wanted in ("auto", m.name)]
+    best, why = choose({m.key: m.score for m in candidates})
+    if wanted != "auto":
+        best, why = (wanted if any(m.key == wanted for m in models) else best), f"asked for: {wanted}"
+    text = Description(
+        best,
+        why,
+        (shape[0], shape[1]),
+        str(read_header(inputs[1]).get("INSTRUME", "")),
+        reference.gain_e_per_adu,
+        reference.read_noise_adu,
+        reference.scale_factor,
+        reference.bias_exposure_s,
+        has_bias,
+        tuple(models),
+        dict(missing),
+    )
+    return {outputs[0]: write_description(outputs[0], text)}
+
+
+def summary(out: OutputDir) -> list[tuple[str, str]]:
+    """The chosen model and the others."""
+    found = read_description(out.model.description)
+    rows = [("model", f"{found.chosen}: {found.why}")]
+    rows += [("not fitted", f"{key}: {why}") for key, why in found.not_fitted.items()]
+    return rows

@@ -1,0 +1,175 @@
+"""Step 6: darks from the model -> synthetic/."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from darkpipe.errors import DesignError, SettingsError
+from darkpipe.files.layout import ModelDir, OutputDir, cell_name
+from darkpipe.files.model_maps import Description, read_description
+from darkpipe.files.synthetic import Wanted, model_for, write_synthetic
+from darkpipe.files.tables import read_table
+from darkpipe.jobs.contract import Job
+
+NAME = "generate_synthetic_darks"
+VERSION = 1
+
+log = logging.getLogger("darkpipe")
+
+
+class Settings(BaseModel):
+    """Which darks are made, from which model, and in which form."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    what: Literal["cells", "temperatures", "grid", "single"] = Field(
+        "cells",
+        description="cells: one dark a cell; temperatures: every cell of one exposure, or the given temperatures; "
+        "grid: every cell, and temperatures x exposures; single: one dark",
+    )
+    model_dir: Path | None = Field(None, description="output directory (or its dark_model) with the model; none: ours")
+    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component"] = Field(
+        "auto", description="the model that synthesises; auto: the one that the fit chose"
+    )
+    temperatures_c: list[float] = Field(default_factory=list, description="temperatures of further darks [°C]")
+    exposures_s: list[float] = Field(default_factory=list, description="exposures of further darks [s]")
+    temp_single_c: float | None = Field(None, ge=-273.15, description="temperature of the single dark [°C]")
+    exptime_single_s: float | None = Field(None, gt=0, description="exposure of the single dark [s]")
+    output: Path | None = Field(None, description="file of the single dark; none: in synthetic/")
+    include_bias: bool = Field(False, description="add the bias again, as a camera would give it")
+    dtype: Literal["float32", "uint16"] = Field(
+        "float32", description="float32: SCI, ERR, DQ in native ADU; uint16: raw counts in the primary HDU"
+    )
+    keep_synthetic: bool = Field(True, description="write one synthetic dark a cell in full runs")
+
+
+def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
+    """One job a dark.
+
+    Raises
+    ------
+    ProductError
+        when there is no model.
+    DesignError
+        when the model cannot make one of the darks.
+    """
+    folder = ModelDir.at(settings.model_dir) if settings.model_dir else ModelDir.at(out.model.path)
+    description = read_description(folder.description)
+    jobs: dict[Path, Job] = {}
+    for temperature, exposure, requested in _points(out, settings, description):
+        key = model_for(description, settings.model, temperature, exposure)
+        job = _job(out, folder, description, settings, key, temperature, exposure, requested)
+        jobs.setdefault(job.outputs[0], job)
+    yield list(jobs.values())
+
+
+def _points(out: OutputDir, settings: Settings, description: Description) -> list[tuple[float, float, bool]]:
+    """(temperature, exposure, whether it was asked for) of each dark."""
+    cells = _cells(out, settings, description)
+    temperatures, exposures = settings.temperatures_c, settings.exposures_s
+    if bad := [t for t in exposures if not t > 0]:
+        raise SettingsError(f"an exposure must be above 0 s, not {bad[0]:g}", where="exposures_s")
+    match settings.what:
+        case "single":
+            if settings.temp_single_c is None or settings.exptime_single_s is None:
+                raise SettingsError("one dark needs both --temp_single and --exptime_single")
+            return [(settings.temp_single_c, settings.exptime_single_s, True)]
+        case "temperatures":
+            base = _one_exposure(cells, exposures)
+            if temperatures:
+                return [(t, e, True) for t in temperatures for e in base]
+            return [(t, e, True) for t, e in cells if any(abs(e - b) <= 0.01 * b for b in base)]
+        case "grid":
+            grid_t = temperatures or sorted({t for t, _ in cells})
+            grid_e = exposures or sorted({e for _, e in cells})
+            asked = [(t, e, True) for t in grid_t for e in grid_e] if temperatures or exposures else []
+            return [(t, e, True) for t, e in cells] + asked
+        case _:
+            return [(t, e, False) for t, e in cells] if settings.keep_synthetic else []
+
+
+def _cells(out: OutputDir, settings: Settings, description: Description) -> list[tuple[float, float]]:
+    """The cells of the model's own campaign, as far as the synthesising model can make them."""
+    groups = out.groups
+    if settings.model_dir:
+        groups = ModelDir.at(settings.model_dir).path.parent / "groups.ecsv"
+    if not groups.is_file():
+        return []
+    cells = []
+    for r in read_table(groups):
+        temperature, exposure = float(r["temperature_c"]), float(r["exposure_s"])
+        try:
+            model_for(description, settings.model, temperature, exposure)
+        except DesignError:
+            log.warning("no synthetic dark for cell %s: the model was not fitted there", r["cell"])
+            continue
+        cells.append((temperature, exposure))
+    return cells
+
+
+def _one_exposure(cells: list[tuple[float, float]], given: list[float]) -> list[float]:
+    """The given exposures, else the one that most cells have (the longest of equals)."""
+    if given:
+        return given
+    if not cells:
+        raise SettingsError("the model's campaign is not at hand, so its exposures are unknown", do="give --exptimes")
+    exposures = [e for _, e in cells]
+    return [max(set(exposures), key=lambda e: (sum(abs(x - e) <= 0.01 * e for x in exposures), e))]
+
+
+def _job(
+    out: OutputDir,
+    folder: ModelDir,
+    description: Description,
+    settings: Settings,
+    key: str,
+    temperature_c: float,
+    exposure_s: float,
+    requested: bool,
+) -> Job:
+    model = description.find(key)
+    if not model.covers(temperature_c, exposure_s):
+        (t0, t1), (e0, e1) = model.temperature_c, model.exposure_s
+        log.warning(
+            "%g °C, %g s lies outside the campaign (%g to %g °C, %g to %g s): extrapolated, and flagged so",
+            temperature_c, exposure_s, t0, t1, e0, e1,
+        )  # fmt: skip
+    suffix = ("_bias" if settings.include_bias else "") + ("_uint16" if settings.dtype == "uint16" else "")
+    target = out.synthetic(cell_name(temperature_c, exposure_s), suffix)
+    if settings.what == "single" and settings.output:
+        target = settings.output
+    inputs = [folder.description, *folder.maps(model.name, model.cell).values()]
+    inputs.append(folder.covariance(model.name, model.cell))
+    for extra in (folder.hot_pixel_mask, folder.bias_line, folder.offset(model.name, model.cell)):
+        if extra.is_file() and (extra == folder.hot_pixel_mask or settings.include_bias):
+            inputs.append(extra)
+    params: dict[str, Any] = {
+        "model": key,
+        "temperature_c": temperature_c,
+        "exposure_s": exposure_s,
+        "include_bias": settings.include_bias,
+        "dtype": settings.dtype,
+    }
+    label = f"synthetic dark {cell_name(temperature_c, exposure_s)}"
+    return Job(synthesize, tuple(inputs), (target,), params, requested=requested, label=label)
+
+
+def synthesize(
+    inputs: tuple[Path, ...],
+    outputs: tuple[Path, ...],
+    *,
+    model: str,
+    temperature_c: float,
+    exposure_s: float,
+    include_bias: bool,
+    dtype: Literal["float32", "uint16"],
+) -> dict[Path, str]:
+    """Make one dark from the maps of the model."""
+    folder = ModelDir(inputs[0].parent)
+    wanted = Wanted(model, temperature_c, exposure_s, include_bias, dtype)
+    return {outputs[0]: write_synthetic(outputs[0], folder, read_description(inputs[0]), wanted)}

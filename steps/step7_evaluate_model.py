@@ -1,0 +1,283 @@
+"""Step 7: held-out and in-sample errors of the models, and pictures of them -> evaluation/."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from darkpipe.errors import DesignError
+from darkpipe.files.atomic import replace_file
+from darkpipe.files.evaluating import (
+    held_out_plane,
+    measure_cell,
+    prediction_of,
+    read_json,
+    table_of,
+    usable_master,
+    write_json,
+)
+from darkpipe.files.layout import ModelDir, OutputDir
+from darkpipe.files.masters import Cell, read_cells, read_reference
+from darkpipe.files.model_maps import Description, read_description
+from darkpipe.files.products import read_planes
+from darkpipe.files.synthetic import model_for
+from darkpipe.files.tables import read_table, write_table
+from darkpipe.jobs.contract import Job
+from darkpipe.report.figures import dark_image, error_map, evaluation_summary, hot_pixel_map, parameter_maps, save_png
+from darkpipe.report.text import cells_table
+from darkpipe.science.blocks import block_mean
+from darkpipe.science.models import MODELS
+
+NAME = "evaluate_model"
+VERSION = 1
+
+PICTURE_SIDE = 512
+
+
+class Settings(BaseModel):
+    """Which model is held against which masters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_dir: Path | None = Field(None, description="output directory (or its dark_model) with the model; none: ours")
+    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component"] = Field(
+        "auto", description="the model that is drawn; auto: the one that the fit chose"
+    )
+    pictures: bool = Field(True, description="draw maps of each cell; without: numbers and the summary only")
+
+
+def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
+    """Errors and pictures of each cell, then the table and the summary.
+
+    Raises
+    ------
+    ProductError
+        when there is no model, or no masters.
+    """
+    folder = ModelDir.at(settings.model_dir or out.model.path)
+    own = folder.path.resolve() == out.model.path.resolve()
+    place = out if own or out.groups.is_file() else _campaign_of(folder)
+    own = folder.path.resolve() == place.model.path.resolve()
+    description = read_description(folder.description)
+    cells = read_cells(place.groups)
+    jobs = []
+    for cell in cells:
+        try:
+            key = model_for(description, settings.model, cell.temperature_c, cell.exposure_s)
+        except DesignError:
+            continue
+        jobs.append(_cell_job(out, place, folder, description, settings, cell, key, own))
+    if not jobs:
+        raise DesignError("the model fits none of these masters", where=folder.path)
+    yield jobs
+    measured = tuple(j.outputs[0] for j in jobs)
+    yield [_table_job(out, folder, description, measured, own), *_picture_jobs(out, folder, description, settings)]
+    yield [_summary_job(out, description)]
+
+
+def _campaign_of(folder: ModelDir) -> OutputDir:
+    return OutputDir(folder.path.parent, "")
+
+
+def _model_inputs(folder: ModelDir, description: Description, key: str) -> list[Path]:
+    m = description.find(key)
+    files = [folder.description, *folder.maps(m.name, m.cell).values(), folder.covariance(m.name, m.cell)]
+    optional = [folder.hot_pixel_mask, folder.offset(m.name, m.cell)]
+    return files + [p for p in optional if p.is_file()]
+
+
+def _cell_job(
+    out: OutputDir,
+    place: OutputDir,
+    folder: ModelDir,
+    description: Description,
+    settings: Settings,
+    cell: Cell,
+    key: str,
+    own: bool,
+) -> Job:
+    m = description.find(key)
+    held_out = folder.held_out_maps(m.name, m.cell)
+    extra = (held_out,) if own else ()
+    inputs = (place.master_dark(cell.name), place.reference, *_model_inputs(folder, description, key), *extra)
+    outputs: list[Path] = [out.evaluation / "cells" / f"{cell.name}.json"]
+    if settings.pictures:
+        outputs += [out.picture(kind, cell.name) for kind in ("mae", "mape", "synthetic_dark")]
+    params = {"cell": vars(cell), "model": key, "own": own, "pictures": settings.pictures}
+    return Job(evaluate, inputs, tuple(outputs), params, label=f"evaluate {cell.name}")
+
+
+def evaluate(
+    inputs: tuple[Path, ...],
+    outputs: tuple[Path, ...],
+    *,
+    cell: dict[str, Any],
+    model: str,
+    own: bool,
+    pictures: bool,
+) -> dict[Path, str]:
+    """Errors of the model against one master, and three pictures: absolute and relative error, synthetic dark."""
+    it = Cell(**cell)
+    folder = ModelDir(inputs[2].parent)
+    description = read_description(inputs[2])
+    bias_exposure_s = read_reference(inputs[1]).bias_exposure_s
+    signal, error, dq = prediction_of(folder, description, model, it, bias_exposure_s)
+    master, master_error = usable_master(inputs[0])
+    found = measure_cell(signal, error, dq, master, master_error)
+    fitted = description.find(model)
+    row = {
+        "model": fitted.key,
+        "cell": it.name,
+        "temperature_c": it.temperature_c,
+        "exposure_s": it.exposure_s,
+        "n_frames": it.frames,
+        "inside": fitted.covers(it.temperature_c, it.exposure_s),
+        "median_signal_adu": float(np.nanmedian(master)),
+        **found,
+    }
+    digests = {outputs[0]: write_json(outputs[0], row)}
+    if not pictures:
+        return digests
+    plane = held_out_plane(inputs[-1], it.name) if own else None
+    held_out = plane is not None
+    absolute = plane if plane is not None else block_mean(np.abs(signal - master), PICTURE_SIDE)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        bright = np.where(master > 5 * master_error, master, np.nan)
+        relative = 100.0 * absolute / block_mean(bright, PICTURE_SIDE)
+    titles = dict(temperature_c=it.temperature_c, exposure_s=it.exposure_s)
+    figures = (
+        error_map(absolute, "MAE", "ADU", **titles, held_out=held_out, summary={}),
+        error_map(relative, "MAPE", "%", **titles, held_out=held_out, summary={}),
+        dark_image(block_mean(signal, PICTURE_SIDE), **titles, subtitle=fitted.key),
+    )
+    for path, figure in zip(outputs[1:], figures, strict=True):
+        digests[path] = replace_file(path, lambda stream, f=figure: save_png(f, stream))  # type: ignore[misc]
+    return digests
+
+
+def _table_job(
+    out: OutputDir, folder: ModelDir, description: Description, measured: tuple[Path, ...], own: bool
+) -> Job:
+    held = tuple(folder.held_out(m.name, m.cell) for m in description.models) if own else ()
+    params = {"chosen": description.chosen, "models": [m.key for m in description.models] if own else []}
+    return Job(tabulate, (*measured, *held), (out.evaluation_table,), params, label="evaluation.ecsv")
+
+
+def tabulate(
+    inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, chosen: str, models: list[str]
+) -> dict[Path, str]:
+    """One row a model and cell: held-out errors where there are any, with in-sample ones and the baseline beside."""
+    n = len(inputs) - len(models)
+    drawn = [read_json(p) for p in inputs[:n]]
+    rows: list[dict[str, Any]] = []
+    seen: set[tuple[str, str]] = set()
+    for key, path in zip(models, inputs[n:], strict=True):
+        for r in read_table(path):
+            values = dict(zip(r.colnames, r.values(), strict=True))
+            kind = "held out" if values["n_pixels"] else "in sample"
+            rows.append({"model": key, "kind": kind, **values})
+            seen.add((key, str(values["cell"])))
+    for row in drawn:
+        if (row["model"], row["cell"]) in seen:
+            continue
+        rows.append({"model": row["model"], "kind": "new" if row["inside"] else "extrapolated", **row})
+    median = {r["cell"]: r["median_signal_adu"] for r in drawn}
+    for row in rows:
+        row["median_signal_adu"] = median.get(row["cell"], math.nan)
+        row.pop("inside", None)
+    rows.sort(key=lambda r: (r["model"] != chosen, r["model"], r["temperature_c"], r["exposure_s"]))
+    table = table_of(rows)
+    table.meta["chosen"] = chosen
+    return {outputs[0]: write_table(outputs[0], table)}
+
+
+def _summary_job(out: OutputDir, description: Description) -> Job:
+    return Job(
+        summarize, (out.evaluation_table,), (out.picture("evaluation_summary"),), {"chosen": description.chosen},
+        label="evaluation_summary.png",
+    )  # fmt: skip
+
+
+def summarize(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, chosen: str) -> dict[Path, str]:
+    """One page: errors of every cell against noise floor and baseline."""
+    figure = evaluation_summary(_summary_rows(inputs[0], only=""))
+    return {outputs[0]: replace_file(outputs[0], lambda stream: save_png(figure, stream))}
+
+
+def _summary_rows(path: Path, only: str) -> list[dict[str, Any]]:
+    rows = []
+    for r in read_table(path):
+        if only and str(r["model"]) != only:
+            continue
+        names = r.colnames
+        held = str(r["kind"]) != "in sample"
+        rows.append(
+            {
+                "model": str(r["model"]),
+                "cell": str(r["cell"]),
+                "kind": str(r["kind"]),
+                "temperature_c": float(r["temperature_c"]),
+                "exposure_s": float(r["exposure_s"]),
+                "n_frames": int(r["n_frames"]),
+                "median_signal_adu": float(r["median_signal_adu"]),
+                "mae_held_out_adu": float(r["mae_adu"]) if held else math.nan,
+                "mae_in_sample_adu": float(r["in_sample_mae_adu"]) if "in_sample_mae_adu" in names else math.nan,
+                "mae_baseline_adu": float(r["nearest_scaled_mae_adu"]) if "nearest_scaled_mae_adu" in names else math.nan,
+                "noise_floor_adu": float(r["noise_floor_adu"]),
+                "pull_spread": float(r["pull_spread_unflagged"]),
+                "median_relative_percent": float(r["median_relative_percent"]),
+            }
+        )
+    return rows
+
+
+def _picture_jobs(out: OutputDir, folder: ModelDir, description: Description, settings: Settings) -> list[Job]:
+    if not settings.pictures:
+        return []
+    m = next((m for m in description.models if m.key == description.chosen), description.models[0])
+    files = folder.maps(m.name, m.cell)
+    units = {p.name: p.unit for p in MODELS[m.name].parameters}
+    params = {"names": list(files), "units": [units[n] for n in files], "title": f"Parameters of {m.key}"}
+    jobs = [
+        Job(draw_parameters, tuple(files.values()), (out.picture("parameter_maps"),), params, label="parameter maps")
+    ]
+    if folder.hot_pixel_mask.is_file():
+        jobs.append(
+            Job(draw_mask, (folder.hot_pixel_mask,), (out.picture("hot_pixel_map"),), {}, label="hot-pixel map")
+        )
+    return jobs
+
+
+def draw_parameters(
+    inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, names: list[str], units: list[str], title: str
+) -> dict[Path, str]:
+    """Maps of the parameters of the chosen model."""
+    maps = {n: (read_planes(p, ["SCI"])[0], u) for n, p, u in zip(names, inputs, units, strict=True)}
+    figure = parameter_maps(maps, title)
+    return {outputs[0]: replace_file(outputs[0], lambda stream: save_png(figure, stream))}
+
+
+def draw_mask(inputs: tuple[Path, ...], outputs: tuple[Path, ...]) -> dict[Path, str]:
+    """Map of special pixels."""
+    figure = hot_pixel_map(read_planes(inputs[0], ["DQ"])[0])
+    return {outputs[0]: replace_file(outputs[0], lambda stream: save_png(figure, stream))}
+
+
+def summary(out: OutputDir) -> list[tuple[str, str]]:
+    """The cells with the held-out error of the chosen model, its noise floor and the baseline; where things are."""
+    table = read_table(out.evaluation_table)
+    rows: Sequence[dict[str, Any]] = _summary_rows(out.evaluation_table, only=str(table.meta["chosen"]).split("/")[0])
+    rows = rows or _summary_rows(out.evaluation_table, only="")
+    lines = [("cells", line) for line in cells_table(rows)]
+    products = {
+        "master darks": out.master_dark("x").parent,
+        "model": out.model.path,
+        "synthetic darks": out.synthetic("x").parent,
+        "evaluation": out.evaluation,
+    }
+    return lines + [("products", f"{what}: {path}") for what, path in products.items() if path.is_dir()]
