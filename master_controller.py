@@ -276,7 +276,7 @@ def mode_named(name: str) -> Mode:
 def _output_dir(root: Path) -> Place:
     from darkpipe.files.layout import OutputDir
 
-    return cast(Place, OutputDir(root))
+    return OutputDir(root)
 
 
 def _remove_drafts(root: Path) -> None:

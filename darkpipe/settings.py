@@ -189,10 +189,10 @@ def _yaml_lines(settings: BaseModel, pad: str) -> Iterator[str]:
             yield f"{pad}{name}:\n"
             yield from _yaml_lines(value, pad + "  ")
         else:
-            text = yaml.safe_dump(
-                {name: _plain(value)}, default_flow_style=None, sort_keys=False, allow_unicode=True, width=COMMENT_WIDTH
-            )
-            yield textwrap.indent(text, pad)
+            # {name: value} on one line, without its braces
+            plain = {name: _plain(value)}
+            text = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**9)
+            yield f"{pad}{text.strip()[1:-1]}\n"
 
 
 def _plain(value: Any) -> Any:

@@ -104,7 +104,7 @@ def _fill(header: fits.Header, cards: Sequence[Card]) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[fits.HDUList]:
     try:
-        with fits.open(path, memmap=True) as hdus:
+        with fits.open(path, memmap=False) as hdus:  # sections are read from the file all the same
             yield hdus
     except FileNotFoundError:
         raise ProductError("a product is missing", where=path, do="run the step that makes it again") from None
