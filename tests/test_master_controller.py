@@ -300,8 +300,10 @@ def test_a_failed_step_removes_nothing(root: Path) -> None:
 
 
 # engines, crashes
-@pytest.mark.parametrize("engine", ["threads", "processes"])
+@pytest.mark.parametrize("engine", ["threads", "processes", "dask"])
 def test_engines_make_the_same(root: Path, engine: str) -> None:
+    if engine == "dask":
+        pytest.importorskip("distributed")
     report = controller(root, engine=engine).run("full")
     assert report.exit_code == 0
     made = products(root)

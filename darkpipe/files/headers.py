@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import threading
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -17,6 +15,7 @@ from astropy.io import fits
 
 from darkpipe.files import keywords as kw
 from darkpipe.files.header_reader import QUANTITIES, HeaderReader
+from darkpipe.files.quiet import quietly
 from darkpipe.files.values import Card
 
 __all__ = ["NO_SYNONYMS", "QUANTITIES", "FrameInfo", "configuration_name", "read_cards", "read_info", "usable_as"]
@@ -24,7 +23,6 @@ __all__ = ["NO_SYNONYMS", "QUANTITIES", "FrameInfo", "configuration_name", "read
 NO_SYNONYMS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 _LONGEST_BIAS_S = 1.0  # called a bias, yet longer than any camera's shortest exposure: mislabelled
-_ASTROPY = threading.Lock()  # warnings.catch_warnings is not safe among threads
 
 
 @dataclass(frozen=True)
@@ -197,8 +195,7 @@ def _numbered(letter: str, value: float | None) -> str:
 
 def _cards_of(header: fits.Header) -> list[Card]:
     cards: list[Card] = []
-    with _ASTROPY, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quietly():
         for card in header.cards:
             try:
                 cards.append(Card(str(card.keyword).upper(), card.value, str(card.comment)))

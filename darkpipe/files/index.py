@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from astropy.table import Table
-from darkpipe.files.frames import FrameSurvey
 
+from darkpipe.files.frames import FrameSurvey
 from darkpipe.files.headers import configuration_name, usable_as
 from darkpipe.files.tables import read_table, write_table
 

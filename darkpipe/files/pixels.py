@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import threading
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +12,9 @@ from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError
 from darkpipe.files.fits_bytes import ImageLayout, Source
+from darkpipe.files.quiet import quietly
 
 Pixels = NDArray[Any]
-
-ASTROPY = threading.Lock()
-"""Held while astropy reads with its warnings off: warnings.catch_warnings is not safe among threads."""
 
 _WIDEST_HISTOGRAM = 1 << 22
 _CHUNK = 1 << 20
@@ -86,8 +82,7 @@ def _scaled(native: Pixels, layout: ImageLayout) -> Pixels:
 
 def _decompress(source: Source, layout: ImageLayout) -> Pixels:
     content = bytes(source.read_at(0, layout.begin + layout.count))
-    with ASTROPY, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quietly():
         try:
             with fits.open(io.BytesIO(content), memmap=False) as units:
                 data = units[layout.hdu].data

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import warnings
 from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError
 from darkpipe.files.fits_bytes import FileSource, GzipSource, ImageLayout, locate_image
-from darkpipe.files.pixels import ASTROPY, physical, stored_type
+from darkpipe.files.pixels import physical, stored_type
+from darkpipe.files.quiet import quietly
 
 _OPEN_FILES = 128  # kept open; the rest are opened for each strip (systems allow 256 to 1024)
 _GONE = "Run step 1 again: the raw frames are not those it indexed."
@@ -44,6 +44,7 @@ class FrameStack:
         self.rows, self.cols = rows, cols
         self._frames: list[_Frame] = []
         self._folder = _Folder()
+        self._buffer = bytearray()  # one for all frames: a frame's rows are copied out before the next is read
         try:
             for number, (path, hdu) in enumerate(zip(paths, hdus, strict=True)):
                 self._frames.append(_open_frame(Path(path), hdu, rows, cols, self._folder, keep=number < _OPEN_FILES))
@@ -77,7 +78,7 @@ class FrameStack:
         out = np.empty((len(self._frames), r1 - r0, self.cols), self.dtype)
         for frame, strip in zip(self._frames, out, strict=True):
             try:
-                strip[...] = frame.read_rows(r0, r1)
+                strip[...] = frame.read_rows(r0, r1, self._buffer)
             except OSError as error:
                 raise FrameError(f"cannot be read: {error.strerror or error}", where=frame.path, do=_GONE) from error
         return out
@@ -111,24 +112,23 @@ class _Frame:
         self.path, self.layout = path, layout
         self._file, self._size = file, size
         self._stream = open(file, "rb", buffering=0) if keep else None  # noqa: SIM115 - closed by the stack
-        self._buffer = bytearray()
 
-    def read_rows(self, r0: int, r1: int) -> NDArray[Any]:
+    def read_rows(self, r0: int, r1: int, buffer: bytearray) -> NDArray[Any]:
         """Physical values of some rows, (r1 - r0, cols)."""
         if self._stream is not None:
-            return self._read(self._stream, r0, r1)
+            return self._read(self._stream, r0, r1, buffer)
         with open(self._file, "rb", buffering=0) as stream:
-            return self._read(stream, r0, r1)
+            return self._read(stream, r0, r1, buffer)
 
-    def _read(self, stream: FileIO, r0: int, r1: int) -> NDArray[Any]:
+    def _read(self, stream: FileIO, r0: int, r1: int, buffer: bytearray) -> NDArray[Any]:
         if os.fstat(stream.fileno()).st_size != self._size:
             raise FrameError("the frame changed its size while it was in use", where=self.path, do=_GONE)
         kind = stored_type(self.layout)
         row_bytes = self.layout.cols * kind.itemsize
         wanted = (r1 - r0) * row_bytes
-        if len(self._buffer) < wanted:
-            self._buffer = bytearray(wanted)
-        view = memoryview(self._buffer)[:wanted]
+        if len(buffer) < wanted:
+            buffer.extend(bytes(wanted - len(buffer)))
+        view = memoryview(buffer)[:wanted]
         stream.seek(self.layout.begin + r0 * row_bytes)
         done = 0
         while done < wanted:
@@ -147,12 +147,11 @@ class _Frame:
 class _CompressedFrame(_Frame):
     """A tile-compressed image; astropy unpacks the tiles of the rows that are asked for."""
 
-    def read_rows(self, r0: int, r1: int) -> NDArray[Any]:
+    def read_rows(self, r0: int, r1: int, buffer: bytearray) -> NDArray[Any]:
         """Physical values of some rows, (r1 - r0, cols)."""
         if os.stat(self.path).st_size != self._size:
             raise FrameError("the frame changed its size while it was in use", where=self.path, do=_GONE)
-        with ASTROPY, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quietly():
             try:
                 with fits.open(self.path, memmap=False) as units:
                     return np.asarray(units[self.layout.hdu].section[r0:r1])

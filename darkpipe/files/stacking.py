@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from darkpipe.files.frames import FrameStack
 from numpy.typing import NDArray
 
 from darkpipe.files.bias_files import BiasSource
+from darkpipe.files.frames import FrameStack
 from darkpipe.files.masters import Master, ReferenceValues
 from darkpipe.files.products import read_planes
 from darkpipe.science.combine import clipped_mean

@@ -12,34 +12,56 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from darkpipe.science.fit_kernel import (
-    CONVERGED,
     FAILED,
-    OUTLIER_SIGMA,
-    _invert3,
-    descend,
-    normal_matrix,
-    offset_estimate,
+    LONELY,
+    Belief,
+    Data,
+    Law,
+    State,
+    descend_robustly,
+    group_share,
+    new_state,
     prediction_variance,
+    residual_parts,
+    settle,
     studentised,
-    worst_residual,
 )
 from darkpipe.science.flags import DQ
+from darkpipe.science.jit import kernel
 from darkpipe.science.models.families import evaluate
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
+U2 = NDArray[np.uint16]
 
 _BIT_FAILED = int(DQ.FIT_FAILED)
 _BIT_BOUND = int(DQ.AT_BOUND)
 _BIT_OUTLIER = int(DQ.OUTLIER)
-_BIT_NONLINEAR = int(DQ.NONLINEAR)
 _BIT_FEW = int(DQ.FEW_SAMPLES)
+
+NEAR_SIGMA = 0.1  # a one-step leave-out moves the prediction by less than this of its error: no refit is needed
+NEAR_RELATIVE = 0.02  # or by less than this of itself: the model is linear over such a step
+
+
+class Pixels(NamedTuple):
+    """The tile as the kernels see it; names as in `Cells`, `Prior`."""
+
+    signal_adu: F4
+    count: U2
+    read_variance_adu2: F4
+    inverse_gain: float
+    relative_variance: F8
+    extra_variance_adu2: F8
+    group: NDArray[np.int64]
+    group_variance_adu2: F4
+    prior_mean: F8
+    prior_precision: F8
 
 
 @dataclass(frozen=True)
@@ -47,7 +69,7 @@ class Cells:
     """The masters of a tile and what is known of their noise.
 
     signal_adu : (n, P) float32, NaN where a cell has no value for a pixel.
-    count : (n, P) uint16, frames kept in each mean.
+    count : (n, P) uint16, frames kept in each mean; 0: the cell is absent for the pixel.
     read_variance_adu2 : (P,) float32, R² of a single frame.
     gain_e_per_adu : conversion gain.
     relative_variance : (n,) square of the multiplicative error of each cell (temperature jitter and the like).
@@ -57,7 +79,7 @@ class Cells:
     """
 
     signal_adu: F4
-    count: NDArray[np.uint16]
+    count: U2
     read_variance_adu2: F4
     gain_e_per_adu: float
     relative_variance: F8
@@ -76,10 +98,23 @@ class Cells:
             group_variance_adu2=np.concatenate([t.group_variance_adu2 for t in tiles], axis=1),
         )
 
+    def at(self, pixels: NDArray[np.int64]) -> Cells:
+        """The same cells at some of the pixels."""
+        return replace(
+            self,
+            signal_adu=np.ascontiguousarray(self.signal_adu[:, pixels]),
+            count=np.ascontiguousarray(self.count[:, pixels]),
+            read_variance_adu2=self.read_variance_adu2[pixels],
+            group_variance_adu2=np.ascontiguousarray(self.group_variance_adu2[:, pixels]),
+        )
+
 
 @dataclass(frozen=True)
 class Prior:
-    """Gaussian prior of each pixel's parameters: mean (3, P) and precision (6, P) as 00, 01, 02, 11, 12, 22."""
+    """Gaussian prior of each pixel's parameters: mean (3, P) and precision (6, P) as 00, 01, 02, 11, 12, 22.
+
+    It must make every shape parameter determined, however weakly.
+    """
 
     mean: F8
     precision: F8
@@ -88,249 +123,218 @@ class Prior:
 @dataclass(frozen=True)
 class Fitted:
     """Parameters (3, P), covariance (6, P), chi² (P,), degrees of freedom (P,), DQ bits (P,), the offsets of the groups
-    (G, P) [ADU] and the number of down-weighted cells (P,)."""
+    (G, P) [ADU] and the number of down-weighted cells (P,).
+
+    held_out_adu, held_out_variance_adu2 : (n, P), what each master should read by the fit of the others, and the
+    variance of (master - prediction) without the master's own dark noise; NaN where it was not asked for, or the
+    pixel cannot be fitted without the cell.
+    """
 
     parameters: F8
     covariance: F8
     chi2: F4
     dof: NDArray[np.int16]
-    dq: NDArray[np.uint16]
+    dq: U2
     offset_adu: F4
     outliers: NDArray[np.uint8]
+    held_out_adu: F4
+    held_out_variance_adu2: F4
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """Prediction of each master by the fit of the others, (n, P): what it should read, the variance of their
-    difference without the master's own dark noise, and the sensitivity-based dark noise variance of the master."""
+class Results(NamedTuple):
+    """The arrays of `Fitted`, for the kernel to fill."""
 
-    prediction_adu: F4
-    variance_adu2: F4
+    parameters: F8
+    covariance: F8
+    chi2: F4
+    dof: NDArray[np.int16]
+    dq: U2
+    offset_adu: F4
+    outliers: NDArray[np.uint8]
+    held_out_adu: F4
+    held_out_variance_adu2: F4
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _load(
-    i: int,
-    signal_adu: F4,
-    count: NDArray[np.uint16],
-    read_variance: F4,
-    inverse_gain: float,
-    extra: F8,
-    group_variance: F4,
-    y: F8,
-    base: F8,
-    shot: F8,
-    precision: F8,
-) -> int:
-    """Scratch arrays of pixel i; returns how many cells it has. An absent cell gets an infinite variance."""
+@kernel
+def _scratch(tile: Pixels) -> tuple[Data, Belief]:
+    n, groups = tile.signal_adu.shape[0], tile.group_variance_adu2.shape[0]
+    data = Data(
+        np.empty(n), np.empty(n), np.empty(n), tile.relative_variance, tile.group, np.empty(groups)
+    )  # fmt: skip
+    return data, Belief(np.empty(3), np.empty((3, 3)))
+
+
+@kernel
+def _load(tile: Pixels, i: int, data: Data, belief: Belief) -> int:
+    """Fill the scratch arrays with pixel i; returns how many cells it has. An absent cell gets an infinite variance."""
     n = 0
-    for k in range(y.size):
-        value = signal_adu[k, i]
-        c = count[k, i]
+    for k in range(data.y.size):
+        value = tile.signal_adu[k, i]
+        c = tile.count[k, i]
         if c > 0 and math.isfinite(value):
-            y[k] = value
-            base[k] = read_variance[i] / c + extra[k]
-            shot[k] = inverse_gain / c
+            data.y[k] = value
+            data.base[k] = tile.read_variance_adu2[i] / c + tile.extra_variance_adu2[k]
+            data.shot[k] = tile.inverse_gain / c
             n += 1
         else:
-            y[k] = 0.0
-            base[k] = math.inf
-            shot[k] = 0.0
-    for q in range(precision.size):
-        precision[q] = 1.0 / group_variance[q, i]
+            data.y[k] = 0.0
+            data.base[k] = math.inf
+            data.shot[k] = 0.0
+    for q in range(data.precision.size):
+        data.precision[q] = 1.0 / tile.group_variance_adu2[q, i]
+    slot = 0
+    for a in range(3):
+        belief.mean[a] = tile.prior_mean[a, i]
+        for b in range(a, 3):
+            belief.precision[a, b] = belief.precision[b, a] = tile.prior_precision[slot, i]
+            slot += 1
     return n
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _unpack(precision6: F8, i: int, out: F8) -> None:
-    out[0, 0] = precision6[0, i]
-    out[0, 1] = out[1, 0] = precision6[1, i]
-    out[0, 2] = out[2, 0] = precision6[2, i]
-    out[1, 1] = precision6[3, i]
-    out[1, 2] = out[2, 1] = precision6[4, i]
-    out[2, 2] = precision6[5, i]
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _descend_robustly(
-    family, x, y, base, shot, relative, robust, group, precision, mean, prior, free, lower, upper, p, m, signal, jac,
-    weight, sums, covariance, most_outliers,
-):  # fmt: skip
-    """Fit, then down-weight the worst cell while it disagrees beyond the noise, at most `most_outliers` times.
-
-    Returns (status, outliers, largest remaining |z|)."""
-    robust[:] = 1.0
-    outliers = 0
-    status = FAILED
-    z = 0.0
-    while True:
-        status = descend(
-            family, x, y, base, shot, relative, robust, group, precision, mean, prior, free, lower, upper, p, m,
-            signal, jac, weight, sums,
-        )  # fmt: skip
-        if not _invert3(m, covariance):
-            return FAILED, outliers, z
-        k, z = worst_residual(y, signal, jac, weight, group, precision, sums, covariance, free)
-        if k < 0 or abs(z) <= OUTLIER_SIGMA or outliers >= most_outliers:
-            return status, outliers, z
-        if robust[k] == 1.0:
-            outliers += 1
-        robust[k] *= min((OUTLIER_SIGMA / z) ** 2, 0.1)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _fit_tile(
-    family, x, signal_adu, count, read_variance, inverse_gain, relative, extra, group, group_variance, prior_mean,
-    prior_precision, free, lower, upper, start, parameters, cov, chi2, dof, dq, offset, n_outliers,
-):  # fmt: skip
-    n, pixels = signal_adu.shape
-    n_free = 0
+@kernel
+def _unknowns(law: Law, data: Data) -> int:
+    """Free parameters and free levels of the pixel's present cells."""
+    n = 0
     for i in range(3):
-        n_free += free[i]
-    y, base, shot, robust, weight, signal = (
-        np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n),
-    )  # fmt: skip
-    jac, m, prior, covariance = np.empty((3, n)), np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
-    p, mean = np.empty(3), np.empty(3)
-    precision, sums = np.empty(group_variance.shape[0]), np.empty((group_variance.shape[0], 5))
+        n += law.free[i]
+    for q in range(data.precision.size):
+        if data.precision[q] == 0.0:
+            for k in range(data.y.size):
+                if data.group[k] == q and data.base[k] < math.inf:
+                    n += 1
+                    break
+    return n
+
+
+@kernel
+def _most_outliers(cells: int, unknowns: int) -> int:
+    """How many cells of a pixel may be down-weighted: one in eight, none where that leaves nothing to judge by."""
+    return 0 if cells - unknowns < 2 else max(1, cells // 8)
+
+
+@kernel
+def _chi2(data: Data, state: State) -> float:
+    """chi² of the cells that were not down-weighted, the groups' offsets at their best."""
+    total = 0.0
+    for k in range(data.y.size):
+        if state.robust[k] == 1.0 and state.weight[k] > 0.0:
+            q = data.group[k]
+            r = data.y[k] - state.signal[k] - state.sums[q, 4] * group_share(data, state, q)
+            total += state.weight[k] * r * r
+    for q in range(data.precision.size):
+        if math.isfinite(data.precision[q]):
+            total += data.precision[q] * (state.sums[q, 4] * group_share(data, state, q)) ** 2
+    return total
+
+
+@kernel
+def _store(law: Law, data: Data, state: State, i: int, out: Results) -> None:
+    out.chi2[i] = _chi2(data, state)
+    for q in range(data.precision.size):
+        out.offset_adu[q, i] = state.sums[q, 4] * group_share(data, state, q)
+    slot = 0
+    for a in range(3):
+        out.parameters[a, i] = state.p[a]
+        if law.free[a] and (state.p[a] <= law.lower[a] or state.p[a] >= law.upper[a]):
+            out.dq[i] |= _BIT_BOUND
+        for b in range(a, 3):
+            out.covariance[slot, i] = state.covariance[a, b] if law.free[a] and law.free[b] else 0.0
+            slot += 1
+
+
+@kernel
+def _leave_out(
+    law: Law, data: Data, belief: Belief, state: State, other: State, k: int, jac: F8, slope: F8
+) -> tuple[float, float]:
+    """Prediction of cell k by the fit of the others, and its variance.
+
+    One step from the full fit is exact for a linear model and near enough where it moves the prediction little;
+    elsewhere the pixel is fitted again without the cell, from where the step ends.
+    """
+    residual, pkk = residual_parts(law, data, state, k, slope)
+    known = pkk >= LONELY * state.weight[k]
+    for a in range(3):
+        shift = 0.0
+        for b in range(3):
+            shift += state.covariance[a, b] * slope[b]
+        other.p[a] = state.p[a] - (shift * residual / pkk if known and law.free[a] else 0.0)
+        other.p[a] = min(max(other.p[a], law.lower[a]), law.upper[a])
+    base = data.base[k]
+    robust = state.robust[k]
+    data.base[k] = math.inf
+    for c in range(data.y.size):
+        other.robust[c] = state.robust[c]
+        other.signal[c] = evaluate(law.family, law.x, c, other.p, other.jac)
+    moved = abs(other.signal[k] - state.signal[k])
+    noise = math.sqrt(base + data.shot[k] * max(state.signal[k], 0.0) + 1.0 / pkk if known else 1.0)
+    near = known and robust == 1.0 and (moved < NEAR_SIGMA * noise or moved < NEAR_RELATIVE * abs(state.signal[k]))
+    fine = settle(law, data, belief, other)
+    if not (near and fine):
+        here = 0
+        for c in range(data.y.size):
+            here += data.base[c] < math.inf
+        status, _ = descend_robustly(law, data, belief, other, _most_outliers(here, _unknowns(law, data)))
+        fine = status != FAILED
+    value, variance = math.nan, math.nan
+    if fine:
+        q = data.group[k]
+        value = evaluate(law.family, law.x, k, other.p, jac)
+        for a in range(3):
+            slope[a] = jac[a, k] if law.free[a] else 0.0
+        variance = prediction_variance(law, data, other, slope, q)
+        if data.precision[q] == 0.0:
+            value += other.sums[q, 4] * group_share(data, other, q)
+    data.base[k] = base
+    return value, variance
+
+
+@kernel
+def _fit_tile(law: Law, tile: Pixels, start: F8, leave_out: NDArray[np.bool_], out: Results) -> None:
+    n, pixels = tile.signal_adu.shape
+    data, belief = _scratch(tile)
+    groups = tile.group_variance_adu2.shape[0]
+    state, other = new_state(n, groups), new_state(n, groups)
+    jac, slope = np.empty((3, n)), np.empty(3)
     for i in range(pixels):
-        parameters[:, i] = math.nan
-        cov[:, i] = math.nan
-        chi2[i] = math.nan
-        offset[:, i] = math.nan
-        here = _load(
-            i, signal_adu, count, read_variance, inverse_gain, extra, group_variance, y, base, shot, precision
-        )
-        unknowns = n_free
-        for q in range(precision.size):
-            if precision[q] == 0.0:
-                for k in range(n):
-                    if group[k] == q and base[k] < math.inf:
-                        unknowns += 1
-                        break
-        dof[i] = here - unknowns
+        here = _load(tile, i, data, belief)
+        unknowns = _unknowns(law, data)
+        out.dof[i] = here - unknowns
         if here < unknowns:
-            dq[i] |= _BIT_FAILED | _BIT_FEW
+            out.dq[i] |= _BIT_FAILED | _BIT_FEW
             continue
-        mean[:] = prior_mean[:, i]
-        p[:] = start[:, i]
-        _unpack(prior_precision, i, prior)
-        most = 0 if here - unknowns < 2 else max(1, here // 8)
-        status, outliers, z = _descend_robustly(
-            family, x, y, base, shot, relative, robust, group, precision, mean, prior, free, lower, upper, p, m,
-            signal, jac, weight, sums, covariance, most,
-        )  # fmt: skip
-        finite = math.isfinite(p[0]) and math.isfinite(p[1]) and math.isfinite(p[2])
-        if status == FAILED or not finite:
-            dq[i] |= _BIT_FAILED
+        state.p[:] = start[:, i]
+        status, outliers = descend_robustly(law, data, belief, state, _most_outliers(here, unknowns))
+        if status == FAILED or not math.isfinite(state.p[0] + state.p[1] + state.p[2]):
+            out.dq[i] |= _BIT_FAILED
             continue
-        total = 0.0
-        for k in range(n):
-            if robust[k] == 1.0 and weight[k] > 0.0:
-                r = y[k] - signal[k] - offset_estimate(sums, precision, group[k])
-                total += weight[k] * r * r
-        for q in range(precision.size):
-            o = offset_estimate(sums, precision, q)
-            offset[q, i] = o
-            if math.isfinite(precision[q]):
-                total += precision[q] * o * o
-        chi2[i] = total
-        dof[i] -= outliers
-        n_outliers[i] = outliers
+        out.dof[i] -= outliers
+        out.outliers[i] = outliers
         if outliers:
-            dq[i] |= _BIT_OUTLIER
-        for j in range(3):
-            parameters[j, i] = p[j]
-            if free[j] and (p[j] <= lower[j] or p[j] >= upper[j]):
-                dq[i] |= _BIT_BOUND
-            if not free[j]:
-                covariance[j, :] = 0.0
-                covariance[:, j] = 0.0
-        cov[0, i], cov[1, i], cov[2, i] = covariance[0, 0], covariance[0, 1], covariance[0, 2]
-        cov[3, i], cov[4, i], cov[5, i] = covariance[1, 1], covariance[1, 2], covariance[2, 2]
+            out.dq[i] |= _BIT_OUTLIER
+        _store(law, data, state, i, out)
+        for k in range(n):
+            if leave_out[k] and (here > unknowns or data.base[k] == math.inf):
+                value, variance = _leave_out(law, data, belief, state, other, k, jac, slope)
+                out.held_out_adu[k, i] = value
+                out.held_out_variance_adu2[k, i] = variance
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _held_out_tile(
-    family, x, signal_adu, count, read_variance, inverse_gain, relative, extra, group, group_variance, prior_mean,
-    prior_precision, free, lower, upper, start, cell, prediction, variance,
-):  # fmt: skip
-    """The cell `cell` of every pixel as predicted by the fit of the others."""
-    n, pixels = signal_adu.shape
-    n_free = 0
-    for i in range(3):
-        n_free += free[i]
-    y, base, shot, robust, weight, signal = (
-        np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n),
-    )  # fmt: skip
-    jac, m, prior, covariance = np.empty((3, n)), np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
-    p, mean, slope = np.empty(3), np.empty(3), np.empty(3)
-    precision, sums = np.empty(group_variance.shape[0]), np.empty((group_variance.shape[0], 5))
+@kernel
+def _studentise_tile(law: Law, tile: Pixels, parameters: F8, out: F4) -> None:
+    n, pixels = tile.signal_adu.shape
+    data, belief = _scratch(tile)
+    state = new_state(n, tile.group_variance_adu2.shape[0])
+    slope = np.empty(3)
     for i in range(pixels):
-        prediction[i] = math.nan
-        variance[i] = math.nan
-        here = _load(
-            i, signal_adu, count, read_variance, inverse_gain, extra, group_variance, y, base, shot, precision
-        )
-        if not math.isfinite(start[0, i]):
-            continue
-        if base[cell] < math.inf:
-            here -= 1
-            base[cell] = math.inf
-        unknowns = n_free
-        for q in range(precision.size):
-            if precision[q] == 0.0:
-                for k in range(n):
-                    if group[k] == q and base[k] < math.inf:
-                        unknowns += 1
-                        break
-        if here < unknowns:
-            continue
-        mean[:] = prior_mean[:, i]
-        p[:] = start[:, i]
-        _unpack(prior_precision, i, prior)
-        most = 0 if here - unknowns < 2 else max(1, here // 8)
-        status, _, _ = _descend_robustly(
-            family, x, y, base, shot, relative, robust, group, precision, mean, prior, free, lower, upper, p, m,
-            signal, jac, weight, sums, covariance, most,
-        )  # fmt: skip
-        if status == FAILED:
-            continue
-        value = evaluate(family, x, cell, p, jac)
-        q = group[cell]
-        for j in range(3):
-            slope[j] = jac[j, cell] if free[j] else 0.0
-        if precision[q] == 0.0:
-            value += offset_estimate(sums, precision, q)
-        prediction[i] = value
-        variance[i] = prediction_variance(slope, covariance, sums, precision, q)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _studentise_tile(
-    family, x, signal_adu, count, read_variance, inverse_gain, relative, extra, group, group_variance, prior_precision,
-    free, parameters, out,
-):  # fmt: skip
-    n, pixels = signal_adu.shape
-    y, base, shot, robust, weight, signal = (
-        np.empty(n), np.empty(n), np.empty(n), np.ones(n), np.empty(n), np.empty(n),
-    )  # fmt: skip
-    jac, m, prior, covariance = np.empty((3, n)), np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
-    precision, sums = np.empty(group_variance.shape[0]), np.empty((group_variance.shape[0], 5))
-    for i in range(pixels):
-        out[:, i] = math.nan
         if not math.isfinite(parameters[0, i]):
             continue
-        _load(i, signal_adu, count, read_variance, inverse_gain, extra, group_variance, y, base, shot, precision)
-        _unpack(prior_precision, i, prior)
-        normal_matrix(
-            family, x, y, base, shot, relative, robust, group, precision, prior, free, parameters[:, i].copy(), m,
-            signal, jac, weight, sums,
-        )  # fmt: skip
-        if not _invert3(m, covariance):
-            continue
+        _load(tile, i, data, belief)
+        state.p[:] = parameters[:, i]
         for k in range(n):
-            out[k, i] = studentised(k, y, signal, jac, weight, group, precision, sums, covariance, free)
+            state.signal[k] = evaluate(law.family, law.x, k, state.p, state.jac)
+        if settle(law, data, belief, state):
+            for k in range(n):
+                out[k, i] = studentised(law, data, state, k, slope)
 
 
 @dataclass(frozen=True)
@@ -343,16 +347,30 @@ class Problem:
     lower: F8
     upper: F8
 
+    @property
+    def law(self) -> Law:
+        return Law(self.family, self.design, self.free, self.lower, self.upper)
 
-def fit_tile(problem: Problem, cells: Cells, prior: Prior, start: F8) -> Fitted:
-    """Fit every pixel of a tile.
+
+def _pixels(cells: Cells, prior: Prior) -> Pixels:
+    return Pixels(
+        cells.signal_adu, cells.count, cells.read_variance_adu2, 1.0 / cells.gain_e_per_adu, cells.relative_variance,
+        cells.extra_variance_adu2, cells.group, cells.group_variance_adu2, prior.mean, prior.precision,
+    )  # fmt: skip
+
+
+def fit_tile(
+    problem: Problem, cells: Cells, prior: Prior, start: F8, leave_out: NDArray[np.bool_] | None = None
+) -> Fitted:
+    """Fit every pixel of a tile, and predict cells from the others.
 
     Parameters
     ----------
     problem : model family and design.
     cells : masters and noise.
-    prior : prior of each pixel; its precision must make every shape parameter determined, however weakly.
+    prior : prior of each pixel.
     start : (3, P) start values.
+    leave_out : (n,) which cells are to be predicted by the fit of the others; None: none.
 
     Returns
     -------
@@ -360,48 +378,26 @@ def fit_tile(problem: Problem, cells: Cells, prior: Prior, start: F8) -> Fitted:
         NaN and `DQ.FIT_FAILED` where a pixel has fewer cells than unknowns or the fit broke down.
     """
     groups, pixels = cells.group_variance_adu2.shape
-    out = Fitted(
-        np.empty((3, pixels)),
-        np.empty((6, pixels)),
-        np.empty(pixels, np.float32),
+    n = cells.signal_adu.shape[0]
+    nan = np.float32(np.nan)
+    out = Results(
+        np.full((3, pixels), np.nan),
+        np.full((6, pixels), np.nan),
+        np.full(pixels, nan),
         np.zeros(pixels, np.int16),
         np.zeros(pixels, np.uint16),
-        np.empty((groups, pixels), np.float32),
+        np.full((groups, pixels), nan),
         np.zeros(pixels, np.uint8),
+        np.full((n, pixels), nan),
+        np.full((n, pixels), nan),
     )
-    _fit_tile(
-        problem.family, problem.design, *_arguments(cells), prior.mean, prior.precision, problem.free, problem.lower,
-        problem.upper, start, out.parameters, out.covariance, out.chi2, out.dof, out.dq, out.offset_adu, out.outliers,
-    )  # fmt: skip
-    return out
-
-
-def predict_held_out(problem: Problem, cells: Cells, prior: Prior, start: F8, cell: int) -> HeldOut:
-    """Refit every pixel without one cell and predict that cell.
-
-    `start` (3, P) are the parameters of the full fit (NaN: the pixel is skipped), which makes the refit a few steps.
-    Where a pixel cannot be fitted without the cell the prediction is NaN.
-    """
-    pixels = cells.signal_adu.shape[1]
-    out = HeldOut(np.empty(pixels, np.float32), np.empty(pixels, np.float32))
-    _held_out_tile(
-        problem.family, problem.design, *_arguments(cells), prior.mean, prior.precision, problem.free, problem.lower,
-        problem.upper, start, cell, out.prediction_adu, out.variance_adu2,
-    )  # fmt: skip
-    return out
+    wanted = np.zeros(n, np.bool_) if leave_out is None else np.asarray(leave_out, np.bool_)
+    _fit_tile(problem.law, _pixels(cells, prior), start, wanted, out)
+    return Fitted(*out)
 
 
 def studentised_residuals(problem: Problem, cells: Cells, prior: Prior, parameters: F8) -> F4:
     """(n, P) deletion residual of each cell over its standard error at these parameters; NaN where there is none."""
-    out = np.empty(cells.signal_adu.shape, np.float32)
-    _studentise_tile(
-        problem.family, problem.design, *_arguments(cells), prior.precision, problem.free, parameters, out
-    )  # fmt: skip
+    out = np.full(cells.signal_adu.shape, np.float32(np.nan))
+    _studentise_tile(problem.law, _pixels(cells, prior), parameters, out)
     return out
-
-
-def _arguments(cells: Cells) -> tuple[object, ...]:
-    return (
-        cells.signal_adu, cells.count, cells.read_variance_adu2, 1.0 / cells.gain_e_per_adu, cells.relative_variance,
-        cells.extra_variance_adu2, cells.group, cells.group_variance_adu2,
-    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The per-pixel fit: damped Gauss-Newton with weights from the noise model, shared bias errors and a prior.
+"""The fit of one pixel: damped Gauss-Newton with weights from the noise model, shared bias errors and a prior.
 
 Three things make it a fit of dark masters rather than of any points:
 
@@ -15,24 +15,80 @@ Everything here works on one pixel with float64 scratch arrays; `darkpipe.scienc
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from darkpipe.science.models.families import EXPONENTIAL, evaluate
+from darkpipe.science.jit import kernel
+from darkpipe.science.models.families import evaluate
 
 F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 MAX_STEPS = 40
 STOP = 1e-5  # predicted decrease of chi² at which a pixel has converged
 OUTLIER_SIGMA = 5.0
-# status words of a pixel
 FAILED, CONVERGED, NOT_CONVERGED = 0, 1, 2
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+class Law(NamedTuple):
+    """What is fitted: family, design columns (3, n), which of the parameters (3,) are free, and their domain."""
+
+    family: int
+    x: F8
+    free: Bools
+    lower: F8
+    upper: F8
+
+
+class Data(NamedTuple):
+    """The cells of one pixel, (n,) each; variance of a cell: base + shot·max(S, 0) + relative·S².
+
+    base is inf for an absent cell. group : the bias each cell had subtracted. precision (G,) : inverse variance of
+    each bias; 0 for a free level.
+    """
+
+    y: F8
+    base: F8
+    shot: F8
+    relative: F8
+    group: I8
+    precision: F8
+
+
+class Belief(NamedTuple):
+    """Gaussian prior: mean (3,), precision (3, 3)."""
+
+    mean: F8
+    precision: F8
+
+
+class State(NamedTuple):
+    """Where a fit stands: parameters p (3,), normal matrix m and covariance (3, 3), model signal (n,), its derivatives
+    jac (3, n), weights (n,), robust factors (n,), and of each group Σw, ΣwJ (3), Σwr: sums (G, 5)."""
+
+    p: F8
+    m: F8
+    covariance: F8
+    signal: F8
+    jac: F8
+    weight: F8
+    robust: F8
+    sums: F8
+
+
+@kernel
+def new_state(n: int, groups: int) -> State:
+    """Scratch for a pixel of n cells."""
+    return State(
+        np.empty(3), np.empty((3, 3)), np.empty((3, 3)), np.empty(n), np.empty((3, n)), np.empty(n), np.ones(n),
+        np.empty((groups, 5)),
+    )  # fmt: skip
+
+
+@kernel
 def _solve3(m: F8, g: F8, damping: float, step: F8) -> bool:
     """Solve (m + damping·diag(m)) step = g for a symmetric 3×3 m; False if it is not positive definite."""
     a = m[0, 0] * (1.0 + damping)
@@ -61,7 +117,7 @@ def _solve3(m: F8, g: F8, damping: float, step: F8) -> bool:
     return True
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _invert3(m: F8, out: F8) -> bool:
     """Inverse of a symmetric 3×3 matrix, column by column; False if it is not positive definite."""
     unit = np.zeros(3)
@@ -76,30 +132,27 @@ def _invert3(m: F8, out: F8) -> bool:
     return True
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _weigh(signal: F8, base: F8, shot: F8, relative: F8, robust: F8, weight: F8) -> None:
-    """Weights from the noise model at the model's signal; a cell with infinite base variance is absent."""
-    for k in range(signal.size):
-        s = signal[k]
-        positive = max(s, 0.0)
-        weight[k] = robust[k] / (base[k] + shot[k] * positive + relative[k] * s * s)
+@kernel
+def _weigh(data: Data, state: State) -> None:
+    """Weights from the noise model at the model's signal."""
+    for k in range(data.y.size):
+        s = state.signal[k]
+        state.weight[k] = state.robust[k] / (data.base[k] + data.shot[k] * max(s, 0.0) + data.relative[k] * s * s)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _normal_equations(
-    y: F8, signal: F8, jac: F8, weight: F8, group: I8, precision: F8, sums: F8, m: F8, g: F8
-) -> float:
-    """JᵀWJ, JᵀWr and rᵀWr with the groups' common offsets marginalised; `sums` (groups, 5) is scratch that keeps
-    Σw, ΣwJ (3), Σwr of each group."""
+@kernel
+def _normal_equations(data: Data, state: State, g: F8) -> float:
+    """JᵀWJ (upper half of state.m), JᵀWr and rᵀWr with the groups' common offsets marginalised; fills state.sums."""
+    m, sums, jac = state.m, state.sums, state.jac
     sums[:] = 0.0
     m[:] = 0.0
     g[:] = 0.0
     cost = 0.0
-    for k in range(y.size):
-        w = weight[k]
+    for k in range(data.y.size):
+        w = state.weight[k]
         if w == 0.0:
             continue
-        r = y[k] - signal[k]
+        r = data.y[k] - state.signal[k]
         j0, j1, j2 = jac[0, k], jac[1, k], jac[2, k]
         cost += w * r * r
         m[0, 0] += w * j0 * j0
@@ -111,70 +164,76 @@ def _normal_equations(
         g[0] += w * r * j0
         g[1] += w * r * j1
         g[2] += w * r * j2
-        q = group[k]
+        q = data.group[k]
         sums[q, 0] += w
         sums[q, 1] += w * j0
         sums[q, 2] += w * j1
         sums[q, 3] += w * j2
         sums[q, 4] += w * r
     for q in range(sums.shape[0]):
-        total = precision[q] + sums[q, 0]
-        if sums[q, 0] == 0.0 or not math.isfinite(total):
-            continue  # no cell of this bias, or a bias without error
-        inverse = 1.0 / total
-        cost -= sums[q, 4] * sums[q, 4] * inverse
-        for i in range(3):
-            g[i] -= sums[q, 1 + i] * sums[q, 4] * inverse
-            for j in range(i, 3):
-                m[i, j] -= sums[q, 1 + i] * sums[q, 1 + j] * inverse
+        share = group_share(data, state, q)
+        if share > 0.0:
+            cost -= sums[q, 4] * sums[q, 4] * share
+            for i in range(3):
+                g[i] -= sums[q, 1 + i] * sums[q, 4] * share
+                for j in range(i, 3):
+                    m[i, j] -= sums[q, 1 + i] * sums[q, 1 + j] * share
     return cost
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _cost(y: F8, signal: F8, weight: F8, group: I8, precision: F8, sums: F8) -> float:
-    """rᵀWr with the common offsets marginalised."""
+@kernel
+def group_share(data: Data, state: State, q: int) -> float:
+    """1/(π + Σw) of a group: variance of its common offset given everything else; 0 for a bias without error."""
+    total = data.precision[q] + state.sums[q, 0]
+    if state.sums[q, 0] == 0.0 or not math.isfinite(total):
+        return 0.0
+    return 1.0 / total
+
+
+@kernel
+def _cost(data: Data, state: State, signal: F8) -> float:
+    """rᵀWr at another signal, with the common offsets marginalised; overwrites Σw and Σwr of state.sums."""
+    sums = state.sums
     for q in range(sums.shape[0]):
         sums[q, 0] = 0.0
         sums[q, 4] = 0.0
     cost = 0.0
-    for k in range(y.size):
-        w = weight[k]
+    for k in range(data.y.size):
+        w = state.weight[k]
         if w == 0.0:
             continue
-        r = y[k] - signal[k]
+        r = data.y[k] - signal[k]
         cost += w * r * r
-        sums[group[k], 0] += w
-        sums[group[k], 4] += w * r
+        sums[data.group[k], 0] += w
+        sums[data.group[k], 4] += w * r
     for q in range(sums.shape[0]):
-        total = precision[q] + sums[q, 0]
-        if sums[q, 0] > 0.0 and math.isfinite(total):
-            cost -= sums[q, 4] * sums[q, 4] / total
+        cost -= sums[q, 4] * sums[q, 4] * group_share(data, state, q)
     return cost
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _prior_cost(p: F8, prior_mean: F8, prior_precision: F8) -> float:
+@kernel
+def _prior_cost(p: F8, belief: Belief) -> float:
     cost = 0.0
     for i in range(3):
         for j in range(3):
-            cost += (p[i] - prior_mean[i]) * prior_precision[i, j] * (p[j] - prior_mean[j])
+            cost += (p[i] - belief.mean[i]) * belief.precision[i, j] * (p[j] - belief.mean[j])
     return cost
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _model(family: int, x: F8, p: F8, signal: F8, jac: F8) -> None:
-    for k in range(signal.size):
-        signal[k] = evaluate(family, x, k, p, jac)
+@kernel
+def _model(law: Law, state: State) -> None:
+    for k in range(state.signal.size):
+        state.signal[k] = evaluate(law.family, law.x, k, state.p, state.jac)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _complete(m: F8, g: F8, prior_precision: F8, free: NDArray[np.bool_]) -> None:
+@kernel
+def _complete(law: Law, belief: Belief, m: F8, g: F8) -> None:
     """Add the prior to the upper half of m, take fixed parameters out, and fill the lower half."""
     for i in range(3):
         for j in range(i, 3):
-            m[i, j] += prior_precision[i, j]
+            m[i, j] += belief.precision[i, j]
     for i in range(3):
-        if not free[i]:
+        if not law.free[i]:
             g[i] = 0.0
             for j in range(3):
                 m[min(i, j), max(i, j)] = 1.0 if i == j else 0.0
@@ -183,199 +242,146 @@ def _complete(m: F8, g: F8, prior_precision: F8, free: NDArray[np.bool_]) -> Non
             m[i, j] = m[j, i]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def normal_matrix(
-    family: int,
-    x: F8,
-    y: F8,
-    base: F8,
-    shot: F8,
-    relative: F8,
-    robust: F8,
-    group: I8,
-    precision: F8,
-    prior_precision: F8,
-    free: NDArray[np.bool_],
-    p: F8,
-    m: F8,
-    signal: F8,
-    jac: F8,
-    weight: F8,
-    sums: F8,
-) -> None:
-    """Normal matrix m (prior included), model, weights and group sums at given parameters."""
-    g = np.empty(3)
-    _model(family, x, p, signal, jac)
-    _weigh(signal, base, shot, relative, robust, weight)
-    _normal_equations(y, signal, jac, weight, group, precision, sums, m, g)
-    _complete(m, g, prior_precision, free)
+@kernel
+def linearise(law: Law, data: Data, belief: Belief, state: State, g: F8) -> float:
+    """Model, weights, normal matrix (prior included) and gradient at state.p; returns the cost."""
+    _weigh(data, state)
+    cost = _normal_equations(data, state, g) + _prior_cost(state.p, belief)
+    for i in range(3):
+        for j in range(3):
+            g[i] -= belief.precision[i, j] * (state.p[j] - belief.mean[j])
+    _complete(law, belief, state.m, g)
+    return cost
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def descend(
-    family: int,
-    x: F8,
-    y: F8,
-    base: F8,
-    shot: F8,
-    relative: F8,
-    robust: F8,
-    group: I8,
-    precision: F8,
-    prior_mean: F8,
-    prior_precision: F8,
-    free: NDArray[np.bool_],
-    lower: F8,
-    upper: F8,
-    p: F8,
-    m: F8,
-    signal: F8,
-    jac: F8,
-    weight: F8,
-    sums: F8,
-) -> int:
-    """Gauss-Newton steps from `p` (3,) to the minimum; on return p, the normal matrix m (prior included), signal, jac,
-    weight and sums stand at the solution. Returns the status."""
-    g = np.empty(3)
-    step = np.empty(3)
-    trial = np.empty(3)
-    trial_signal = np.empty(y.size)
+@kernel
+def descend(law: Law, data: Data, belief: Belief, state: State) -> int:
+    """Damped Gauss-Newton from state.p to the minimum; returns the status. The state stands at the solution."""
+    g, step, trial = np.empty(3), np.empty(3), np.empty(3)
+    trial_signal = np.empty(data.y.size)
     damping = 0.0
-    status = NOT_CONVERGED
-    _model(family, x, p, signal, jac)
+    _model(law, state)
     for _ in range(MAX_STEPS):
-        _weigh(signal, base, shot, relative, robust, weight)
-        cost = _normal_equations(y, signal, jac, weight, group, precision, sums, m, g)
-        cost += _prior_cost(p, prior_mean, prior_precision)
-        for i in range(3):
-            for j in range(3):
-                g[i] -= prior_precision[i, j] * (p[j] - prior_mean[j])
-        _complete(m, g, prior_precision, free)
+        cost = linearise(law, data, belief, state, g)
         accepted = False
-        predicted = 0.0
+        predicted = math.inf
         for _ in range(12):
-            if not _solve3(m, g, damping, step):
+            if not _solve3(state.m, g, damping, step):
                 damping = max(damping * 10.0, 1e-4)
                 continue
-            for i in range(3):
-                trial[i] = min(max(p[i] + step[i], lower[i]), upper[i])
-            for k in range(y.size):
-                trial_signal[k] = evaluate(family, x, k, trial, jac)
-            new = _cost(y, trial_signal, weight, group, precision, sums) + _prior_cost(
-                trial, prior_mean, prior_precision
-            )
-            # at a bound the part of the step that cannot be taken does not count
             predicted = 0.0
             for i in range(3):
-                predicted += (trial[i] - p[i]) * g[i]
-            predicted = abs(predicted)
-            if new <= cost + 1e-9 * abs(cost) + 1e-12:
-                accepted = True
-                break
-            if predicted < STOP:
+                trial[i] = min(max(state.p[i] + step[i], law.lower[i]), law.upper[i])
+                # at a bound the part of the step that cannot be taken does not count
+                predicted += (trial[i] - state.p[i]) * g[i]
+            for k in range(data.y.size):
+                trial_signal[k] = evaluate(law.family, law.x, k, trial, state.jac)
+            new = _cost(data, state, trial_signal) + _prior_cost(trial, belief)
+            accepted = new <= cost + 1e-9 * abs(cost) + 1e-12
+            if accepted or abs(predicted) < STOP:
                 break
             damping = max(damping * 10.0, 1e-3)
-        if accepted:
-            for i in range(3):
-                p[i] = trial[i]
-            for k in range(y.size):
-                signal[k] = trial_signal[k]
-            damping = damping * 0.1 if damping > 1e-6 else 0.0
-        else:
-            _model(family, x, p, signal, jac)
-        if predicted < STOP:
-            status = CONVERGED
-            break
         if not accepted:
-            break
-    return status
+            _model(law, state)
+            return CONVERGED if abs(predicted) < STOP else NOT_CONVERGED
+        for i in range(3):
+            state.p[i] = trial[i]
+        for k in range(data.y.size):
+            state.signal[k] = trial_signal[k]
+        if abs(predicted) < STOP:
+            return CONVERGED
+        damping = damping * 0.1 if damping > 1e-6 else 0.0
+    return NOT_CONVERGED
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def studentised(
-    k: int,
-    y: F8,
-    signal: F8,
-    jac: F8,
-    weight: F8,
-    group: I8,
-    precision: F8,
-    sums: F8,
-    covariance: F8,
-    free: NDArray[np.bool_],
-) -> float:
-    """Studentised deletion residual of cell k; NaN where it is absent or alone decides a parameter.
+@kernel
+def settle(law: Law, data: Data, belief: Belief, state: State) -> bool:
+    """Weights, normal matrix, group sums and covariance exactly at the solution; False if it is singular."""
+    g = np.empty(3)
+    linearise(law, data, belief, state, g)
+    return bool(_invert3(state.m, state.covariance))
 
-    With V the covariance of the cells (common offsets included) and P = V⁻¹ - V⁻¹J C JᵀV⁻¹, the residual of a cell
-    against the fit of all others is (Pr)ₖ/Pₖₖ with variance 1/Pₖₖ (Cook & Weisberg 1982, extended to correlated
-    errors), so z = (Pr)ₖ/√Pₖₖ.
+
+@kernel
+def residual_parts(law: Law, data: Data, state: State, k: int, slope: F8) -> tuple[float, float]:
+    """(Pr)ₖ and Pₖₖ of cell k, and slope = wₖaₖ (3,), with V the covariance of the cells (common offsets included),
+    P = V⁻¹ - V⁻¹J C JᵀV⁻¹ and aₖ = Jₖ - Σ(wJ)/(π + Σw).
+
+    The residual of a cell against the fit of all others is (Pr)ₖ/Pₖₖ with variance 1/Pₖₖ, and leaving it out moves
+    the parameters by -C·slope·(Pr)ₖ/Pₖₖ (Cook & Weisberg 1982, extended to correlated errors).
     """
-    w = weight[k]
-    if w == 0.0:
-        return math.nan
-    q = group[k]
-    total = precision[q] + sums[q, 0]
-    share = 1.0 / total if math.isfinite(total) else 0.0
+    w = state.weight[k]
+    q = data.group[k]
+    share = group_share(data, state, q)
+    for i in range(3):
+        slope[i] = w * (state.jac[i, k] - state.sums[q, 1 + i] * share) if law.free[i] else 0.0
     spread = 0.0
     for i in range(3):
-        a = jac[i, k] - sums[q, 1 + i] * share if free[i] else 0.0
         for j in range(3):
-            b = jac[j, k] - sums[q, 1 + j] * share if free[j] else 0.0
-            spread += a * covariance[i, j] * b
-    pkk = w - w * w * share - w * w * spread
-    if pkk < 1e-3 * w:
+            spread += slope[i] * state.covariance[i, j] * slope[j]
+    residual = w * (data.y[k] - state.signal[k] - state.sums[q, 4] * share)
+    return residual, w - w * w * share - spread
+
+
+LONELY = 1e-3  # of its weight: a cell with a smaller Pₖₖ alone decides a parameter, and has no residual to speak of
+
+
+@kernel
+def studentised(law: Law, data: Data, state: State, k: int, slope: F8) -> float:
+    """Studentised deletion residual of cell k; NaN where it is absent or alone decides a parameter."""
+    if state.weight[k] == 0.0:
         return math.nan
-    return w * (y[k] - signal[k] - sums[q, 4] * share) / math.sqrt(pkk)
+    residual, pkk = residual_parts(law, data, state, k, slope)
+    if pkk < LONELY * state.weight[k]:
+        return math.nan
+    return residual / math.sqrt(pkk)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def worst_residual(
-    y: F8, signal: F8, jac: F8, weight: F8, group: I8, precision: F8, sums: F8, covariance: F8, free: NDArray[np.bool_]
-) -> tuple[int, float]:
-    """The cell with the largest studentised residual (-1: none has one), and that residual."""
-    worst, largest = -1, 0.0
-    for k in range(y.size):
-        z = studentised(k, y, signal, jac, weight, group, precision, sums, covariance, free)
-        if abs(z) > abs(largest):  # false for NaN
-            worst, largest = k, z
-    return worst, largest
+@kernel
+def descend_robustly(law: Law, data: Data, belief: Belief, state: State, most_outliers: int) -> tuple[int, int]:
+    """Fit, then down-weight the worst cell while it disagrees beyond the noise, at most `most_outliers` cells.
+
+    Returns (status, outliers).
+    """
+    slope = np.empty(3)
+    state.robust[:] = 1.0
+    outliers = 0
+    for _ in range(3 * most_outliers + 1):
+        status = descend(law, data, belief, state)
+        if not settle(law, data, belief, state):
+            return FAILED, outliers
+        worst, largest = -1, OUTLIER_SIGMA
+        for k in range(data.y.size):
+            z = abs(studentised(law, data, state, k, slope))
+            if z > largest:  # false for NaN
+                worst, largest = k, z
+        if worst < 0 or (state.robust[worst] == 1.0 and outliers >= most_outliers):
+            break
+        if state.robust[worst] == 1.0:
+            outliers += 1
+        state.robust[worst] *= min((OUTLIER_SIGMA / largest) ** 2, 0.1)
+    return status, outliers
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def offset_estimate(sums: F8, precision: F8, q: int) -> float:
-    """Best estimate of the common offset of group q at the solution."""
-    total = precision[q] + sums[q, 0]
-    if sums[q, 0] == 0.0 or not math.isfinite(total):
-        return 0.0
-    return sums[q, 4] / total
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def prediction_variance(jac_k: F8, covariance: F8, sums: F8, precision: F8, q: int) -> float:
+@kernel
+def prediction_variance(law: Law, data: Data, state: State, jac_k: F8, q: int) -> float:
     """Variance of (master of a left-out cell of group q) - (prediction), its own dark noise apart.
 
     The bias error is in the master and, through the other cells of the group, in the parameters; their covariance is
-    C·Σ(wJ)/(π + Σw), with π the inverse variance of the bias. For a free offset (π = 0) the prediction includes the
-    offset's estimate.
+    C·Σ(wJ)/(π + Σw), with π the inverse variance of the bias. For a free level (π = 0) the prediction includes the
+    level's estimate.
     """
-    total = precision[q] + sums[q, 0]
-    variance = 0.0
-    for i in range(3):
-        for j in range(3):
-            variance += jac_k[i] * covariance[i, j] * jac_k[j]
-    if not math.isfinite(total):
-        return variance
-    if precision[q] > 0.0:
-        variance += 1.0 / precision[q]
-        for i in range(3):
-            for j in range(3):
-                variance -= 2.0 * jac_k[i] * covariance[i, j] * sums[q, 1 + j] / total
-        return max(variance, 0.0)
-    if sums[q, 0] == 0.0:
+    share = group_share(data, state, q)
+    free_level = data.precision[q] == 0.0
+    if free_level and share == 0.0:
         return math.inf
-    variance = 1.0 / total
+    variance = share if free_level else 1.0 / data.precision[q]
     for i in range(3):
+        si = state.sums[q, 1 + i] * share
         for j in range(3):
-            left = jac_k[i] - sums[q, 1 + i] / total
-            variance += left * covariance[i, j] * (jac_k[j] - sums[q, 1 + j] / total)
-    return variance
+            sj = state.sums[q, 1 + j] * share
+            if free_level:
+                variance += (jac_k[i] - si) * state.covariance[i, j] * (jac_k[j] - sj)
+            else:
+                variance += jac_k[i] * state.covariance[i, j] * (jac_k[j] - 2.0 * sj)
+    return max(variance, 0.0)

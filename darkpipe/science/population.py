@@ -24,6 +24,7 @@ WIDE = (1.0, 0.1)  # 1 sigma of the weakest prior on (gamma, B): it only keeps p
 WELL_MEASURED = 20.0  # signal-to-noise ratio of pixels that define the population's shape
 PRECISE = 30.0  # signal-to-noise of cells that tell the multiplicative error
 FEWEST = 200
+MOST = 6000
 LARGEST_RELATIVE_ERROR = 0.1
 
 
@@ -80,17 +81,27 @@ def estimate_population(problem: Problem, cells: Cells) -> Population:
 
     Parameters
     ----------
-    cells : masters of the sample, (n, P); a few thousand pixels, bright ones among them.
+    cells : masters of the sample, (n, P); some ten thousand pixels, the brightest of which are looked at.
     """
-    population = Population()
-    fitted, residuals = _fit(problem, cells, population)
-    population = _shape(problem, fitted, population)
-    fitted, residuals = _fit(problem, cells, population)
+    cells = cells.at(_brightest(cells))
+    population = _shape(problem, _fit(problem, cells, Population())[0], Population())
     population = replace(population, relative_error=_relative_error(problem, cells, population))
     if population.relative_error > 0:
         fitted, _ = _fit(problem, with_relative_error(cells, population.relative_error), population)
         population = _shape(problem, fitted, population)
     return population
+
+
+def _brightest(cells: Cells) -> NDArray[np.int64]:
+    """Positions of the pixels with the highest signal-to-noise ratio in any cell, at most `MOST`."""
+    ratio = np.nan_to_num(_signal_to_noise(cells), nan=0.0, posinf=0.0).max(axis=0)
+    return np.sort(np.argsort(-ratio, kind="stable")[:MOST])
+
+
+def _signal_to_noise(cells: Cells) -> NDArray[np.float32]:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shot = np.maximum(cells.signal_adu, 0) / np.float32(cells.gain_e_per_adu)
+        return np.asarray(cells.signal_adu / np.sqrt((cells.read_variance_adu2 + shot) / cells.count), np.float32)
 
 
 def _fit(problem: Problem, cells: Cells, population: Population) -> tuple[Fitted, NDArray[np.float32]]:
@@ -117,10 +128,7 @@ def _shape(problem: Problem, fitted: Fitted, population: Population) -> Populati
 
 def _relative_error(problem: Problem, cells: Cells, population: Population) -> float:
     """The multiplicative error that gives the residuals of high-signal cells unit spread, by bisection."""
-    inverse_gain = 1.0 / cells.gain_e_per_adu
-    with np.errstate(invalid="ignore", divide="ignore"):
-        noise = np.sqrt((cells.read_variance_adu2 + np.maximum(cells.signal_adu, 0) * inverse_gain) / cells.count)
-        precise = cells.signal_adu > PRECISE * noise
+    precise = _signal_to_noise(cells) > PRECISE
 
     def spread(relative_error: float) -> float:
         z = _fit(problem, with_relative_error(cells, relative_error), population)[1][precise]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.science.design import Unit, nearest_master
-from darkpipe.science.fit import Cells, Fitted, fit_tile, predict_held_out
+from darkpipe.science.fit import Cells, Fitted, fit_tile
 from darkpipe.science.flags import DQ
 from darkpipe.science.metrics import CellErrors, accumulate
 from darkpipe.science.models.base import move_reference
@@ -63,7 +63,7 @@ def fit_unit(
     problem = problem_for(unit.model, temperature_c, exposure_s, unit.fit_reference)
     cells = with_relative_error(cells, population.relative_error)
     prior, start = prior_and_start(problem, population, error_adu.shape[1])
-    fitted = fit_tile(problem, cells, prior, start)
+    fitted = fit_tile(problem, cells, prior, start, np.array(leave_out))
     parameters, covariance = move_reference(
         unit.model, fitted.parameters, fitted.covariance, unit.fit_reference, unit.map_reference
     )
@@ -78,9 +78,8 @@ def fit_unit(
         inside.append(accumulate(value, np.float32(0), reference, error_adu[k], flagged))
         prediction = np.full_like(reference, np.nan)
         if leave_out[k]:
-            out = predict_held_out(problem, cells, prior, fitted.parameters, k)
-            prediction = out.prediction_adu
-            total = _total_error(cells, k, prediction, out.variance_adu2, offset)
+            prediction = fitted.held_out_adu[k]
+            total = _total_error(cells, k, prediction, fitted.held_out_variance_adu2[k], offset)
             held.append(
                 accumulate(prediction, np.float32(0), reference, error_adu[k], flagged, total_error=total)
             )

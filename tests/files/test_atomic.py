@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 import pytest
 import xxhash
+
 from darkpipe.errors import ProductError
 from darkpipe.files import atomic
 from darkpipe.files.atomic import DRAFT_SUFFIX, file_digest, remove_drafts, replace_file, replace_text, sync

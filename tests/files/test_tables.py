@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from astropy import units
 from astropy.table import MaskedColumn, Table
+
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import file_digest
 from darkpipe.files.tables import read_table, write_table

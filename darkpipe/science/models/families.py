@@ -12,15 +12,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from darkpipe.science.jit import kernel
 
 EXPONENTIAL = 0
 LINEAR = 1
-N_PARAMETERS = 3  # width of every parameter array; models with fewer leave the rest fixed
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@kernel
 def evaluate(
     family: int, x: NDArray[np.float64], k: int, p: NDArray[np.float64], jacobian: NDArray[np.float64]
 ) -> float:
@@ -38,14 +38,14 @@ def evaluate(
         jacobian[0, k] = e
         jacobian[1, k] = s * x[0, k]
         jacobian[2, k] = s * x[1, k]
-        return s
+        return float(s)
     jacobian[0, k] = x[0, k]
     jacobian[1, k] = x[1, k]
     jacobian[2, k] = x[2, k]
-    return p[0] * x[0, k] + p[1] * x[1, k] + p[2] * x[2, k]
+    return float(p[0] * x[0, k] + p[1] * x[1, k] + p[2] * x[2, k])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def synthesize(
     family: int,
     x: NDArray[np.float64],
@@ -71,4 +71,4 @@ def synthesize(
         c = covariance
         diagonal = j0 * j0 * c[0, i] + j1 * j1 * c[3, i] + j2 * j2 * c[5, i]
         cross = j0 * j1 * c[1, i] + j0 * j2 * c[2, i] + j1 * j2 * c[4, i]
-        variance[i] = max(diagonal + 2.0 * cross, 0.0)
+        variance[i] = max(diagonal + 2.0 * cross, 0.0) if math.isfinite(signal[i]) else math.nan
