@@ -1,4 +1,4 @@
-"""Step 4: hot, dead, saturated and unstable pixels from the masters -> dark_model/hot_pixel_mask.fits."""
+"""Step 4: special pixels from the masters -> dark_model/hot_pixel_mask.fits, saturation_map.fits."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from darkpipe.errors import SettingsError
-from darkpipe.files.layout import OutputDir
-from darkpipe.files.masters import Cell, read_cells
-from darkpipe.files.products import Card, Frame, read_header, read_planes, write_frame
+from darkpipe.files.layout import ModelDir, OutputDir
+from darkpipe.files.masters import Cell, read_cells, read_reference
+from darkpipe.files.model_maps import read_saturation, write_saturation
+from darkpipe.files.products import Card, Frame, read_header, read_planes, read_shape, write_frame
 from darkpipe.jobs.contract import Job
 from darkpipe.science.flags import DQ
 from darkpipe.science.hot_pixels import classify, unstable
+from darkpipe.science.saturation import WORTH_LOOKING, Saturation, common_level, find_plateaus
 
 NAME = "mask_hotpixels"
 VERSION = 1
@@ -57,12 +59,38 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
         ranked.insert(0, ranked.pop(ranked.index(names.index(settings.reference_cell))))
     params = {"ranked": ranked, "cells": names, "frames": [c.frames for c in cells], **settings.model_dump()}
     masters = tuple(out.master_dark(n) for n in names)
-    yield [Job(mask, masters, (out.model.hot_pixel_mask,), params, label="mask of hot pixels")]
+    saturation = Job(
+        find_saturation,
+        (out.reference, *masters),
+        (out.model.saturation_map,),
+        {"temperature_c": [c.temperature_c for c in cells], "exposure_s": [c.exposure_s for c in cells]},
+        label="levels of saturation",
+    )
+    yield [saturation]
+    inputs = (out.model.saturation_map, *masters)
+    yield [Job(mask, inputs, (out.model.hot_pixel_mask,), params, label="mask of special pixels")]
 
 
 def _typical_signal(cell: Cell) -> float:
     """What a silicon sensor would show, up to a factor: doubling every 6.5 °C."""
     return cell.exposure_s * math.exp2(cell.temperature_c / 6.5)
+
+
+def find_saturation(
+    inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, temperature_c: list[float], exposure_s: list[float]
+) -> dict[Path, str]:
+    """Look for pixels whose signal stops growing; only the brightest of each master can."""
+    reference = read_reference(inputs[0])
+    top = reference.saturation_raw / reference.scale_factor
+    shape = read_shape(inputs[1])
+    bright = np.zeros(shape, np.bool_)
+    for path in inputs[1:]:
+        bright |= read_planes(path, ["SCI"])[0] > WORTH_LOOKING * top
+    signal = np.stack([read_planes(path, ["SCI"])[0][bright] for path in inputs[1:]])
+    level, cells = np.full(shape, np.float32(np.nan)), np.zeros(shape, np.uint8)
+    level[bright], cells[bright] = find_plateaus(signal, np.array(temperature_c), np.array(exposure_s), top)
+    found = Saturation(level.ravel(), cells.ravel(), common_level(level, top))
+    return {outputs[0]: write_saturation(outputs[0], found, shape)}
 
 
 def mask(
@@ -79,12 +107,14 @@ def mask(
     reference_cell: str,
 ) -> dict[Path, str]:
     """Flag pixels by the reference master, and by what all masters say of their frames."""
+    saturation = read_saturation(ModelDir(inputs[0].parent))
+    inputs = inputs[1:]
     first = ranked[0]
     dark, error, bits = read_planes(inputs[first], ["SCI", "ERR", "DQ"])
     found, stats = classify(dark, error, bits, hot_sigma=hot_sigma, warm_sigma=warm_sigma, dead_sigma=dead_sigma)
     if frames[first] < FEW_FRAMES and len(ranked) > 1:
         found = _confirmed(found, inputs[ranked[1]], warm_sigma)
-    found = found | _from_frames(inputs, frames, unstable_rate, dark.shape)
+    found = found | _from_frames(inputs, frames, unstable_rate, saturation)
     cards: list[Card] = [
         ("REFCELL", cells[first], "master the thresholds are of"),
         ("MEDIAN", stats.median_adu, "[adu] of the population there"),
@@ -110,14 +140,16 @@ def _confirmed(found: NDArray[np.uint16], other: Path, warm_sigma: float) -> NDA
 
 
 def _from_frames(
-    masters: tuple[Path, ...], frames: list[int], rate: float, shape: tuple[int, ...]
+    masters: tuple[Path, ...], frames: list[int], rate: float, saturation: Saturation
 ) -> NDArray[np.uint16]:
     """Saturated in some master, or unstable over the frames of all."""
+    shape = read_shape(masters[0])
     out = np.zeros(shape, np.uint16)
     total, dof, lost = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     for path, n in zip(masters, frames, strict=True):
-        (bits,) = read_planes(path, ["DQ"])
+        signal, bits = read_planes(path, ["SCI", "DQ"])
         out |= (bits & np.uint16(DQ.SATURATED | DQ.NO_BIAS | DQ.CLIPPED_LOW)).astype(np.uint16)
+        out[saturation.reached(signal.ravel()).reshape(shape)] |= np.uint16(DQ.SATURATED)
         if n < FEW_FRAMES:
             continue
         chi2, count, rejected = read_planes(path, ["CHI2", "COUNT", "REJECTED"])

@@ -21,9 +21,9 @@ from darkpipe.files.fitting import (
     write_parameter_maps,
     write_tile,
 )
-from darkpipe.files.layout import OutputDir
+from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import Cell, ReferenceValues, read_cells, read_reference
-from darkpipe.files.model_maps import Description, FittedModel, read_description, write_description
+from darkpipe.files.model_maps import Description, FittedModel, read_description, read_saturation, write_description
 from darkpipe.files.products import read_header, read_shape
 from darkpipe.files.tables import read_table
 from darkpipe.jobs.contract import Job
@@ -148,8 +148,12 @@ class _UnitJobs:
     def tiles(self) -> list[Job]:
         exclude = int(DQ.HOT) if self.settings.exclude_hot_from_fit else 0
         inputs = (
-            *self.known, self.files.hot_pixel_mask, self.files.population(self.name, self.scope), *self.masters
-        )  # fmt: skip
+            *self.known,
+            self.files.saturation_map,
+            self.files.hot_pixel_mask,
+            self.files.population(self.name, self.scope),
+            *self.masters,
+        )
         return [
             Job(
                 fit,
@@ -219,11 +223,12 @@ def fit(
 ) -> dict[Path, str]:
     """Fit a band of rows, and predict each cell of it from the others."""
     files = _unit_files(inputs[0], model, scope, cells, energy_gap_ev)
-    mask, population = inputs[-len(cells) - 2], inputs[-len(cells) - 1]
+    levels, mask, population = inputs[-len(cells) - 3 : -len(cells)]
     noise = inputs[1] if noise_map else None
     band = slice(rows[0], rows[1])
     masters = inputs[-len(cells) :]
-    return {outputs[0]: write_tile(outputs[0], files, masters, noise, mask, population, band, exclude)}
+    saturation = read_saturation(ModelDir(levels.parent), band)
+    return {outputs[0]: write_tile(outputs[0], files, masters, noise, mask, population, saturation, band, exclude)}
 
 
 def assemble(

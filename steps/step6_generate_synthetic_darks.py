@@ -145,9 +145,9 @@ def _job(
         target = settings.output
     inputs = [folder.description, *folder.maps(model.name, model.cell).values()]
     inputs.append(folder.covariance(model.name, model.cell))
-    for extra in (folder.hot_pixel_mask, folder.bias_line, folder.offset(model.name, model.cell)):
-        if extra.is_file() and (extra == folder.hot_pixel_mask or settings.include_bias):
-            inputs.append(extra)
+    inputs += [p for p in (folder.hot_pixel_mask, folder.saturation_map) if p.is_file()]
+    if settings.include_bias:
+        inputs += [p for p in (folder.bias_line, folder.offset(model.name, model.cell)) if p.is_file()]
     params: dict[str, Any] = {
         "model": key,
         "temperature_c": temperature_c,

@@ -18,7 +18,6 @@ from darkpipe.files.evaluating import (
     prediction_of,
     read_json,
     table_of,
-    usable_master,
     write_json,
 )
 from darkpipe.files.layout import ModelDir, OutputDir
@@ -87,7 +86,7 @@ def _campaign_of(folder: ModelDir) -> OutputDir:
 def _model_inputs(folder: ModelDir, description: Description, key: str) -> list[Path]:
     m = description.find(key)
     files = [folder.description, *folder.maps(m.name, m.cell).values(), folder.covariance(m.name, m.cell)]
-    optional = [folder.hot_pixel_mask, folder.offset(m.name, m.cell)]
+    optional = [folder.hot_pixel_mask, folder.saturation_map, folder.offset(m.name, m.cell)]
     return files + [p for p in optional if p.is_file()]
 
 
@@ -127,7 +126,7 @@ def evaluate(
     description = read_description(inputs[2])
     bias_exposure_s = read_reference(inputs[1]).bias_exposure_s
     signal, error, dq = prediction_of(folder, description, model, it, bias_exposure_s)
-    master, master_error = usable_master(inputs[0])
+    master, master_error = read_planes(inputs[0], ["SCI", "ERR"])
     found = measure_cell(signal, error, dq, master, master_error)
     fitted = description.find(model)
     row = {

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from darkpipe.files.atomic import replace_text
 from darkpipe.files.layout import ModelDir
-from darkpipe.files.masters import UNUSABLE, Cell
+from darkpipe.files.masters import Cell
 from darkpipe.files.model_maps import Description, read_maps
 from darkpipe.files.products import read_header, read_planes
 from darkpipe.science.flags import MODEL_INVALID
@@ -38,12 +38,6 @@ def prediction_of(
         if level.is_file():
             signal = signal + read_planes(level, ["SCI"])[0]
     return signal.astype(np.float32), error.astype(np.float32), dq
-
-
-def usable_master(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Signal and 1 sigma of a master, NaN where it was saturated or clipped."""
-    signal, error, bits = read_planes(path, ["SCI", "ERR", "DQ"])
-    return np.where((bits & int(UNUSABLE)) != 0, np.float32(np.nan), signal).astype(np.float32), error
 
 
 def measure_cell(

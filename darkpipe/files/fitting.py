@@ -27,6 +27,7 @@ from darkpipe.science.metrics import CellErrors
 from darkpipe.science.models import MODELS
 from darkpipe.science.models.base import Parameter
 from darkpipe.science.population import Population, estimate_population, problem_for
+from darkpipe.science.saturation import Saturation
 from darkpipe.science.tile import bits_of, fit_unit
 
 PICTURE_SIDE = 512  # pixels a side that maps of errors are reduced to
@@ -113,6 +114,7 @@ def write_tile(
     read_noise: Path | None,
     mask: Path,
     population: Path,
+    saturation: Saturation,
     rows: slice,
     exclude: int,
 ) -> str:
@@ -127,7 +129,7 @@ def write_tile(
     flagged = (bits & int(MODEL_INVALID)) != 0
     made = fit_unit(
         unit, band.cells, band.error_adu, files.temperature_c, files.exposure_s, read_population(population), flagged,
-        leave,
+        saturation, leave,
     )  # fmt: skip
     shape = band.shape
     arrays: dict[str, NDArray[Any]] = {

@@ -63,6 +63,10 @@ class ModelDir:
     def hot_pixel_mask(self) -> Path:
         return self.path / "hot_pixel_mask.fits"
 
+    @property
+    def saturation_map(self) -> Path:
+        return self.path / "saturation_map.fits"
+
     def status_map(self, model: str, cell: str = "") -> Path:
         """DQ bits of the fit, from its residuals."""
         return self.folder(model, cell) / "status_map.fits"

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from darkpipe.errors import DesignError, ProductError
 from darkpipe.files.atomic import replace_text
 from darkpipe.files.layout import ModelDir
-from darkpipe.files.products import read_planes
+from darkpipe.files.products import Card, Frame, read_header, read_planes, write_frame
 from darkpipe.science.flags import DQ
 from darkpipe.science.models import MODELS, Reference
 from darkpipe.science.models.families import synthesize
+from darkpipe.science.saturation import Saturation, clipped
 
 F4 = NDArray[np.float32]
 
@@ -153,15 +154,18 @@ def read_description(path: Path) -> Description:
 
 @dataclass(frozen=True)
 class ModelMaps:
-    """Maps of one fitted model in memory: parameters (3, rows, cols), covariance (6, rows, cols), dq (rows, cols)."""
+    """Maps of one fitted model in memory: parameters (3, rows, cols), covariance (6, rows, cols), dq and the level of
+    saturation [ADU] (rows, cols)."""
 
     model: FittedModel
     parameters: F4
     covariance: F4
     dq: NDArray[np.uint16]
+    saturation_adu: F4
 
     def synthesize(self, temperature_c: float, exposure_s: float) -> tuple[F4, F4, NDArray[np.uint16]]:
-        """Dark signal [ADU], its 1 sigma [ADU] and DQ, (rows, cols) each; NaN where the pixel was not fitted."""
+        """Dark signal [ADU], its 1 sigma [ADU] and DQ, (rows, cols) each; NaN where the pixel was not fitted. No pixel
+        exceeds its level of saturation."""
         spec = MODELS[self.model.name]
         x = np.ascontiguousarray(
             spec.design(np.array([temperature_c]), np.array([exposure_s]), self.model.reference), dtype=float
@@ -172,9 +176,11 @@ class ModelMaps:
             spec.family, x, self.parameters.reshape(3, -1), self.covariance.reshape(6, -1), signal, variance
         )
         dq = self.dq.copy()
+        shown, error, over = clipped(signal.reshape(shape), np.sqrt(variance).reshape(shape), self.saturation_adu)
+        dq[over] |= np.uint16(DQ.SATURATED)
         if not self.model.covers(temperature_c, exposure_s):
             dq |= np.uint16(DQ.EXTRAPOLATED)
-        return signal.reshape(shape), np.sqrt(variance).reshape(shape), dq
+        return shown, error, dq
 
 
 def read_maps(folder: ModelDir, model: FittedModel, rows: slice = slice(None)) -> ModelMaps:
@@ -200,4 +206,19 @@ def read_maps(folder: ModelDir, model: FittedModel, rows: slice = slice(None)) -
     (covariance,) = read_planes(folder.covariance(model.name, model.cell), ["SCI"], rows)
     if folder.hot_pixel_mask.is_file():
         dq |= read_planes(folder.hot_pixel_mask, ["DQ"], rows)[0].astype(np.uint16)
-    return ModelMaps(model, parameters, np.ascontiguousarray(covariance), dq)
+    level = read_saturation(folder, rows).of() if folder.saturation_map.is_file() else np.full(dq.size, np.inf)
+    level = level.reshape(dq.shape).astype(np.float32)
+    return ModelMaps(model, parameters, np.ascontiguousarray(covariance), dq, level)
+
+
+def write_saturation(path: Path, found: Saturation, shape: tuple[int, int]) -> str:
+    """Write the plateaus of all pixels: SCI is the level [ADU], NaN where none is seen; CELLS how many lie on it."""
+    cards: list[Card] = [("SATLEVEL", found.common_adu, "[adu] of pixels without a level of their own")]
+    frame = Frame(found.level_adu.reshape(shape), header=cards, extra={"CELLS": found.cells.reshape(shape)})
+    return write_frame(path, frame)
+
+
+def read_saturation(folder: ModelDir, rows: slice = slice(None)) -> Saturation:
+    """Plateaus of a band of rows, flattened."""
+    level, cells = read_planes(folder.saturation_map, ["SCI", "CELLS"], rows)
+    return Saturation(level.ravel(), cells.ravel(), float(read_header(folder.saturation_map)["SATLEVEL"]))

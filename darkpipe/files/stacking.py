@@ -106,9 +106,13 @@ def _combine_strip(
         scale_factor=reference.scale_factor,
         pedestal_adu=stack.pedestal_adu,
     )
+    full = (made.dq & np.uint16(DQ.SATURATED)) != 0
+    # what a saturated pixel reads is worth knowing, if not worth fitting
+    reads = flat.mean(axis=0, dtype=np.float64) / reference.scale_factor + stack.pedestal_adu
+    mean = np.where(full & ~np.isfinite(made.mean), reads, made.mean).astype(np.float32)
     subtract = level if bias is not None and level is not None else np.float32(0)
     total = made.error if bias is None else np.hypot(made.error, bias_error)
-    planes = (made.mean - subtract, total, made.dq | bits, made.count, made.rejected, made.chi2, bias_error)
+    planes = (mean - subtract, total, made.dq | bits, made.count, made.rejected, made.chi2, bias_error)
     names = ("science", "error", "dq", "count", "rejected", "chi2", "bias_error")
     for name, plane in zip(names, planes, strict=True):
         getattr(out, name)[rows] = np.asarray(plane).reshape(rows.stop - rows.start, stack.cols)

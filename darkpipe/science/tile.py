@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from darkpipe.science.metrics import CellErrors, accumulate
 from darkpipe.science.models.base import move_reference
 from darkpipe.science.models.families import synthesize
 from darkpipe.science.population import Population, prior_and_start, problem_for, with_relative_error
+from darkpipe.science.saturation import Saturation
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
@@ -50,6 +51,7 @@ def fit_unit(
     exposure_s: F8,
     population: Population,
     flagged: NDArray[np.bool_],
+    saturation: Saturation,
     leave_out: list[bool],
 ) -> TileFit:
     """Fit a tile and predict each of its cells without itself.
@@ -58,8 +60,11 @@ def fit_unit(
     ----------
     cells, error_adu : masters of the unit's n cells and their own errors, (n, P).
     temperature_c, exposure_s : (n,) of the cells, exposures beyond the bias's.
-    flagged : (P,) pixels kept apart in the errors. leave_out : (n,) which cells the design can do without.
+    flagged : (P,) pixels kept apart in the errors. saturation : of these pixels; saturated cells are not fitted, and
+    no prediction exceeds its pixel's level.
+    leave_out : (n,) which cells the design can do without.
     """
+    cells = replace(cells, count=np.where(saturation.reached(cells.signal_adu), 0, cells.count).astype(np.uint16))
     problem = problem_for(unit.model, temperature_c, exposure_s, unit.fit_reference)
     cells = with_relative_error(cells, population.relative_error)
     prior, start = prior_and_start(problem, population, error_adu.shape[1])
@@ -73,12 +78,13 @@ def fit_unit(
     held, inside, base = [], [], []
     errors = np.full(error_adu.shape, np.nan, np.float32)
     for k in range(error_adu.shape[0]):
-        reference = np.where(cells.count[k] > 0, cells.signal_adu[k], np.nan).astype(np.float32)
-        value = _in_sample(unit, problem.design[:, k], fitted, offset)
+        reference = cells.signal_adu[k]
+        value = np.minimum(_in_sample(unit, problem.design[:, k], fitted, offset), saturation.of())
         inside.append(accumulate(value, np.float32(0), reference, error_adu[k], flagged))
         prediction = np.full_like(reference, np.nan)
         if leave_out[k]:
-            prediction = fitted.held_out_adu[k]
+            others = np.where(cells.count[k] > 0, saturation.of(), saturation.without_one())
+            prediction = np.minimum(fitted.held_out_adu[k], others)
             total = _total_error(cells, k, prediction, fitted.held_out_variance_adu2[k], offset)
             held.append(
                 accumulate(prediction, np.float32(0), reference, error_adu[k], flagged, total_error=total)
@@ -109,7 +115,7 @@ def _total_error(cells: Cells, k: int, prediction: F4, variance: F4, offset: F4 
     """1 sigma of (master - prediction): that of the prediction with the shared bias error, and the master's noise."""
     signal = prediction if offset is None else prediction - offset
     with np.errstate(invalid="ignore", divide="ignore"):
-        noise = (cells.read_variance_adu2 + np.maximum(signal, 0) / np.float32(cells.gain_e_per_adu)) / cells.count[k]
+        noise = (cells.read_variance_adu2 + np.maximum(signal, 0) / np.float32(cells.gain_e_per_adu)) / np.maximum(cells.count[k], 1)
         noise += np.float32(cells.relative_variance[k]) * signal**2 + np.float32(cells.extra_variance_adu2[k])
     return np.sqrt(variance + noise).astype(np.float32)
 

@@ -1,0 +1,88 @@
+"""Where pixels stop growing: the level of saturation, from masters whose signal does not follow exposure any more.
+
+A sensor's full well often lies below the top of the converter, where no header tells it; the hottest pixels show it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+F4 = NDArray[np.float32]
+F8 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+NEAR_TOP = 0.9  # cells within this of a pixel's largest signal may be on its plateau …
+GROWTH = 1.5  # … if the dark charge of the largest should exceed that of the smallest by this
+DOUBLING_C = 9.0  # slowest growth of dark current that silicon shows (E_g/2 near 0 °C), per doubling
+ON_PLATEAU = 0.93  # a cell above this fraction of its pixel's plateau is saturated
+ON_COMMON = 0.97  # the same for pixels whose own plateau is not seen, of the common level
+WORTH_LOOKING = 0.2  # of full scale: below, nothing saturates
+FEWEST = 5  # pixels that must agree before a level below full scale is taken for all
+PLATEAU_ERROR = 0.02  # relative 1 sigma of a saturated value
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """Plateaus of P pixels.
+
+    level_adu : (P,) float32, NaN for a pixel that shows none. cells : (P,) how many cells lie on it.
+    common_adu : level for all others; the converter's top if no plateau is seen below it.
+    """
+
+    level_adu: F4
+    cells: NDArray[np.uint8]
+    common_adu: float
+
+    def of(self) -> F4:
+        """(P,) the level that holds for each pixel."""
+        return np.where(np.isfinite(self.level_adu), self.level_adu, np.float32(self.common_adu)).astype(np.float32)
+
+    def reached(self, signal_adu: F4) -> Bools:
+        """Whether a signal (..., P) of a master is saturated; NaN is not."""
+        own = np.isfinite(self.level_adu)
+        limit = np.where(own, ON_PLATEAU * self.level_adu, np.float32(ON_COMMON * self.common_adu))
+        return np.asarray(signal_adu >= limit)
+
+    def without_one(self) -> F4:
+        """(P,) the level as the other cells tell it, when a saturated one is left out: two make a plateau, one none."""
+        return np.where(self.cells > 2, self.of(), np.float32(self.common_adu)).astype(np.float32)
+
+
+def find_plateaus(signal_adu: F4, temperature_c: F8, exposure_s: F8, top_adu: float) -> tuple[F4, NDArray[np.uint8]]:
+    """Level (P,) and number of cells on the plateau of each pixel, NaN and 0 where there is none.
+
+    Parameters
+    ----------
+    signal_adu : (n, P) masters; NaN is absent. temperature_c, exposure_s : (n,). top_adu : full scale.
+    """
+    n, pixels = signal_adu.shape
+    level = np.full(pixels, np.float32(np.nan))
+    cells = np.zeros(pixels, np.uint8)
+    charge = np.asarray(exposure_s) * np.exp2(np.asarray(temperature_c) / DOUBLING_C)
+    filled = np.where(np.isfinite(signal_adu), signal_adu, -np.inf)
+    largest = filled.max(axis=0) if n else np.full(pixels, -np.inf)
+    for p in np.flatnonzero(largest > WORTH_LOOKING * top_adu):
+        members = filled[:, p] >= NEAR_TOP * largest[p]
+        if members.sum() >= 2 and charge[members].max() >= GROWTH * charge[members].min():
+            level[p] = np.median(filled[members, p])
+            cells[p] = min(int((filled[:, p] >= ON_PLATEAU * level[p]).sum()), 255)
+    return level, cells
+
+
+def common_level(level_adu: F4, top_adu: float) -> float:
+    """The level for pixels that show none of their own: the median plateau, or full scale when few pixels show one."""
+    known = level_adu[np.isfinite(level_adu)]
+    return float(min(np.median(known), top_adu)) if known.size >= FEWEST else float(top_adu)
+
+
+def clipped(signal_adu: F4, error_adu: F4, level_adu: F4) -> tuple[F4, F4, Bools]:
+    """Signal and 1 sigma limited to the level, and where that happened; arrays of one shape."""
+    over = np.asarray(signal_adu > level_adu)
+    return (
+        np.where(over, level_adu, signal_adu).astype(np.float32),
+        np.where(over, np.float32(PLATEAU_ERROR) * level_adu, error_adu).astype(np.float32),
+        over,
+    )
