@@ -45,8 +45,8 @@ _BIT_BOUND = int(DQ.AT_BOUND)
 _BIT_OUTLIER = int(DQ.OUTLIER)
 _BIT_FEW = int(DQ.FEW_SAMPLES)
 
-NEAR_SIGMA = 0.1  # a one-step leave-out moves the prediction by less than this of its error: no refit is needed
-NEAR_RELATIVE = 0.02  # or by less than this of itself: the model is linear over such a step
+NEAR_SIGMA = 0.5  # a step that moves the prediction by less than this of its cell's noise needs no refit;
+NEAR_RELATIVE = 0.05  # nor one by less than this of itself: the model is linear over such a step
 
 
 class Pixels(NamedTuple):
@@ -243,40 +243,66 @@ def _store(law: Law, data: Data, state: State, i: int, out: Results) -> None:
 
 
 @kernel
-def _leave_out(
-    law: Law, data: Data, belief: Belief, state: State, other: State, k: int, jac: F8, slope: F8
-) -> tuple[float, float]:
-    """Prediction of cell k by the fit of the others, and its variance.
+def _step_out(
+    law: Law, data: Data, state: State, other: State, k: int, slope: F8, jac: F8
+) -> tuple[bool, float, float]:
+    """Leave cell k out by one step from the full fit: (whether that is near enough, prediction, variance).
 
-    One step from the full fit is exact for a linear model and near enough where it moves the prediction little;
-    elsewhere the pixel is fitted again without the cell, from where the step ends.
+    Exact for a linear model with given weights; for the exponentials the step must move the prediction little.
+    other.p is left where the step ends. Slot k of the group's sums in `other` holds the others of the group.
     """
     residual, pkk = residual_parts(law, data, state, k, slope)
-    known = pkk >= LONELY * state.weight[k]
+    if pkk < LONELY * state.weight[k] or state.robust[k] != 1.0:
+        other.p[:] = state.p
+        return False, math.nan, math.nan
     for a in range(3):
         shift = 0.0
         for b in range(3):
             shift += state.covariance[a, b] * slope[b]
-        other.p[a] = state.p[a] - (shift * residual / pkk if known and law.free[a] else 0.0)
-        other.p[a] = min(max(other.p[a], law.lower[a]), law.upper[a])
+        other.p[a] = min(max(state.p[a] - shift * residual / pkk, law.lower[a]), law.upper[a])
+        jac[a, k] = shift  # scratch: C·slope
+    for a in range(3):
+        for b in range(3):
+            other.covariance[a, b] = state.covariance[a, b] + jac[a, k] * jac[b, k] / pkk
+    q, w = data.group[k], state.weight[k]
+    other.sums[q, 0] = state.sums[q, 0] - w
+    other.sums[q, 4] = state.sums[q, 4] - w * (data.y[k] - state.signal[k])
+    for a in range(3):
+        other.sums[q, 1 + a] = state.sums[q, 1 + a] - w * state.jac[a, k]
+        other.sums[q, 4] -= other.sums[q, 1 + a] * (other.p[a] - state.p[a])
+    if other.sums[q, 0] < 1e-9 * state.sums[q, 0]:
+        other.sums[q, :] = 0.0  # it was the only one of its bias
+    value = evaluate(law.family, law.x, k, other.p, jac)
+    moved = abs(value - state.signal[k])
+    near = moved * moved * w < NEAR_SIGMA * NEAR_SIGMA or moved < NEAR_RELATIVE * abs(state.signal[k])
+    for a in range(3):
+        slope[a] = jac[a, k] if law.free[a] else 0.0
+    variance = prediction_variance(law, data, other, slope, q)
+    if data.precision[q] == 0.0:
+        value += other.sums[q, 4] * group_share(data, other, q)
+    return near, value, variance
+
+
+@kernel
+def _leave_out(
+    law: Law, data: Data, belief: Belief, state: State, other: State, k: int, jac: F8, slope: F8
+) -> tuple[float, float]:
+    """Prediction of cell k by the fit of the others, and its variance: by one step where that is near enough, else
+    by fitting again without it, from where the step ends."""
+    if data.base[k] < math.inf:
+        near, value, variance = _step_out(law, data, state, other, k, slope, jac)
+        if near:
+            return value, variance
+    else:
+        other.p[:] = state.p
     base = data.base[k]
-    robust = state.robust[k]
     data.base[k] = math.inf
+    here = 0
     for c in range(data.y.size):
-        other.robust[c] = state.robust[c]
-        other.signal[c] = evaluate(law.family, law.x, c, other.p, other.jac)
-    moved = abs(other.signal[k] - state.signal[k])
-    noise = math.sqrt(base + data.shot[k] * max(state.signal[k], 0.0) + 1.0 / pkk if known else 1.0)
-    near = known and robust == 1.0 and (moved < NEAR_SIGMA * noise or moved < NEAR_RELATIVE * abs(state.signal[k]))
-    fine = settle(law, data, belief, other)
-    if not (near and fine):
-        here = 0
-        for c in range(data.y.size):
-            here += data.base[c] < math.inf
-        status, _ = descend_robustly(law, data, belief, other, _most_outliers(here, _unknowns(law, data)))
-        fine = status != FAILED
+        here += data.base[c] < math.inf
+    status, _ = descend_robustly(law, data, belief, other, _most_outliers(here, _unknowns(law, data)))
     value, variance = math.nan, math.nan
-    if fine:
+    if status != FAILED:
         q = data.group[k]
         value = evaluate(law.family, law.x, k, other.p, jac)
         for a in range(3):
