@@ -134,8 +134,11 @@ def print_report(report: RunReport) -> None:
         if campaign:
             print(campaign)
         width = max((len(name) for name, _ in lines), default=0)
+        before = ""
         for name, text in lines:
-            print(f"  {name:<{width}}  {text}")
+            shown = "" if name == before else name  # rows of one name hang together
+            print(f"  {shown:<{width}}  {text}".rstrip())
+            before = name
 
 
 def _count_rows(report: RunReport) -> list[tuple[str, ...]]:

@@ -80,9 +80,7 @@ def _excluded(cell: Cell, settings: Settings) -> bool:
     return any(abs(cell.temperature_c - t) <= 0.5 for t in settings.exclude_temperatures_c)
 
 
-def _units(
-    cells: Sequence[Cell], reference: ReferenceValues, settings: Settings
-) -> tuple[list[Unit], dict[str, str]]:
+def _units(cells: Sequence[Cell], reference: ReferenceValues, settings: Settings) -> tuple[list[Unit], dict[str, str]]:
     if not cells:
         raise DesignError("no cell is left to be fitted", do="check exclude_temperatures_c")
     campaign = campaign_of(cells, reference)
@@ -185,7 +183,9 @@ class _UnitJobs:
         tiles = tuple(self.files.tile(self.name, self.scope, rows.start, "fit") for rows in self.starts)
         named = self.outputs
         params = {**self.params, "named": list(named)}
-        return Job(assemble, (self.out.reference, *tiles), tuple(named.values()), params, label=f"maps of {self.unit.key}")
+        return Job(
+            assemble, (self.out.reference, *tiles), tuple(named.values()), params, label=f"maps of {self.unit.key}"
+        )
 
 
 def _unit_files(reference: Path, model: str, scope: str, cells: Sequence[Mapping[str, Any]], gap: float) -> UnitFiles:

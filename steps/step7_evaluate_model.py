@@ -14,6 +14,7 @@ from darkpipe.errors import DesignError
 from darkpipe.files.atomic import replace_file
 from darkpipe.files.evaluating import (
     held_out_plane,
+    held_out_row,
     measure_cell,
     prediction_of,
     read_json,
@@ -101,8 +102,7 @@ def _cell_job(
     own: bool,
 ) -> Job:
     m = description.find(key)
-    held_out = folder.held_out_maps(m.name, m.cell)
-    extra = (held_out,) if own else ()
+    extra = (folder.held_out(m.name, m.cell), folder.held_out_maps(m.name, m.cell)) if own else ()
     inputs = (place.master_dark(cell.name), place.reference, *_model_inputs(folder, description, key), *extra)
     outputs: list[Path] = [out.evaluation / "cells" / f"{cell.name}.json"]
     if settings.pictures:
@@ -144,15 +144,16 @@ def evaluate(
         return digests
     plane = held_out_plane(inputs[-1], it.name) if own else None
     held_out = plane is not None
+    said = held_out_row(inputs[-2], it.name) if held_out else found
     absolute = plane if plane is not None else block_mean(np.abs(signal - master), PICTURE_SIDE)
     with np.errstate(invalid="ignore", divide="ignore"):
         bright = np.where(master > 5 * master_error, master, np.nan)
         relative = 100.0 * absolute / block_mean(bright, PICTURE_SIDE)
-    titles = dict(temperature_c=it.temperature_c, exposure_s=it.exposure_s)
+    cell_of = (it.temperature_c, it.exposure_s)
     figures = (
-        error_map(absolute, "MAE", "ADU", **titles, held_out=held_out, summary={}),
-        error_map(relative, "MAPE", "%", **titles, held_out=held_out, summary={}),
-        dark_image(block_mean(signal, PICTURE_SIDE), **titles, subtitle=fitted.key),
+        error_map(absolute, "MAE", "ADU", *cell_of, held_out=held_out, summary=said),
+        error_map(relative, "MAPE", "%", *cell_of, held_out=held_out, summary=said),
+        dark_image(block_mean(signal, PICTURE_SIDE), *cell_of, subtitle=fitted.key),
     )
     for path, figure in zip(outputs[1:], figures, strict=True):
         digests[path] = replace_file(path, lambda stream, f=figure: save_png(f, stream))  # type: ignore[misc]
@@ -167,9 +168,7 @@ def _table_job(
     return Job(tabulate, (*measured, *held), (out.evaluation_table,), params, label="evaluation.ecsv")
 
 
-def tabulate(
-    inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, chosen: str, models: list[str]
-) -> dict[Path, str]:
+def tabulate(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, chosen: str, models: list[str]) -> dict[Path, str]:
     """One row a model and cell: held-out errors where there are any, with in-sample ones and the baseline beside."""
     n = len(inputs) - len(models)
     drawn = [read_json(p) for p in inputs[:n]]
@@ -210,10 +209,14 @@ def summarize(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, chosen: st
 
 def _summary_rows(path: Path, only: str) -> list[dict[str, Any]]:
     rows = []
-    for r in read_table(path):
+    table = read_table(path)
+
+    def number(row: Any, name: str) -> float:
+        return float(row[name]) if name in table.colnames else math.nan
+
+    for r in table:
         if only and str(r["model"]) != only:
             continue
-        names = r.colnames
         held = str(r["kind"]) != "in sample"
         rows.append(
             {
@@ -225,8 +228,8 @@ def _summary_rows(path: Path, only: str) -> list[dict[str, Any]]:
                 "n_frames": int(r["n_frames"]),
                 "median_signal_adu": float(r["median_signal_adu"]),
                 "mae_held_out_adu": float(r["mae_adu"]) if held else math.nan,
-                "mae_in_sample_adu": float(r["in_sample_mae_adu"]) if "in_sample_mae_adu" in names else math.nan,
-                "mae_baseline_adu": float(r["nearest_scaled_mae_adu"]) if "nearest_scaled_mae_adu" in names else math.nan,
+                "mae_in_sample_adu": number(r, "in_sample_mae_adu"),
+                "mae_baseline_adu": number(r, "nearest_scaled_mae_adu"),
                 "noise_floor_adu": float(r["noise_floor_adu"]),
                 "pull_spread": float(r["pull_spread_unflagged"]),
                 "median_relative_percent": float(r["median_relative_percent"]),

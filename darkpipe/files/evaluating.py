@@ -17,6 +17,7 @@ from darkpipe.files.layout import ModelDir
 from darkpipe.files.masters import Cell
 from darkpipe.files.model_maps import Description, read_maps
 from darkpipe.files.products import read_header, read_planes
+from darkpipe.files.tables import read_table
 from darkpipe.science.flags import MODEL_INVALID
 from darkpipe.science.metrics import accumulate
 
@@ -60,6 +61,15 @@ def held_out_plane(path: Path, cell: str) -> NDArray[np.float32] | None:
     (cube,) = read_planes(path, ["SCI"])
     plane: NDArray[np.float32] = cube[names.index(cell)]
     return plane if np.isfinite(plane).any() else None
+
+
+def held_out_row(path: Path, cell: str) -> dict[str, float]:
+    """The held-out errors of a cell as the fit measured them."""
+    table = read_table(path)
+    for r in table:
+        if str(r["cell"]) == cell:
+            return {n: float(r[n]) for n in table.colnames if table[n].dtype.kind in "fiu"}
+    return {}
 
 
 def read_planes_names(path: Path) -> list[str]:

@@ -25,7 +25,6 @@ from darkpipe.science.design import Campaign, Unit, can_leave_out, make_unit
 from darkpipe.science.flags import MODEL_INVALID
 from darkpipe.science.metrics import CellErrors
 from darkpipe.science.models import MODELS
-from darkpipe.science.models.base import Parameter
 from darkpipe.science.population import Population, estimate_population, problem_for
 from darkpipe.science.saturation import Saturation
 from darkpipe.science.tile import bits_of, fit_unit
@@ -152,7 +151,7 @@ def write_tile(
     }
     if made.offset_adu is not None:
         arrays["offset"] = made.offset_adu.reshape(shape)
-    return replace_file(path, lambda stream: np.savez(stream, **arrays))
+    return replace_file(path, lambda stream: np.savez(stream, **arrays))  # type: ignore[arg-type]
 
 
 @dataclass
@@ -206,7 +205,7 @@ def read_tiles(paths: Sequence[Path]) -> Assembled:
 def write_parameter_maps(
     files: UnitFiles, made: Assembled, outputs: Mapping[str, Path], cells: Sequence[str]
 ) -> dict[Path, str]:
-    """Write one map a parameter (value, 1 sigma, status), the covariance, chi², and the fitted level if there is one."""
+    """Write one map a parameter (value, 1 sigma, status), the covariance, chi², and the fitted level if there is any."""
     unit = files.unit
     reference = unit.map_reference
     base: list[Card] = [
@@ -227,7 +226,7 @@ def write_parameter_maps(
             made.parameters[p.slot],
             np.sqrt(made.covariance[variance_slot[p.slot]]),
             made.dq,
-            _unit_of(p, files),
+            p.unit,
             cards,
             inputs=cells,
         )
@@ -245,17 +244,11 @@ def write_parameter_maps(
     return digests
 
 
-def _unit_of(parameter: Parameter, files: UnitFiles) -> str:
-    return parameter.unit
-
-
 def _slots(unit: Unit) -> str:
     return ", ".join(f"{p.slot}: {p.name}" for p in unit.model.parameters)
 
 
-def write_held_out(
-    table: Path, maps: Path, files: UnitFiles, made: Assembled
-) -> tuple[dict[Path, str], float | None]:
+def write_held_out(table: Path, maps: Path, files: UnitFiles, made: Assembled) -> tuple[dict[Path, str], float | None]:
     """Write the table of held-out errors and the reduced maps of them; returns digests and the model's score."""
     rows = []
     ratios = []

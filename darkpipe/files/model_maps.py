@@ -172,9 +172,7 @@ class ModelMaps:
         )
         shape = self.dq.shape
         signal, variance = np.empty(self.dq.size, np.float32), np.empty(self.dq.size, np.float32)
-        synthesize(
-            spec.family, x, self.parameters.reshape(3, -1), self.covariance.reshape(6, -1), signal, variance
-        )
+        synthesize(spec.family, x, self.parameters.reshape(3, -1), self.covariance.reshape(6, -1), signal, variance)
         dq = self.dq.copy()
         shown, error, over = clipped(signal.reshape(shape), np.sqrt(variance).reshape(shape), self.saturation_adu)
         dq[over] |= np.uint16(DQ.SATURATED)

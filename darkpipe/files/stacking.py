@@ -87,7 +87,8 @@ def _combine_strip(
     bias_error: NDArray[np.float32] = np.zeros(flat.shape[1], np.float32)
     bits = np.zeros(flat.shape[1], np.uint16)
     if bias is not None:
-        level, bias_error, bits = (plane.ravel() for plane in bias.read(rows))
+        value, sigma, missing = bias.read(rows)
+        level, bias_error, bits = value.ravel(), sigma.ravel(), missing.ravel()
     elif not is_bias:
         # no bias: whatever stands above the lowest pixels may be signal; the level itself is fitted later
         level = float(np.percentile(flat[0], 1.0)) / reference.scale_factor + stack.pedestal_adu

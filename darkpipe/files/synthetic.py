@@ -127,5 +127,3 @@ def model_for(description: Description, wanted: str, temperature_c: float, expos
         f"{base} was fitted at {have} alone: it cannot make a dark of {temperature_c:g} °C and {exposure_s:g} s",
         do=f"ask for one of these {axis}s, or take darks that vary in both",
     )
-
-

@@ -50,10 +50,10 @@ NEAR_RELATIVE = 0.05  # nor one by less than this of itself: the model is linear
 
 
 class Pixels(NamedTuple):
-    """The tile as the kernels see it; names as in `Cells`, `Prior`."""
+    """The tile as the kernels see it; names as in `Cells` (frames: its count) and `Prior`."""
 
     signal_adu: F4
-    count: U2
+    frames: U2
     read_variance_adu2: F4
     inverse_gain: float
     relative_variance: F8
@@ -170,7 +170,7 @@ def _load(tile: Pixels, i: int, data: Data, belief: Belief) -> int:
     n = 0
     for k in range(data.y.size):
         value = tile.signal_adu[k, i]
-        c = tile.count[k, i]
+        c = tile.frames[k, i]
         if c > 0 and math.isfinite(value):
             data.y[k] = value
             data.base[k] = tile.read_variance_adu2[i] / c + tile.extra_variance_adu2[k]

@@ -147,7 +147,7 @@ def _normal_equations(data: Data, state: State, g: F8) -> float:
     sums[:] = 0.0
     m[:] = 0.0
     g[:] = 0.0
-    cost = 0.0
+    cost: float = 0.0
     for k in range(data.y.size):
         w = state.weight[k]
         if w == 0.0:
@@ -173,7 +173,7 @@ def _normal_equations(data: Data, state: State, g: F8) -> float:
     for q in range(sums.shape[0]):
         share = group_share(data, state, q)
         if share > 0.0:
-            cost -= sums[q, 4] * sums[q, 4] * share
+            cost -= float(sums[q, 4]) ** 2 * share
             for i in range(3):
                 g[i] -= sums[q, 1 + i] * sums[q, 4] * share
                 for j in range(i, 3):
@@ -187,7 +187,7 @@ def group_share(data: Data, state: State, q: int) -> float:
     total = data.precision[q] + state.sums[q, 0]
     if state.sums[q, 0] == 0.0 or not math.isfinite(total):
         return 0.0
-    return 1.0 / total
+    return float(1.0 / total)
 
 
 @kernel
@@ -197,7 +197,7 @@ def _cost(data: Data, state: State, signal: F8) -> float:
     for q in range(sums.shape[0]):
         sums[q, 0] = 0.0
         sums[q, 4] = 0.0
-    cost = 0.0
+    cost: float = 0.0
     for k in range(data.y.size):
         w = state.weight[k]
         if w == 0.0:
@@ -207,13 +207,13 @@ def _cost(data: Data, state: State, signal: F8) -> float:
         sums[data.group[k], 0] += w
         sums[data.group[k], 4] += w * r
     for q in range(sums.shape[0]):
-        cost -= sums[q, 4] * sums[q, 4] * group_share(data, state, q)
+        cost -= float(sums[q, 4]) ** 2 * group_share(data, state, q)
     return cost
 
 
 @kernel
 def _prior_cost(p: F8, belief: Belief) -> float:
-    cost = 0.0
+    cost: float = 0.0
     for i in range(3):
         for j in range(3):
             cost += (p[i] - belief.mean[i]) * belief.precision[i, j] * (p[j] - belief.mean[j])

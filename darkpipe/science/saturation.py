@@ -75,7 +75,7 @@ def find_plateaus(signal_adu: F4, temperature_c: F8, exposure_s: F8, top_adu: fl
 def common_level(level_adu: F4, top_adu: float) -> float:
     """The level for pixels that show none of their own: the median plateau, or full scale when few pixels show one."""
     known = level_adu[np.isfinite(level_adu)]
-    return float(min(np.median(known), top_adu)) if known.size >= FEWEST else float(top_adu)
+    return min(float(np.median(known)), top_adu) if known.size >= FEWEST else float(top_adu)
 
 
 def clipped(signal_adu: F4, error_adu: F4, level_adu: F4) -> tuple[F4, F4, Bools]:

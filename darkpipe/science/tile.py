@@ -69,10 +69,8 @@ def fit_unit(
     cells = with_relative_error(cells, population.relative_error)
     prior, start = prior_and_start(problem, population, error_adu.shape[1])
     fitted = fit_tile(problem, cells, prior, start, np.array(leave_out))
-    parameters, covariance = move_reference(
-        unit.model, fitted.parameters, fitted.covariance, unit.fit_reference, unit.map_reference
-    )
-    parameters, covariance = parameters.astype(np.float32), covariance.astype(np.float32)
+    moved = move_reference(unit.model, fitted.parameters, fitted.covariance, unit.fit_reference, unit.map_reference)
+    parameters, covariance = (array.astype(np.float32) for array in moved)
     free_level = np.isinf(cells.group_variance_adu2).all(axis=1)
     offset = fitted.offset_adu[np.flatnonzero(free_level)[0]] if free_level.any() else None
     held, inside, base = [], [], []
@@ -86,16 +84,12 @@ def fit_unit(
             others = np.where(cells.count[k] > 0, saturation.of(), saturation.without_one())
             prediction = np.minimum(fitted.held_out_adu[k], others)
             total = _total_error(cells, k, prediction, fitted.held_out_variance_adu2[k], offset)
-            held.append(
-                accumulate(prediction, np.float32(0), reference, error_adu[k], flagged, total_error=total)
-            )
+            held.append(accumulate(prediction, np.float32(0), reference, error_adu[k], flagged, total_error=total))
             errors[k] = prediction - reference
         else:
             held.append(CellErrors.empty())
         base.append(_baseline(k, cells, error_adu, reference, prediction, temperature_c, exposure_s, flagged))
-    return TileFit(
-        parameters, covariance, fitted.chi2, fitted.dof, fitted.dq, offset, held, inside, base, errors
-    )
+    return TileFit(parameters, covariance, fitted.chi2, fitted.dof, fitted.dq, offset, held, inside, base, errors)
 
 
 def _in_sample(unit: Unit, design: F8, fitted: Fitted, offset: F4 | None) -> F4:
@@ -108,16 +102,17 @@ def _in_sample(unit: Unit, design: F8, fitted: Fitted, offset: F4 | None) -> F4:
         value,
         np.empty_like(value),
     )
-    return value if offset is None else value + offset
+    return value if offset is None else np.asarray(value + offset, np.float32)
 
 
 def _total_error(cells: Cells, k: int, prediction: F4, variance: F4, offset: F4 | None) -> F4:
     """1 sigma of (master - prediction): that of the prediction with the shared bias error, and the master's noise."""
     signal = prediction if offset is None else prediction - offset
-    with np.errstate(invalid="ignore", divide="ignore"):
-        noise = (cells.read_variance_adu2 + np.maximum(signal, 0) / np.float32(cells.gain_e_per_adu)) / np.maximum(cells.count[k], 1)
+    frames = np.maximum(cells.count[k], 1)
+    with np.errstate(invalid="ignore"):
+        noise = (cells.read_variance_adu2 + np.maximum(signal, 0) / np.float32(cells.gain_e_per_adu)) / frames
         noise += np.float32(cells.relative_variance[k]) * signal**2 + np.float32(cells.extra_variance_adu2[k])
-    return np.sqrt(variance + noise).astype(np.float32)
+        return np.asarray(np.sqrt(variance + noise), np.float32)
 
 
 def _baseline(
