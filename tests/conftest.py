@@ -1,4 +1,4 @@
-"""What all tests share: where the real frames are."""
+"""What all tests share: where the real frames are, and one small campaign with its products."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from helpers import CAMPAIGN, Campaign, make_campaign, run_well
 from hypothesis import settings
 
 settings.register_profile("darkpipe", deadline=None)  # machines of a busy team are slow at times
@@ -25,3 +26,17 @@ def real_data() -> Path:
     if not root.is_dir():
         pytest.skip(f"real frames are absent: no folder {root} (set DARKPIPE_REAL_DATA)")
     return root
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    """The small campaign after a full run with pictures; to be read, not changed."""
+    campaign = make_campaign(tmp_path_factory.mktemp("finished"), CAMPAIGN, defects=True)
+    run_well(campaign, evaluate_model={"pictures": True})
+    return campaign
+
+
+@pytest.fixture
+def work(finished: Campaign, tmp_path: Path) -> Campaign:
+    """A copy of the finished campaign that a test may change; nothing in it is stale (pictures: True)."""
+    return finished.copied_to(tmp_path / "work")

@@ -6,11 +6,12 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from darkpipe.science.jit import kernel
 
-@njit(nogil=True, cache=True)
+
+@kernel
 def _reduce(image: NDArray[Any], side: int, largest: bool, out: NDArray[np.float32]) -> None:
     """Mean or maximum of the finite pixels of each block of side x side; NaN where a block has none."""
     for i in range(out.shape[0]):

@@ -1,13 +1,54 @@
-"""One way to compile a loop."""
+"""One way to compile a loop, and one place for what was compiled.
+
+numba keeps compiled code with a stamp of the *file the function stands in*; code that was inlined from another file
+is not looked at, so a change there would go unnoticed. Here the cache folder is named after the content of all of
+this package: any change of it compiles anew.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import numba
+import xxhash
 from numba import njit
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+log = logging.getLogger("darkpipe")
+
+
+def _cache_root() -> Path:
+    """The user's own folder for such things; NUMBA_CACHE_DIR wins."""
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    if given:
+        return Path(given)
+    if os.name == "nt" and os.environ.get("LOCALAPPDATA"):
+        return Path(os.environ["LOCALAPPDATA"]) / "darkpipe" / "compiled"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "darkpipe" / "compiled"
+
+
+@cache
+def cache_folder() -> str:
+    """Folder for the compiled code of this version of the package; '' when none can be made (numba then decides)."""
+    digest = xxhash.xxh3_64(numba.__version__.encode())
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    with contextlib.suppress(OSError, RuntimeError):
+        folder = _cache_root() / digest.hexdigest()
+        if not folder.is_dir():
+            folder.mkdir(parents=True, mode=0o700)
+            log.info("first run of this version: compiling takes a minute or two, later runs start at once")
+        if os.access(folder, os.W_OK):
+            return str(folder)
+    return ""
 
 
 def kernel(function: F) -> F:
@@ -16,4 +57,10 @@ def kernel(function: F) -> F:
     No fastmath on purpose: a pixel in the vector part of a loop and one in its scalar rest must come out the same to
     the last bit, or a product would depend on the height of its strips. To these loops it brings no speed either.
     """
-    return cast(F, njit(nogil=True, cache=True, error_model="numpy")(function))
+    config: Any = numba.config
+    before = config.CACHE_DIR
+    config.CACHE_DIR = cache_folder() or before  # read when the function is decorated, so it can be put back
+    try:
+        return cast(F, njit(nogil=True, cache=True, error_model="numpy")(function))
+    finally:
+        config.CACHE_DIR = before

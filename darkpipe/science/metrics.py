@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
+
+from darkpipe.science.jit import kernel
 
 DEFAULT_EDGES_ADU: Final = (300.0, 1000.0, 5000.0)
 """Borders of the signal classes [ADU]."""
@@ -44,7 +45,7 @@ _ABS, _SIGNED, _SQUARE, _RELATIVE, _SIGMA_REFERENCE, _SIGMA_BOTH = range(6)
 _MEAN_ABS_NORMAL = math.sqrt(2.0 / math.pi)  # E|x| of a unit normal
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _add(sums: Histogram, group: int, column: int, value: float) -> None:
     """Add ``value`` to a sum kept as three integers of 36 bits: no rounding but of the value itself, to 2**-28."""
     sign = 1 if value >= 0.0 else -1
@@ -58,7 +59,7 @@ def _add(sums: Histogram, group: int, column: int, value: float) -> None:
     sums[group, column, 0] += sign * int(units)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _octave_bin(value: float, steps: int, last: int) -> int:
     """Bin of a value >= 0: linear inside each octave of (value + 1)."""
     mantissa, exponent = math.frexp(value + 1.0)
@@ -66,7 +67,7 @@ def _octave_bin(value: float, steps: int, last: int) -> int:
     return min(found, last)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _accumulate(
     prediction: Plane,
     prediction_error: Plane,
@@ -293,8 +294,8 @@ def accumulate(
     sums = np.zeros((len(out.sums), 6, 3), np.int64)
     flags = _flat(np.asarray(flagged, np.bool_), shape)
     borders = np.asarray(out.edges_adu, np.float64)
-    kernel: Any = _accumulate
-    kernel(*flat[:4], flags, signal, both, borders, out.counts, sums, out.errors, out.pulls, out.relative)
+    run: Any = _accumulate
+    run(*flat[:4], flags, signal, both, borders, out.counts, sums, out.errors, out.pulls, out.relative)
     limb = int(_LIMB)
     whole = tuple(tuple(int(a) + limb * (int(b) + limb * int(c)) for a, b, c in row) for row in sums)
     return CellErrors(out.edges_adu, out.counts, whole, out.errors, out.pulls, out.relative)

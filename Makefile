@@ -1,0 +1,47 @@
+# make demo: set up, simulate a small campaign, run the whole pipeline on it. make test: set up, run the tests.
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= demo
+RUN := $(VENV)/bin/python
+
+.PHONY: help demo test lint bench-quick clean
+
+help:
+	@echo "make demo         a small simulated campaign through the whole pipeline, into $(DEMO)/"
+	@echo "make test         all tests"
+	@echo "make lint         style, types, import rules"
+	@echo "make bench-quick  accuracy against simulated truth, one law"
+	@echo "make clean        remove caches, the demo and the virtual environment"
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.txt | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements.txt requirements-dev.txt | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet -r requirements-dev.txt
+	@touch $@ $(VENV)/.run
+
+demo: $(VENV)/.run
+	$(RUN) tests/simulated.py $(DEMO)/frames --preset demo
+	$(RUN) run_pipeline.py --mode full --basepath $(DEMO)/frames --output_dir $(DEMO)/out
+	@echo "Results: $(DEMO)/out (see evaluation/evaluation_summary.png, synthetic/, dark_model/)"
+
+test: $(VENV)/.dev
+	$(RUN) -m pytest
+
+lint: $(VENV)/.dev
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy --strict -p darkpipe -p steps -p hardware -m run_pipeline -m master_controller
+	$(VENV)/bin/lint-imports
+
+bench-quick: $(VENV)/.dev
+	$(RUN) benchmarks/simulated_truth.py --law physics
+
+clean:
+	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
