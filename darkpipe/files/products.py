@@ -86,8 +86,8 @@ def _hdus(frame: Frame) -> fits.HDUList:
             hdu.header["BUNIT"] = frame.unit
         hdus.append(hdu)
     if len(frame.inputs):
-        width = max(len(name.encode()) for name in frame.inputs)
-        column = fits.Column("FILE", f"{width}A", array=np.array([n.encode("ascii", "replace") for n in frame.inputs]))
+        names = [_printable(name) for name in frame.inputs]
+        column = fits.Column("FILE", f"{max(map(len, names))}A", array=np.array(names))
         hdus.append(fits.BinTableHDU.from_columns([column], name="INPUTS"))
     return hdus
 
@@ -96,9 +96,13 @@ def _fill(header: fits.Header, cards: Sequence[Card]) -> None:
     for key, value, comment in cards:
         if isinstance(value, float) and not np.isfinite(value):
             continue  # FITS has no way to write it
-        if isinstance(value, str):
-            value = value.encode("ascii", "replace").decode()
-        header[key] = (value, comment)
+        header[key] = (_printable(value) if isinstance(value, str) else value, comment)
+
+
+def _printable(text: str) -> str:
+    """FITS holds printable ASCII alone; anything else is written as an escape, so that nothing is lost."""
+    ascii_text = text.encode("ascii", "backslashreplace").decode()
+    return "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in ascii_text)
 
 
 @contextmanager

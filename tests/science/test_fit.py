@@ -10,7 +10,7 @@ from scipy.optimize import curve_fit
 from darkpipe.science.fit import fit_tile
 from darkpipe.science.models import EXP_1D, EXP_2D, EXP_T, TWO_COMPONENT
 
-PIXELS = 60
+PIXELS = 40
 VALUE_SIGMA, COVARIANCE = 1e-3, 0.01  # agreement: of an error; of the covariance, as a fraction of its errors
 RNG = np.random.default_rng(5)
 AMPLITUDE = 10 ** RNG.uniform(1.3, 4, PIXELS)
