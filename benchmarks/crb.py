@@ -4,6 +4,7 @@ The data of a pixel are its master darks minus the master bias of their temperat
 ``Var(frame)/n`` of each cell plus the variance of the master bias, shared by all cells of a temperature; the Fisher
 information of the law's parameters is ``J^T C^-1 J`` with J at the truth. (What the dependence of the variance on the
 signal adds to it, a fraction 1/(2 g S) with S in ADU, is left out.) Cells in which the pixel saturates hold nothing.
+Without bias frames each temperature has a free level; drift of the pedestal and of the temperature are not in it.
 
 The importer has the folder of the tests on its path.
 """
@@ -57,7 +58,7 @@ def fisher_information(sensor: Sensor) -> tuple[Array, NDArray[np.int_]]:
     k, n_pixels = derivatives(sensor, r.temperatures_c[0], 1.0).shape
     information, used = np.zeros((n_pixels, k, k)), np.zeros(n_pixels, dtype=int)
     for temperature_c, exposures in _groups(sensor):
-        shared = ((sensor.read_noise_e / r.gain_e_per_adu) ** 2 + 1 / 12).ravel() / r.n_biases
+        one_bias = ((sensor.read_noise_e / r.gain_e_per_adu) ** 2 + 1 / 12).ravel()
         jacobian, weight = [], []
         for exposure_s, n in exposures:
             variance = sensor.frame_variance_adu2(temperature_c, exposure_s).ravel()
@@ -70,7 +71,8 @@ def fisher_information(sensor: Sensor) -> tuple[Array, NDArray[np.int_]]:
         information += np.einsum("cap,cp,cbp->pab", j, w, j, optimize=True)
         # Woodbury: the shared bias error takes away what the weighted sum of the cells knew
         total = np.einsum("cap,cp->pa", j, w, optimize=True)
-        loss = shared / (1 + shared * w.sum(0))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            loss = np.nan_to_num(1 / (r.n_biases / one_bias + w.sum(0)), nan=0.0, posinf=0.0)
         information -= total[:, :, None] * total[:, None, :] * loss[:, None, None]
     return information, used
 

@@ -47,6 +47,7 @@ class Dark:
     dq: NDArray[np.uint16]
     truth: Array
     bound: Array
+    inside: Bools  # pixels that the converter could show there
 
 
 def read_map(path: Path) -> tuple[Array, Array, NDArray[np.uint16]]:
@@ -108,7 +109,8 @@ class Outcome:
         if not path.is_file():
             path = find_synthetic(self.output_dir / "synthetic", temperature_c, exposure_s)
         truth = self.sensor.signal_adu(temperature_c, exposure_s)
-        return Dark(*read_map(path), truth, prediction_sigma(self.sensor, temperature_c, exposure_s))
+        inside = truth + self.sensor.bias_adu(temperature_c) < 0.93 * self.sensor.recipe.top_adu
+        return Dark(*read_map(path), truth, prediction_sigma(self.sensor, temperature_c, exposure_s), inside)
 
 
 def find_synthetic(folder: Path, temperature_c: float, exposure_s: float) -> Path:
@@ -166,7 +168,7 @@ def map_verdicts(outcome: Outcome) -> list[Verdict]:
 def error_ratio(outcome: Outcome, point: Point, chosen: Bools) -> float:
     """Mean absolute error over the Cramér–Rao expectation of the same pixels; NaN without a pixel."""
     dark = outcome.darks[point]
-    known = chosen & np.isfinite(dark.value) & np.isfinite(dark.bound)
+    known = chosen & dark.inside & np.isfinite(dark.value) & np.isfinite(dark.bound)
     if not known.any():
         return float("nan")
     return float(np.abs(dark.value - dark.truth)[known].mean()) / expected_mae(dark.bound[known])
@@ -184,10 +186,10 @@ def dark_verdicts(outcome: Outcome) -> list[Verdict]:
         shown = f"{ratio:.3f} {bulk:.3f} {hot:.2f}"
         verdicts.append(Verdict(f"MAE/CRB all, bulk, hot: {where}", shown, f"<= {MAE_RATIO}", ratio <= MAE_RATIO))
         with np.errstate(invalid="ignore", divide="ignore"):
-            pull = (dark.value - dark.truth) / dark.error
+            pull = np.where(dark.inside, (dark.value - dark.truth) / dark.error, np.nan)
         verdicts.append(spread_verdict("  its pulls", pull[outcome.ordinary]))
         verdicts.append(spread_verdict("  hot pixels", pull[outcome.ordinary & outcome.sensor.hot], judged=False))
-        lost = np.isfinite(dark.bound) & ~np.isfinite(dark.value) & outcome.ordinary
+        lost = dark.inside & np.isfinite(dark.bound) & ~np.isfinite(dark.value) & outcome.ordinary
         if lost.any():
             verdicts.append(Verdict("  pixels without a value", f"{int(lost.sum())} of {lost.size}"))
     return verdicts

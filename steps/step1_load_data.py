@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from darkpipe.errors import FrameError, SettingsError
 from darkpipe.files.atomic import replace_text
 from darkpipe.files.frames import FrameSurvey, find_frames, survey_frame
-from darkpipe.files.index import SELECTABLE, index_rows, read_index, write_index
+from darkpipe.files.index import index_rows, read_index, write_index
 from darkpipe.files.layout import OutputDir
 from darkpipe.jobs.contract import Job
 
@@ -32,9 +33,6 @@ class Settings(BaseModel):
     )
     bias_max_exposure_s: float = Field(0.01, ge=0, description="darks no longer than this count as bias frames [s]")
     expect_filter: str = Field("", description="reject frames whose FILTER is another one; empty: not checked")
-    select: dict[str, str] = Field(
-        default_factory=dict, description="only frames of this configuration: " + ", ".join(SELECTABLE)
-    )
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
@@ -43,44 +41,65 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     Raises
     ------
     SettingsError
-        without a basepath, or for an unknown key of `select`.
+        without a folder of frames, or when it is the output directory.
     FrameError
         when the folder holds no frame.
     """
     if settings.basepath is None:
         raise SettingsError("no folder of raw frames was given", where="load_data.basepath", do="use --basepath")
-    if unknown := set(settings.select) - set(SELECTABLE):
-        raise SettingsError(
-            f"cannot select by {sorted(unknown)}", where="load_data.select", do="Known: " + ", ".join(SELECTABLE)
-        )
     root = Path(os.path.abspath(settings.basepath))
     if not root.is_dir():
         raise SettingsError("there is no such folder of raw frames", where=root, do="check --basepath")
-    own = Path(os.path.abspath(out.root))
-    files = [f for f in find_frames(root) if not Path(os.path.abspath(f)).is_relative_to(own)]
+    files = _raw_frames(root, out.root)
     if not files:
         raise FrameError("no FITS file was found", where=root, do="check --basepath (*.fit, *.fits, *.fts, .gz, .fz)")
     names = [f.relative_to(root).as_posix() for f in files]
-    params = {"synonyms": settings.keyword_synonyms, "bias_max_exposure_s": settings.bias_max_exposure_s}
-    surveys = [
-        Job(survey, (f,), (out.survey(xxhash.xxh3_64_hexdigest(n.encode())),), {**params, "file": n}, label=n)
-        for f, n in zip(files, names, strict=True)
-    ]
+    surveys = [_survey_job(out, settings, f, n) for f, n in zip(files, names, strict=True)]
     yield surveys
-    yield [
-        Job(
-            index,
-            tuple(j.outputs[0] for j in surveys),
-            (out.index,),
-            {
-                "files": names,
-                "root": Path(os.path.relpath(root, own)).as_posix(),
-                "expect_filter": settings.expect_filter,
-                "select": settings.select,
-            },
-            label="index of frames",
-        )
-    ]
+    params = {
+        "files": names,
+        "root": Path(os.path.relpath(root, os.path.abspath(out.root))).as_posix(),
+        "expect_filter": settings.expect_filter,
+    }
+    yield [Job(index, tuple(j.outputs[0] for j in surveys), (out.index,), params, label="index of frames")]
+
+
+def _raw_frames(root: Path, output: Path) -> list[Path]:
+    """The frames under `root`, but for those of the output directory where that stands inside of it."""
+    own, raw = Path(os.path.realpath(output)), Path(os.path.realpath(root))
+    if own == raw:
+        raise SettingsError("this is the folder of the raw frames", where=output, do="choose another --output_dir")
+    files = find_frames(root)
+    if own.is_relative_to(raw):
+        inside = root / own.relative_to(raw)
+        files = [f for f in files if not f.is_relative_to(inside)]
+    return files
+
+
+def _survey_job(out: OutputDir, settings: Settings, path: Path, name: str) -> Job:
+    output = (out.survey(xxhash.xxh3_64_hexdigest(name.encode())),)
+    if not _can_be_opened(path):
+        # a job cannot have such an input; when the file is mended, it becomes one
+        reason = survey_frame(path).rejected or "cannot be read"
+        return Job(refuse, (), output, {"file": name, "reason": reason}, label=name)
+    params = {
+        "synonyms": settings.keyword_synonyms,
+        "bias_max_exposure_s": settings.bias_max_exposure_s,
+        "file": name,
+    }
+    return Job(survey, (path,), output, params, label=name)
+
+
+def _can_be_opened(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode) and os.access(path, os.R_OK)
+    except OSError:
+        return False
+
+
+def refuse(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, file: str, reason: str) -> dict[Path, str]:
+    """Take down a file that cannot be opened: a broken link, no permission, no regular file."""
+    return {outputs[0]: replace_text(outputs[0], FrameSurvey(rejected=reason).to_json())}
 
 
 def survey(
@@ -106,11 +125,10 @@ def index(
     files: list[str],
     root: str,
     expect_filter: str,
-    select: Mapping[str, str],
 ) -> dict[Path, str]:
     """Put the surveys into one table."""
     surveys = [FrameSurvey.from_json(path.read_text(encoding="utf-8")) for path in inputs]
-    rows = index_rows(list(zip(files, surveys, strict=True)), expect_filter=expect_filter, select=select)
+    rows = index_rows(list(zip(files, surveys, strict=True)), expect_filter=expect_filter)
     return {outputs[0]: write_index(outputs[0], rows, root)}
 
 

@@ -5,8 +5,8 @@ Also measures the numbers that later jobs need (`reference.yaml`): read noise, c
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from darkpipe.errors import FrameError, NothingToModelError
 from darkpipe.files.bias_files import BiasSource, adopt_bias_model, find_bias_model, line_through
-from darkpipe.files.corrections import LINE, Levels, Tolerances, bias_tables, cells_of, corrected_rows
+from darkpipe.files.corrections import (
+    LINE,
+    BiasStack,
+    Levels,
+    Tolerances,
+    bias_stacks,
+    bias_tables,
+    cells_of,
+    corrected_names,
+    corrected_rows,
+)
 from darkpipe.files.index import ACCEPTED, RawFrame, read_frames
 from darkpipe.files.layout import OutputDir
 from darkpipe.files.masters import Master, read_reference, write_master, write_reference
@@ -24,6 +34,7 @@ from darkpipe.files.products import Frame, read_planes, write_frame
 from darkpipe.files.reference import Overrides, reference_values, settled
 from darkpipe.files.stacking import Stack, combine_stack
 from darkpipe.files.tables import read_table, write_table
+from darkpipe.files.witnesses import Witnesses, bias_witnesses, choose_witnesses, names, of_names
 from darkpipe.jobs.contract import Job
 
 NAME = "subtract_bias"
@@ -46,9 +57,9 @@ class Settings(BaseModel):
     )
     kappa: float = Field(4.5, gt=1, description="clipping threshold in sigma of the noise model")
     scale_factor: float | Literal["auto"] = Field("auto", description="raw counts per native ADU; 16 for 12 in 16 bits")
-    gain_e_per_adu: float | None = Field(None, gt=0, description="conversion gain [e-/ADU]; none: header, else measured")
+    gain_e_per_adu: float | None = Field(None, gt=0, description="gain [e-/ADU]; none: header, else measured")
     read_noise_adu: float | None = Field(None, gt=0, description="read noise [ADU rms]; none: measured")
-    saturation_fraction: float = Field(0.95, gt=0, le=1, description="of the converter's top; higher samples don't count")
+    saturation_fraction: float = Field(0.95, gt=0, le=1, description="of the top; higher samples do not count")
     reference_temperature_c: float | None = Field(None, description="T_0 of the physical model [°C]; none: the mean")
     keep_corrected: bool = Field(False, description="also write every bias-subtracted dark")
 
@@ -70,14 +81,16 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     biases = [f for f in frames if f.kind == "bias"] if wanted else []
     if settings.bias == "frames" and not biases and not given:
         raise FrameError(
-            "there are no bias frames for these darks", where=out.campaign or out.root, do="take some, or set bias: auto"
+            "there are no bias frames for these darks",
+            where=out.campaign or out.root,
+            do="take some, or use bias: auto",
         )
-    stacks: dict[str, _BiasStack] = {}
+    stacks: dict[str, BiasStack] = {}
     if biases:
         yield [_bias_table_job(out, settings)]
-        stacks = _bias_stacks(out, biases)
-    yield [_reference_job(out, settings, darks, _largest(stacks))]
-    noise = _read_noise_jobs(out, _largest(stacks))
+        stacks = bias_stacks(read_table(out.biases), read_table(out.bias_frames), biases)
+    yield [_reference_job(out, settings, darks, stacks)]
+    noise = _read_noise_jobs(out, stacks)
     if noise:
         yield noise
     masters = [_master_job(out, settings, stack, bool(noise)) for stack in stacks.values()]
@@ -99,19 +112,12 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
 # --- bias frames -----------------------------------------------------------------------------------------------------
 
 
-class _BiasStack:
-    """The accepted bias frames of one master."""
-
-    def __init__(self, name: str, temperature_c: float, frames: list[RawFrame], offset_raw: list[float]) -> None:
-        self.name, self.temperature_c, self.frames, self.offset_raw = name, temperature_c, frames, offset_raw
-
-
-def _tolerances(settings: Settings) -> dict[str, float]:
-    return {"temperature_tolerance_c": settings.temperature_tolerance_c, "exposure_tolerance": settings.exposure_tolerance}
+def _tolerances(settings: Settings) -> Tolerances:
+    return Tolerances(settings.temperature_tolerance_c, settings.exposure_tolerance)
 
 
 def _bias_table_job(out: OutputDir, settings: Settings) -> Job:
-    params = {"campaign": out.campaign or "", **_tolerances(settings)}
+    params = {"campaign": out.campaign or "", "tolerances": asdict(_tolerances(settings))}
     return Job(tabulate_biases, (out.index,), (out.biases, out.bias_frames), params, label="table of bias frames")
 
 
@@ -120,38 +126,21 @@ def tabulate_biases(
     outputs: tuple[Path, ...],
     *,
     campaign: str,
-    temperature_tolerance_c: float,
-    exposure_tolerance: float,
+    tolerances: Mapping[str, float],
 ) -> dict[Path, str]:
     """Group the bias frames by temperature and look for odd ones."""
     frames = read_frames(inputs[0], campaign, ["bias"])
-    masters, rows = bias_tables(frames, Tolerances(temperature_tolerance_c, exposure_tolerance))
+    masters, rows = bias_tables(frames, Tolerances(**tolerances))
     return {outputs[0]: write_table(outputs[0], masters), outputs[1]: write_table(outputs[1], rows)}
 
 
-def _bias_stacks(out: OutputDir, biases: Sequence[RawFrame]) -> dict[str, _BiasStack]:
-    by_file = {f.file: f for f in biases}
-    stacks = {
-        str(r["bias"]): _BiasStack(str(r["bias"]), float(r["temperature_c"]), [], []) for r in read_table(out.biases)
-    }
-    for r in read_table(out.bias_frames):
-        if str(r["status"]) == ACCEPTED:
-            stack = stacks[str(r["bias"])]
-            stack.frames.append(by_file[str(r["file"])])
-            stack.offset_raw.append(float(r["offset_raw"]))
-    return stacks
-
-
-def _largest(stacks: Mapping[str, _BiasStack]) -> _BiasStack | None:
-    return max(stacks.values(), key=lambda s: len(s.frames), default=None)
-
-
-def _master_job(out: OutputDir, settings: Settings, stack: _BiasStack, noise_map: bool) -> Job:
+def _master_job(out: OutputDir, settings: Settings, stack: BiasStack, noise_map: bool) -> Job:
     first = stack.frames[0]
     params = {
         "files": [f.file for f in stack.frames],
         "hdus": [f.hdu for f in stack.frames],
         "offset_raw": stack.offset_raw,
+        "level_raw": stack.level_raw,
         "shape": [first.rows, first.cols],
         "pedestal_adu": first.pedestal_adu,
         "temperature_c": stack.temperature_c,
@@ -172,6 +161,7 @@ def combine_biases(
     files: list[str],
     hdus: list[int],
     offset_raw: list[float],
+    level_raw: float,
     shape: list[int],
     pedestal_adu: float,
     temperature_c: float,
@@ -182,9 +172,10 @@ def combine_biases(
     reference = read_reference(inputs[0])
     offsets = [o / reference.scale_factor for o in offset_raw]
     stack = Stack(inputs[-len(files) :], hdus, shape[0], shape[1], offsets, pedestal_adu)
-    made = combine_stack(
-        stack, reference, inputs[1] if noise_map else None, None, kappa=kappa, relative_error=0.0, is_bias=True
-    )
+    noise = inputs[1] if noise_map else None
+    # hot pixels of a bias hold charge: what stands above the common level has shot noise
+    level = level_raw / reference.scale_factor
+    made = combine_stack(stack, reference, noise, None, kappa=kappa, relative_error=0.0, bias_level_adu=level)
     cards = [
         ("IMAGETYP", "Master Bias", "kind of frame"),
         ("CCD-TEMP", temperature_c, "[deg C] temperature of the master"),
@@ -197,44 +188,24 @@ def combine_biases(
 
 
 def _reference_job(
-    out: OutputDir, settings: Settings, darks: Sequence[RawFrame], bias: _BiasStack | None
+    out: OutputDir, settings: Settings, darks: Sequence[RawFrame], stacks: Mapping[str, BiasStack]
 ) -> Job:
-    """The frames that tell read noise (biases, else the darks of the shortest exposure) and gain (the brightest)."""
-    cells = cells_of(darks, Tolerances(settings.temperature_tolerance_c, settings.exposure_tolerance))
-    noise = bias.frames if bias else _frames_of(darks, cells, brightest=False)
-    gain = _frames_of(darks, cells, brightest=True)
-    noise, gain = noise[:20], gain[:20]
-    overrides = Overrides(
-        settings.scale_factor,
-        settings.gain_e_per_adu,
-        settings.read_noise_adu,
-        settings.saturation_fraction,
-        settings.reference_temperature_c,
-    )
+    cells = cells_of(darks, _tolerances(settings))
+    biases = [(s.temperature_c, s.frames) for s in stacks.values()]
+    witnesses = choose_witnesses(darks, cells, biases)
+    overrides = Overrides(**{name: getattr(settings, name) for name in Overrides.names()})
     params = {
         "campaign": out.campaign or "",
-        "noise_files": [f.file for f in noise],
-        "gain_files": [f.file for f in gain],
-        "has_bias": bias is not None,
+        "noise_files": names(witnesses.noise),
+        "gain_files": names([witnesses.bright, witnesses.zero]),
+        "has_bias": witnesses.has_bias,
+        "temperatures_c": [c.temperature.temperature_c for c in cells] or [t for t, _ in biases],
         "overrides": overrides.to_dict(),
-        **_tolerances(settings),
     }
-    # a frame may serve both; each file is an input once
-    paths = dict.fromkeys(f.path for f in [*noise, *gain])
-    return Job(measure, (out.index, *paths), (out.reference,), params, label="read noise, gain, scale factor")
-
-
-def _frames_of(darks: Sequence[RawFrame], cells: Sequence[Any], *, brightest: bool) -> list[RawFrame]:
-    """Frames of the cell with the highest (or lowest) level among those with two frames or more, if any has."""
-    many = [c for c in cells if len(c.members) > 1] or list(cells)
-    if not many:
-        return []
-
-    def level(cell: Any) -> float:
-        return float(np.median([darks[i].median for i in cell.members]))
-
-    chosen = max(many, key=level) if brightest else min(many, key=lambda c: (c.exposure_s, level(c)))
-    return [darks[i] for i in chosen.members]
+    # a frame may serve several; each file is an input once
+    paths = dict.fromkeys(f.path for stack in (*witnesses.noise, witnesses.bright, witnesses.zero) for f in stack)
+    label = "read noise, gain, scale factor"
+    return Job(measure, (out.index, *paths), (out.reference,), params, label=label, when_forced={"anew": True})
 
 
 def measure(
@@ -242,32 +213,33 @@ def measure(
     outputs: tuple[Path, ...],
     *,
     campaign: str,
-    noise_files: list[str],
-    gain_files: list[str],
+    noise_files: list[list[str]],
+    gain_files: list[list[str]],
     has_bias: bool,
+    temperatures_c: list[float],
     overrides: Mapping[str, Any],
-    temperature_tolerance_c: float,
-    exposure_tolerance: float,
+    anew: bool = False,
 ) -> dict[Path, str]:
-    """Measure what the headers do not settle; what moved by less than its error is left as it was."""
+    """Measure what the headers do not settle; what moved by less than its error is left as it was, unless `anew`."""
     frames = read_frames(inputs[0], campaign)
     by_file = {f.file: f for f in frames}
-    noise, gain = [by_file[n] for n in noise_files], [by_file[n] for n in gain_files]
-    values, errors = reference_values(frames, noise, gain, has_bias, Overrides(**overrides))
-    return {outputs[0]: write_reference(outputs[0], settled(outputs[0], values, errors))}
+    bright, zero = of_names(gain_files, by_file)
+    witnesses = Witnesses(of_names(noise_files, by_file), bright, zero, has_bias)
+    values, errors = reference_values(frames, witnesses, temperatures_c, Overrides(**overrides))
+    return {outputs[0]: write_reference(outputs[0], values if anew else settled(outputs[0], values, errors))}
 
 
-def _read_noise_jobs(out: OutputDir, bias: _BiasStack | None) -> list[Job]:
-    if bias is None or len(bias.frames) < 2:
+def _read_noise_jobs(out: OutputDir, stacks: Mapping[str, BiasStack]) -> list[Job]:
+    several = bias_witnesses([s.frames for s in stacks.values() if len(s.frames) > 1])
+    if not several:
         return []
-    frames = bias.frames[:20]
     params = {
-        "files": [f.file for f in frames],
-        "hdus": [f.hdu for f in frames],
-        "levels": [f.median for f in frames],
-        "shape": [frames[0].rows, frames[0].cols],
+        "files": names(several),
+        "hdus": [[f.hdu for f in stack] for stack in several],
+        "levels": [[f.median for f in stack] for stack in several],
+        "shape": [several[0][0].rows, several[0][0].cols],
     }
-    inputs = (out.reference, *(f.path for f in frames))
+    inputs = (out.reference, *(f.path for stack in several for f in stack))
     return [Job(map_read_noise, inputs, (out.read_noise_map,), params, label="read-noise map")]
 
 
@@ -275,21 +247,26 @@ def map_read_noise(
     inputs: tuple[Path, ...],
     outputs: tuple[Path, ...],
     *,
-    files: list[str],
-    hdus: list[int],
-    levels: list[float],
+    files: list[list[str]],
+    hdus: list[list[int]],
+    levels: list[list[float]],
     shape: list[int],
 ) -> dict[Path, str]:
-    """Read noise of every pixel from the bias frames of one temperature."""
+    """Read noise of every pixel from the bias frames, those of one temperature among themselves."""
     reference = read_reference(inputs[0])
-    stack = RawStack(inputs[1:], hdus, shape[0], shape[1], levels)
-    return {outputs[0]: write_read_noise_map(outputs[0], stack, reference.scale_factor, files)}
+    paths = iter(inputs[1:])
+    stacks = [
+        RawStack([next(paths) for _ in stack], numbers, shape[0], shape[1], level)
+        for stack, numbers, level in zip(files, hdus, levels, strict=True)
+    ]
+    flat = [name for stack in files for name in stack]
+    return {outputs[0]: write_read_noise_map(outputs[0], stacks, reference.scale_factor, flat)}
 
 
 # --- line, darks -----------------------------------------------------------------------------------------------------
 
 
-def _line_jobs(out: OutputDir, given: Sequence[Path], stacks: Mapping[str, _BiasStack]) -> list[Job]:
+def _line_jobs(out: OutputDir, given: Sequence[Path], stacks: Mapping[str, BiasStack]) -> list[Job]:
     if given:
         return [Job(adopt_line, tuple(given), (out.bias_line,), {}, label="bias model, as given")]
     if len(stacks) < 2:
@@ -316,7 +293,7 @@ def fit_line(
 
 
 def _correct_job(
-    out: OutputDir, settings: Settings, stacks: Mapping[str, _BiasStack], line: bool, noise_map: bool
+    out: OutputDir, settings: Settings, stacks: Mapping[str, BiasStack], line: bool, noise_map: bool
 ) -> Job:
     params = {
         "campaign": out.campaign or "",
@@ -324,7 +301,7 @@ def _correct_job(
         "line": line,
         "noise_map": noise_map,
         "bias_temperature_tolerance_c": settings.bias_temperature_tolerance_c,
-        **_tolerances(settings),
+        "tolerances": asdict(_tolerances(settings)),
     }
     masters = tuple(out.master_bias(name) for name in stacks)
     inputs = (out.index, out.reference, *masters, *((out.bias_line,) if line else ()))
@@ -340,8 +317,7 @@ def correct(
     line: bool,
     noise_map: bool,
     bias_temperature_tolerance_c: float,
-    temperature_tolerance_c: float,
-    exposure_tolerance: float,
+    tolerances: Mapping[str, float],
 ) -> dict[Path, str]:
     """Choose the bias of each dark and look at the level that is left after it."""
     darks = read_frames(inputs[0], campaign, ["dark"])
@@ -351,7 +327,7 @@ def correct(
     }
     table = corrected_rows(
         darks,
-        Tolerances(temperature_tolerance_c, exposure_tolerance),
+        Tolerances(**tolerances),
         read_reference(inputs[1]),
         biases,
         levels,
@@ -364,6 +340,7 @@ def correct(
 
 def _keep_jobs(out: OutputDir, darks: Sequence[RawFrame]) -> list[Job]:
     by_file = {d.file: d for d in darks}
+    stems = corrected_names(by_file)
     jobs = []
     for r in read_table(out.corrected):
         dark, bias = by_file[str(r["file"])], str(r["bias"])
@@ -380,8 +357,8 @@ def _keep_jobs(out: OutputDir, darks: Sequence[RawFrame]) -> list[Job]:
             "bias": bias,
         }
         inputs = (out.reference, dark.path, *((source,) if bias else ()))
-        stem = os.path.splitext(dark.file.replace("/", "__"))[0]
-        jobs.append(Job(keep, inputs, (out.corrected_dark(stem),), params, label=f"corrected dark {dark.file}"))
+        target = out.corrected_dark(stems[dark.file])
+        jobs.append(Job(keep, inputs, (target,), params, label=f"corrected dark {dark.file}"))
     return jobs
 
 

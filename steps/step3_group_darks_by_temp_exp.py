@@ -52,9 +52,7 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     yield _master_jobs(out, settings)
 
 
-def group(
-    inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, campaign: str
-) -> dict[Path, str]:
+def group(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, campaign: str) -> dict[Path, str]:
     """Put the accepted darks into cells; a cell keeps the name it was first given."""
     table = read_table(inputs[1])
     corrected = {str(r["file"]): r for r in table if str(r["status"]) == ACCEPTED}
@@ -81,7 +79,8 @@ def _master_jobs(out: OutputDir, settings: Settings) -> list[Job]:
             "cell": cell,
             "files": [f.file for f in frames],
             "hdus": [f.hdu for f in frames],
-            "offset_adu": [o for _, o in members[cell]],
+            # the first frame's pedestal is added to all of them
+            "offset_adu": [o + frames[0].pedestal_adu - f.pedestal_adu for f, o in members[cell]],
             "shape": [frames[0].rows, frames[0].cols],
             "pedestal_adu": frames[0].pedestal_adu,
             "configuration": frames[0].configuration,
@@ -131,9 +130,7 @@ def combine_darks(
         source = BiasSource(path, temperature_c if bias.startswith(LINE) else None)
     stack = Stack(inputs[-len(files) :], hdus, shape[0], shape[1], offset_adu, pedestal_adu)
     spread = math.hypot(relative_error, TYPICAL_B_PER_K * temperature_sigma_c)
-    made = combine_stack(
-        stack, reference, inputs[1] if noise_map else None, source, kappa=kappa, relative_error=spread
-    )
+    made = combine_stack(stack, reference, inputs[1] if noise_map else None, source, kappa=kappa, relative_error=spread)
     cards: list[Card] = [
         ("IMAGETYP", "Master Dark", "bias subtracted" if bias else "bias NOT subtracted: there was none"),
         ("EXPTIME", exposure_s, "[s]"),

@@ -40,6 +40,7 @@ class Campaign(NamedTuple):
 
     root: Path
     sensor: Sensor
+    defects: bool = False
 
     @property
     def raw(self) -> Path:
@@ -56,7 +57,7 @@ class Campaign(NamedTuple):
     def copied_to(self, folder: Path) -> Campaign:
         """The same elsewhere, with the times of the files, so that nothing in it is stale."""
         shutil.copytree(self.root, folder, symlinks=True)
-        return Campaign(folder, self.sensor)
+        return self._replace(root=folder)
 
     def frames_of(self, temperature_c: float, exposure_s: float) -> list[Path]:
         """The raw darks of one cell."""
@@ -70,7 +71,7 @@ class Campaign(NamedTuple):
     def add_frame(self, temperature_c: float, exposure_s: float, repeat: int = 90) -> Path:
         """One more dark, with the defects of the others."""
         path = simulated.add_frame(self.raw, self.sensor, temperature_c, exposure_s, repeat)
-        if self.sensor.recipe.rows == CAMPAIGN.rows:
+        if self.defects:
             give_defects([path])
         return path
 
@@ -88,7 +89,7 @@ def make_campaign(root: Path, recipe: Recipe = CAMPAIGN, *, defects: bool = Fals
     sensor = simulated.write_campaign(root / "raw", recipe, **changes)
     if defects:
         give_defects(sorted((root / "raw").glob("*.fits")))
-    return Campaign(root, sensor)
+    return Campaign(root, sensor, defects)
 
 
 def settings_of(campaign: Campaign, **sections: Any) -> dict[str, Any]:
@@ -163,7 +164,12 @@ def header(path: Path, extension: int | str = 0) -> fits.Header:
 
 
 def table(path: Path) -> Table:
-    return Table.read(path, format="ascii.ecsv")
+    """A table as it was written: an empty text is read as a masked one."""
+    found = Table.read(path, format="ascii.ecsv")
+    for name in found.colnames:
+        if found[name].dtype.kind == "U" and hasattr(found[name], "mask"):
+            found[name] = found[name].filled("")
+    return found
 
 
 def row(path: Path, **values: Any) -> Any:

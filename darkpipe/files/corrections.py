@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import xxhash
 from astropy.table import Table
 from numpy.typing import NDArray
 
@@ -44,17 +47,21 @@ def cells_of(frames: Sequence[RawFrame], tolerances: Tolerances, *, biases: bool
 
 def bias_tables(frames: Sequence[RawFrame], tolerances: Tolerances) -> tuple[Table, Table]:
     """(master biases, bias frames): one row a temperature, one row a frame with its master or its reason."""
-    masters, rows = [], []
+    masters: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for cell in cells_of(frames, tolerances, biases=True):
         members = [frames[i] for i in cell.members]
         name = _unused(temperature_label(cell.temperature.temperature_c), {m["bias"] for m in masters})
-        levels = [m.median for m in members]
-        corners = np.array([m.corners for m in members])
+        # zero-based: frames of one temperature may carry different pedestals
+        levels = [m.median + m.pedestal_adu for m in members]
+        corners = np.array([m.corners for m in members]) + np.array([m.pedestal_adu for m in members])[:, None]
         noise = float(np.median([m.sigma for m in members]))
         reasons = odd_frames(levels, [m.sigma for m in members], corners, noise, 0.0)
         kept = [lv for lv, why in zip(levels, reasons, strict=True) if not why]
         middle = float(np.median(kept or levels))
-        for m, why in zip(members, reasons, strict=True):
+        # the master takes the pedestal of its first frame for all of them
+        pedestal = next((m.pedestal_adu for m, why in zip(members, reasons, strict=True) if not why), 0.0)
+        for m, level, why in zip(members, levels, reasons, strict=True):
             rows.append(
                 {
                     "file": m.file,
@@ -62,8 +69,8 @@ def bias_tables(frames: Sequence[RawFrame], tolerances: Tolerances) -> tuple[Tab
                     "status": REJECTED if why else ACCEPTED,
                     "reason": why,
                     "hdu": m.hdu,
-                    "level_raw": m.median,
-                    "offset_raw": m.median - middle,
+                    "level_raw": level,
+                    "offset_raw": level - middle - (m.pedestal_adu - pedestal),
                 }
             )
         masters.append(
@@ -78,6 +85,41 @@ def bias_tables(frames: Sequence[RawFrame], tolerances: Tolerances) -> tuple[Tab
             }
         )
     return _table(masters), _table(rows)
+
+
+@dataclass(frozen=True)
+class BiasStack:
+    """The accepted bias frames of one master, what each stands above the level of the master, and that level."""
+
+    name: str
+    temperature_c: float
+    level_raw: float
+    frames: list[RawFrame]
+    offset_raw: list[float]
+
+
+def bias_stacks(masters: Table, rows: Table, biases: Sequence[RawFrame]) -> dict[str, BiasStack]:
+    """What `bias_tables` made, with its frames again; by name."""
+    by_file = {f.file: f for f in biases}
+    stacks = {
+        str(r["bias"]): BiasStack(str(r["bias"]), float(r["temperature_c"]), float(r["level_raw"]), [], [])
+        for r in masters
+    }
+    for r in rows:
+        if str(r["status"]) == ACCEPTED:
+            stacks[str(r["bias"])].frames.append(by_file[str(r["file"])])
+            stacks[str(r["bias"])].offset_raw.append(float(r["offset_raw"]))
+    return stacks
+
+
+def corrected_names(files: Iterable[str]) -> dict[str, str]:
+    """A name without folders for each file; two that would be called the same get a mark."""
+    stems = {file: os.path.splitext(file.replace("/", "__"))[0] for file in files}
+    counts = Counter(stem.casefold() for stem in stems.values())
+    return {
+        file: stem if counts[stem.casefold()] == 1 else f"{stem}-{xxhash.xxh3_64_hexdigest(file.encode())[:8]}"
+        for file, stem in stems.items()
+    }
 
 
 def _unused(name: str, taken: set[str]) -> str:

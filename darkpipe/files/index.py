@@ -12,6 +12,7 @@ from typing import Any
 
 from astropy.table import Table
 
+from darkpipe.errors import SettingsError
 from darkpipe.files.frames import FrameSurvey
 from darkpipe.files.headers import configuration_name, usable_as
 from darkpipe.files.tables import read_table, write_table
@@ -38,6 +39,7 @@ class RawFrame:
     egain: float
     saturation: float
     maximum: float
+    n_high: int
     divisor: int
     median: float
     sigma: float
@@ -45,12 +47,11 @@ class RawFrame:
     date_obs: str
 
 
-def index_rows(
-    surveys: Sequence[tuple[str, FrameSurvey]], *, expect_filter: str = "", select: Mapping[str, str] | None = None
-) -> list[dict[str, Any]]:
+def index_rows(surveys: Sequence[tuple[str, FrameSurvey]], *, expect_filter: str = "") -> list[dict[str, Any]]:
     """One row a file, in the order given: what its header and pixels say, and whether it is accepted.
 
-    A file whose pixels are those of an earlier one is rejected as its duplicate.
+    A frame whose pixels all read the same is rejected; so is a file whose pixels are those of an earlier one, as its
+    duplicate.
     """
     seen: dict[str, str] = {}
     rows = []
@@ -58,12 +59,12 @@ def index_rows(
         row = _row(file, survey)
         if not row["reason"] and expect_filter and survey.info and survey.info.filter_name != expect_filter:
             row["reason"] = f"FILTER is {survey.info.filter_name!r}, not {expect_filter!r}"
+        if not row["reason"] and survey.constant:
+            row["reason"] = f"constant: all pixels read the same value, {survey.minimum:g}"
         if not row["reason"]:
             first = seen.setdefault(survey.pixel_digest, file)
             if first != file:
                 row["reason"] = f"duplicate: same pixels as {first}"
-        if not row["reason"] and select:
-            row["reason"] = _not_selected(survey, row, select)
         row["status"] = REJECTED if row["reason"] else ACCEPTED
         rows.append(row)
     campaigns = {r["configuration"] for r in rows if r["status"] == ACCEPTED}
@@ -72,30 +73,60 @@ def index_rows(
     return rows
 
 
-def _not_selected(survey: FrameSurvey, row: Mapping[str, Any], select: Mapping[str, str]) -> str:
-    info = survey.info
-    assert info is not None
-    have = {
-        "gain": info.gain_setting,
-        "offset": info.offset_setting,
-        "em_gain": info.em_gain,
-        "binning": f"{info.binning[0]}x{info.binning[1]}",
-        "camera": info.camera,
-        "readout_mode": info.readout_mode,
-        "configuration": row["configuration"],
-    }
-    for key, wanted in select.items():
-        value = have.get(key)
-        try:
-            same = value is not None and float(value) == float(wanted)
-        except (TypeError, ValueError):
-            same = str(value) == wanted
-        if not same:
-            return f"not selected: {key} is {value}, not {wanted}"
-    return ""
+SELECTABLE = {
+    "gain": "gain_setting",
+    "offset": "offset_setting",
+    "em_gain": "em_gain",
+    "binning": "binning",
+    "camera": "camera",
+    "readout_mode": "readout_mode",
+    "configuration": "configuration",
+}
+"""What a configuration can be selected by, and the column of the index that holds it."""
 
 
-SELECTABLE = ("gain", "offset", "em_gain", "binning", "camera", "readout_mode", "configuration")
+def check_selection(select: Iterable[str]) -> None:
+    """Refuse what nothing can be selected by.
+
+    Raises
+    ------
+    SettingsError
+        naming the unknown keys and the known ones.
+    """
+    if unknown := sorted(set(select) - set(SELECTABLE)):
+        raise SettingsError(
+            f"cannot select by {', '.join(unknown)}", where="select", do="Known: " + ", ".join(SELECTABLE)
+        )
+
+
+def campaign_matches(path: Path, campaign: str, select: Mapping[str, str]) -> bool:
+    """Whether a configuration of the index at `path` has all of these values ({'gain': '100', 'binning': '2x2'}).
+
+    Numbers are compared as numbers, texts without regard to case; binning 2 means 2x2. A value that the headers lack
+    matches nothing.
+
+    Raises
+    ------
+    SettingsError
+        for a key that is not known.
+    ProductError
+        when there is no index.
+    """
+    check_selection(select)
+    table = read_index(path)
+    for r in table:
+        if str(r["status"]) == ACCEPTED and str(r["campaign"]) == campaign:
+            return all(_same(key, r[SELECTABLE[key]], wanted) for key, wanted in select.items())
+    return False
+
+
+def _same(key: str, value: Any, wanted: str) -> bool:
+    if key == "binning" and wanted.strip().isdigit():
+        wanted = f"{wanted.strip()}x{wanted.strip()}"
+    try:
+        return bool(float(value) == float(wanted))
+    except ValueError:
+        return str(value).casefold() == wanted.strip().casefold()
 
 
 def _number(value: float | None) -> float:
@@ -120,6 +151,12 @@ def _row(file: str, survey: FrameSurvey) -> dict[str, Any]:
         "kind_assumed": bool(info and info.kind_assumed),
         "configuration": configuration_name(info, survey.rows, survey.cols) if info and survey.rows else "",
         "campaign": "",
+        "camera": info.camera if info else "",
+        "gain_setting": _number(info.gain_setting if info else None),
+        "offset_setting": _number(info.offset_setting if info else None),
+        "em_gain": _number(info.em_gain if info else None),
+        "binning": f"{info.binning[0]}x{info.binning[1]}" if info else "",
+        "readout_mode": info.readout_mode if info else "",
         "rows": survey.rows,
         "cols": survey.cols,
         "hdu": survey.hdu,
@@ -181,6 +218,7 @@ def read_frames(path: Path, campaign: str, kinds: Iterable[str] = ("bias", "dark
                 float(r["egain_e_per_adu"]),
                 float(r["saturation_raw"]),
                 float(r["maximum_raw"]),
+                int(r["n_high"]),
                 int(r["divisor"]),
                 float(r["median_raw"]),
                 float(r["sigma_raw"]),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from darkpipe.errors import ProductError
-from darkpipe.files.index import campaign_names
+from darkpipe.files.index import campaign_matches, campaign_names
 from darkpipe.science.models import MODELS
 
 SAFE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
@@ -136,6 +137,10 @@ class OutputDir:
     def campaigns(self) -> list[OutputDir]:
         """The configurations that the index holds, those with most darks first; the directory itself before that."""
         return [self.of(name) for name in campaign_names(self.index)]
+
+    def matches(self, select: Mapping[str, str]) -> bool:
+        """Whether this configuration has these values, by the index."""
+        return campaign_matches(self.index, self.campaign or "", select)
 
     # the whole directory
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,8 @@ import numpy as np
 from darkpipe.errors import ProductError
 from darkpipe.files.index import RawFrame
 from darkpipe.files.masters import ReferenceValues, read_reference
-from darkpipe.files.measure import RawStack, common_read_noise, measured_gain, saturation_level
+from darkpipe.files.measure import RawStack, Zero, common_read_noise, measured_gain, saturation_level
+from darkpipe.files.witnesses import Witnesses
 from darkpipe.science.noise import choose_scale_factor
 
 DISAGREEMENT = 0.1  # of header and measured gain, beyond which it is said
@@ -29,63 +30,88 @@ class Overrides:
     saturation_fraction: float
     reference_temperature_c: float | None
 
+    @classmethod
+    def names(cls) -> list[str]:
+        """Of its values."""
+        return [f.name for f in fields(cls)]
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def reference_values(
-    frames: Sequence[RawFrame],
-    noise: Sequence[RawFrame],
-    bright: Sequence[RawFrame],
-    has_bias: bool,
-    overrides: Overrides,
+    frames: Sequence[RawFrame], witnesses: Witnesses, temperatures_c: Sequence[float], overrides: Overrides
 ) -> tuple[ReferenceValues, Mapping[str, float]]:
-    """Values and the errors of the measured ones.
+    """Values, and for the measured ones how far they may move before they count as moved.
 
     Parameters
     ----------
-    frames : all of the campaign. noise : those the read noise is measured on (biases if `has_bias`).
-    bright : darks of one cell, for the conversion gain.
+    frames : all of the campaign. temperatures_c : of its cells, for T_0.
     """
     notes: list[str] = []
-    scale = overrides.scale_factor
-    if scale == "auto":
-        scale = float(choose_scale_factor([f.divisor for f in frames if f.sigma > 0 and f.divisor > 0]))
-        if scale != 1:
-            notes.append(f"all values are multiples of {scale:g}: treated as {16 - int(math.log2(scale))}-bit data")
-    sigma, sigma_error = common_read_noise(_stack(noise), scale)
-    if not has_bias:
-        notes.append("no bias frames: the read noise is measured on darks, and is an upper limit")
-    if overrides.read_noise_adu:
-        sigma, sigma_error = overrides.read_noise_adu, 0.0
-    if not sigma > 0 or not math.isfinite(sigma):
-        notes.append("the frames show no noise at all: a read noise of 0.3 ADU (quantisation) is assumed")
-        sigma, sigma_error = 0.3, 0.0
-    level = float(np.median([f.median for f in noise])) if has_bias else None
-    measured = measured_gain(_stack(bright), scale, sigma, level) if len(bright) > 1 else None
-    found = measured.gain_e_per_adu if measured and math.isfinite(measured.gain_e_per_adu) else None
-    error = measured.error_e_per_adu if measured and found else None
-    if found is not None and error is not None and error > 0.3 * found:
-        found = error = None  # too vague to say anything
+    scale = _scale_factor(frames, overrides, notes)
+    sigma, sigma_error = _read_noise(witnesses, overrides, scale, notes)
+    saturation = saturation_level(
+        [f.saturation for f in frames], [(f.maximum, f.n_high > 0) for f in frames], overrides.saturation_fraction
+    )
+    found, error = _measured_gain(witnesses, scale, saturation)
     gain, source = _gain(frames, overrides, scale, found, notes)
-    temperatures = [f.set_point_c if math.isfinite(f.set_point_c) else f.temperature_c for f in frames]
     t0 = overrides.reference_temperature_c
-    exposures = [f.exposure_s for f in noise] if has_bias else [0.0]
+    exposures = [f.exposure_s for stack in witnesses.noise for f in stack] if witnesses.has_bias else [0.0]
     values = ReferenceValues(
         scale_factor=float(scale),
         read_noise_adu=_digits(sigma),
         gain_e_per_adu=_digits(gain),
         gain_source=source,
-        saturation_raw=saturation_level(
-            [f.saturation for f in frames], [f.maximum for f in frames], overrides.saturation_fraction
-        ),
+        saturation_raw=saturation,
         bias_exposure_s=float(np.median(exposures)),
-        temperature_c=float(round(float(np.mean(sorted(set(temperatures)))))) if t0 is None else t0,
+        temperature_c=float(round(float(np.mean(sorted(set(temperatures_c)))))) if t0 is None else t0,
         gain_measured_e_per_adu=None if found is None else _digits(found),
         gain_measured_error=None if error is None else _digits(error),
         notes=tuple(notes),
     )
-    return values, {"read_noise_adu": sigma_error, "gain_measured_e_per_adu": error or 0.0}
+    errors = {"read_noise_adu": sigma_error, "gain_measured_e_per_adu": error or 0.0}
+    return values, errors | {"temperature_c": 1.0 if t0 is None else 0.0}
+
+
+def _scale_factor(frames: Sequence[RawFrame], overrides: Overrides, notes: list[str]) -> float:
+    if overrides.scale_factor != "auto":
+        return overrides.scale_factor
+    scale = float(choose_scale_factor([f.divisor for f in frames if f.sigma > 0 and f.divisor > 0]))
+    if scale != 1:
+        notes.append(f"all values are multiples of {scale:g}: treated as {16 - int(math.log2(scale))}-bit data")
+    return scale
+
+
+def _read_noise(witnesses: Witnesses, overrides: Overrides, scale: float, notes: list[str]) -> tuple[float, float]:
+    """Value and error [native ADU]: set, else measured, else what quantisation alone gives."""
+    if overrides.read_noise_adu:
+        return overrides.read_noise_adu, 0.0
+    sigma, error = common_read_noise([_stack(frames) for frames in witnesses.noise], scale)
+    if not sigma > 0:
+        notes.append("the frames show no noise at all: a read noise of 0.3 ADU (quantisation) is assumed")
+        return 0.3, 0.0
+    if not witnesses.has_bias:
+        notes.append("no bias frames: the read noise is measured on darks, and is an upper limit")
+    elif all(len(frames) == 1 for frames in witnesses.noise):
+        notes.append("one bias frame a temperature: the read noise, from neighbouring pixels, is an upper limit")
+    return sigma, error
+
+
+def _measured_gain(witnesses: Witnesses, scale: float, saturation: float) -> tuple[float | None, float | None]:
+    """Gain and error [e-/ADU]; None where the frames cannot tell, or not within 30 %."""
+    bright, zero = witnesses.bright, witnesses.zero
+    if len(bright) < 2 or not zero:
+        return None, None
+    noise, fraction = None, zero[0].exposure_s / bright[0].exposure_s
+    if witnesses.has_bias:
+        noise = common_read_noise([_stack(zero)], scale)[0] if len(zero) > 1 else None
+        fraction = min(fraction, 0.5)
+    measured = measured_gain(_stack(bright), Zero(_stack(zero), fraction, noise), scale, saturation)
+    if measured is None or not math.isfinite(measured.gain_e_per_adu):
+        return None, None
+    vague = measured.error_e_per_adu > 0.3 * measured.gain_e_per_adu
+    return (None, None) if vague else (measured.gain_e_per_adu, measured.error_e_per_adu)
 
 
 def _stack(frames: Sequence[RawFrame]) -> RawStack:
@@ -108,6 +134,8 @@ def _gain(
         if scale != 1 and (measured is None or abs(math.log(gain * scale / measured)) < abs(math.log(gain / measured))):
             gain *= scale
             notes.append("the header's e-/ADU is taken as per raw count")
+        elif scale != 1:
+            notes.append("the header's e-/ADU is taken as per native count")
     elif measured:
         return measured, "measured"
     else:
@@ -123,8 +151,8 @@ def _digits(value: float) -> float:
 
 
 def settled(path: Path, values: ReferenceValues, errors: Mapping[str, float]) -> ReferenceValues:
-    """The values to write: a measured number that moved by less than its error since the last run keeps its old
-    value, so that one more frame does not make everything stale in the last digit."""
+    """The values to write: a measured number that moved by less than its error since the last run (what `path` holds)
+    keeps its old value, so that one more frame does not make everything stale in the last digit."""
     try:
         old = read_reference(path)
     except ProductError:
@@ -134,8 +162,6 @@ def settled(path: Path, values: ReferenceValues, errors: Mapping[str, float]) ->
         before, now = getattr(old, name), getattr(values, name)
         if before is not None and now is not None and abs(before - now) <= error:
             kept[name] = before
-    if abs(old.temperature_c - values.temperature_c) <= 1.0:
-        kept["temperature_c"] = old.temperature_c
     if "gain_measured_e_per_adu" in kept:
         kept["gain_measured_error"] = old.gain_measured_error
         if values.gain_source == old.gain_source == "measured":

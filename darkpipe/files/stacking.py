@@ -46,9 +46,12 @@ def combine_stack(
     *,
     kappa: float,
     relative_error: float,
-    is_bias: bool = False,
+    bias_level_adu: float | None = None,
 ) -> Master:
     """Clipped mean of a stack, minus the bias where there is one.
+
+    bias_level_adu : for a stack of biases: its common level. Nothing is subtracted, and what stands above it counts as
+    charge. None: the stack holds darks.
 
     Raises
     ------
@@ -60,7 +63,7 @@ def combine_stack(
         for rows in stack.strips:
             _combine_strip(
                 frames.read_rows(rows.start, rows.stop), rows, stack, reference, read_noise, bias, out,
-                kappa=kappa, relative_error=relative_error, is_bias=is_bias,
+                kappa=kappa, relative_error=relative_error, bias_level_adu=bias_level_adu,
             )  # fmt: skip
     return out
 
@@ -76,7 +79,7 @@ def _combine_strip(
     *,
     kappa: float,
     relative_error: float,
-    is_bias: bool,
+    bias_level_adu: float | None,
 ) -> None:
     n = samples.shape[0]
     flat = samples.reshape(n, -1)
@@ -89,7 +92,9 @@ def _combine_strip(
     if bias is not None:
         value, sigma, missing = bias.read(rows)
         level, bias_error, bits = value.ravel(), sigma.ravel(), missing.ravel()
-    elif not is_bias:
+    elif bias_level_adu is not None:
+        level = bias_level_adu
+    else:
         # no bias: whatever stands above the lowest pixels may be signal; the level itself is fitted later
         level = float(np.percentile(flat[0], 1.0)) / reference.scale_factor + stack.pedestal_adu
         bias_error = np.full(flat.shape[1], np.inf, np.float32)

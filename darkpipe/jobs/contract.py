@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -29,6 +29,8 @@ class Job:
     in_order : run one by one, in the controller's process (cameras). Such products are never pruned.
     requested : made on a user's wish: not pruned when a later plan does not hold it.
     label : a few words for people, "master dark T-10.0C 300 s".
+    when_forced : further arguments of the function where the user forces the job. No part of its recipe: they may
+        only decide which of equally good results is kept.
 
     Raises
     ------
@@ -43,6 +45,7 @@ class Job:
     in_order: bool = False
     requested: bool = False
     label: str = ""
+    when_forced: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", tuple(self.inputs))

@@ -25,8 +25,8 @@ LOOK_EVERY_S = 1.0  # some systems deliver Ctrl-C only between two waits
 class StaleJob:
     """A job with the reason why it is to be run, and what became of it."""
 
-    def __init__(self, job: Job, reason: str) -> None:
-        self.job, self.reason = job, reason
+    def __init__(self, job: Job, reason: str, forced: bool = False) -> None:
+        self.job, self.reason, self.forced = job, reason, forced
         self.error: PipelineError | None = None
 
     def described(self, step: Step, campaign: str) -> JobRun:
@@ -61,7 +61,7 @@ class Runner:
         for job in jobs:
             reason = self._journal.stale(step, job, seen) or ("forced" if force else None)
             if reason is not None:
-                stale.append(StaleJob(job, reason))
+                stale.append(StaleJob(job, reason, force))
         for key, content in seen.items():
             if content is not None:
                 self._used.setdefault(key, content)
@@ -77,7 +77,7 @@ class Runner:
         try:
             for item in stale:
                 if item.job.in_order:
-                    self._settle(step, campaign, item, partial(execute, item.job))
+                    self._settle(step, campaign, item, partial(execute, item.job, item.forced))
             self._run_pooled(step, campaign, [item for item in stale if not item.job.in_order])
         finally:
             self._journal.commit()
@@ -97,7 +97,7 @@ class Runner:
         try:
             while True:
                 while len(pending) < PENDING_PER_WORKER * self._workers and (item := next(waiting, None)):
-                    pending[self._submit(item.job)] = item
+                    pending[self._submit(item)] = item
                 if not pending:
                     return
                 done, _ = wait(pending, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED)
@@ -120,11 +120,11 @@ class Runner:
             except Exception:  # the first one is raised already; this one is for the log
                 log.exception("%s: %s", step.NAME, item.job.name)
 
-    def _submit(self, job: Job) -> Future[Outcome]:
+    def _submit(self, item: StaleJob) -> Future[Outcome]:
         if self._executor is None:
             self._executor = self._open_executor()
         try:
-            return self._executor.submit(execute, job)
+            return self._executor.submit(execute, item.job, item.forced)
         except BrokenExecutor as error:
             broken: Future[Outcome] = Future()
             broken.set_exception(error)
@@ -161,7 +161,7 @@ class Runner:
             self._committed_s = time.monotonic()
 
 
-def execute(job: Job) -> Outcome:
+def execute(job: Job, forced: bool = False) -> Outcome:
     """Call a job where the worker is, and see to it that it did what it says.
 
     Raises
@@ -173,7 +173,8 @@ def execute(job: Job) -> Outcome:
     """
     inputs = tuple(_present(path) for path in job.inputs)
     before = [identity(path) for path in job.outputs]
-    digests = job.function(job.inputs, job.outputs, **job.params)
+    further = job.when_forced if forced else {}
+    digests = job.function(job.inputs, job.outputs, **job.params, **further)
     if not isinstance(digests, Mapping):
         raise TypeError(f"{job.function.__qualname__} must return digests by path, not {type(digests).__name__}")
     for path, then in zip(job.inputs, inputs, strict=True):

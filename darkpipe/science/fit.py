@@ -120,8 +120,7 @@ class Prior:
     precision: F8
 
 
-@dataclass(frozen=True)
-class Fitted:
+class Fitted(NamedTuple):
     """Parameters (3, P), covariance (6, P), chi² (P,), degrees of freedom (P,), DQ bits (P,), the offsets of the groups
     (G, P) [ADU] and the number of down-weighted cells (P,).
 
@@ -129,20 +128,6 @@ class Fitted:
     variance of (master - prediction) without the master's own dark noise; NaN where it was not asked for, or the
     pixel cannot be fitted without the cell.
     """
-
-    parameters: F8
-    covariance: F8
-    chi2: F4
-    dof: NDArray[np.int16]
-    dq: U2
-    offset_adu: F4
-    outliers: NDArray[np.uint8]
-    held_out_adu: F4
-    held_out_variance_adu2: F4
-
-
-class Results(NamedTuple):
-    """The arrays of `Fitted`, for the kernel to fill."""
 
     parameters: F8
     covariance: F8
@@ -228,7 +213,7 @@ def _chi2(data: Data, state: State) -> float:
 
 
 @kernel
-def _store(law: Law, data: Data, state: State, i: int, out: Results) -> None:
+def _store(law: Law, data: Data, state: State, i: int, out: Fitted) -> None:
     out.chi2[i] = _chi2(data, state)
     for q in range(data.precision.size):
         out.offset_adu[q, i] = state.sums[q, 4] * group_share(data, state, q)
@@ -315,7 +300,7 @@ def _leave_out(
 
 
 @kernel
-def _fit_tile(law: Law, tile: Pixels, start: F8, leave_out: NDArray[np.bool_], out: Results) -> None:
+def _fit_tile(law: Law, tile: Pixels, start: F8, leave_out: NDArray[np.bool_], out: Fitted) -> None:
     n, pixels = tile.signal_adu.shape
     data, belief = _scratch(tile)
     groups = tile.group_variance_adu2.shape[0]
@@ -406,7 +391,7 @@ def fit_tile(
     groups, pixels = cells.group_variance_adu2.shape
     n = cells.signal_adu.shape[0]
     nan = np.float32(np.nan)
-    out = Results(
+    out = Fitted(
         np.full((3, pixels), np.nan),
         np.full((6, pixels), np.nan),
         np.full(pixels, nan),
@@ -419,7 +404,7 @@ def fit_tile(
     )
     wanted = np.zeros(n, np.bool_) if leave_out is None else np.asarray(leave_out, np.bool_)
     _fit_tile(problem.law, _pixels(cells, prior), start, wanted, out)
-    return Fitted(*out)
+    return out
 
 
 def studentised_residuals(problem: Problem, cells: Cells, prior: Prior, parameters: F8) -> F4:
