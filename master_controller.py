@@ -58,6 +58,7 @@ class Mode:
     overrides : settings that the mode itself wants, by dotted place.
     required : settings that must be given, by the flag that gives them.
     prunes : steps whose plan in this mode holds all of their products, so that the others can be removed.
+    model_dir : dotted place of the setting that names the model, where new frames must not go into its own directory.
     """
 
     help: str
@@ -66,6 +67,7 @@ class Mode:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     required: Mapping[str, str] = field(default_factory=dict)
     prunes: tuple[int, ...] = ()
+    model_dir: str | None = None
 
 
 BASEPATH = "load_data.basepath"
@@ -73,6 +75,14 @@ FRAMES = {"--basepath": BASEPATH}
 ONE_CELL = {
     "--temp_single": "generate_synthetic_darks.temp_single_c",
     "--exptime_single": "generate_synthetic_darks.exptime_single_s",
+}
+
+
+EVALUATION: dict[str, Any] = {
+    "steps": (7,),
+    "frame_steps": (1, 2, 3, 4),
+    "prunes": (1, 2, 3, 4, 7),
+    "model_dir": "evaluate_model.model_dir",
 }
 
 
@@ -109,12 +119,9 @@ MODES: dict[str, Mode] = {
         required=ONE_CELL,
     ),
     "evaluation_only": Mode(
-        "synthetic against real masters; with --basepath: against those of new frames",
-        (7,),
-        frame_steps=(1, 2, 3, 4),
-        prunes=(1, 2, 3, 4, 7),
+        "synthetic against real masters; with --basepath: against those of new frames", **EVALUATION
     ),
-    "evaluate_2d_model": Mode("the same as evaluation_only", (7,), frame_steps=(1, 2, 3, 4), prunes=(1, 2, 3, 4, 7)),
+    "evaluate_2d_model": Mode("the same as evaluation_only", **EVALUATION),
 }
 
 
@@ -209,6 +216,7 @@ class MasterController:
         for flag, place in mode_named(mode).required.items():
             if place.partition(".")[0] in sections and attrgetter(place)(settings) is None:
                 raise SettingsError(f"mode '{mode}' needs {flag}", do=f"Give the flag, or {place} in the settings")
+        self._keep_apart(mode_named(mode), numbers, settings)
         forced = self._forced(numbers, force)
         report = RunReport(mode, dry_run)
         out = self.place(settings)
@@ -250,6 +258,20 @@ class MasterController:
                 f"mode '{mode}' has no step from {first} to {last}", do=f"Its steps: {', '.join(map(str, numbers))}"
             )
         return chosen
+
+    def _keep_apart(self, mode: Mode, numbers: Sequence[int], settings: composing.RunSettings) -> None:
+        """Refuse to index new frames in the directory of the model that they are held against: its own campaign
+        would be gone."""
+        if mode.model_dir is None or not set(numbers) & set(mode.frame_steps):
+            return
+        model: Path | None = attrgetter(mode.model_dir)(settings)
+        own = os.path.realpath(settings.output_dir)
+        if model is None or Path(os.path.realpath(model)).is_relative_to(own):
+            raise SettingsError(
+                "new frames cannot be indexed in the directory of the model itself",
+                where=settings.output_dir,
+                do="Give another --output_dir, and the model's as --model_dir",
+            )
 
     def _forced(self, numbers: Sequence[int], force: int | bool | None) -> frozenset[str]:
         if force is not None and not isinstance(force, bool) and force not in numbers:

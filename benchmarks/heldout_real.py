@@ -23,6 +23,7 @@ from benchmarks.common import Verdict, print_verdicts, real_data, run_pipeline
 SET = "stl1001e_sbu_dev"
 HELD_OUT = {"exp_2d": "dark_model/held_out.ecsv", "two_component": "dark_model/two_component/held_out.ecsv"}
 LARGEST_RATIO = 1.03
+PIXELS = 512 * 512
 FITTED_C = (-10.0, -5.0, 0.0)
 Cell = tuple[float, float]
 Errors = dict[Cell, dict[str, float]]
@@ -69,12 +70,26 @@ def judge_model(model: str, ours: Errors, expected: Errors) -> list[Verdict]:
     worst = int(np.argmax(mae / bar)) if mae.size else 0
     name = [c for c in cells if c not in missing][worst] if mae.size else "none"
     ratio = float(mae[worst] / bar[worst]) if mae.size else np.nan
+    counts = {int(ours[c]["n_pixels"]) for c in cells if c not in missing and "n_pixels" in ours[c]}
+    shown = ", ".join(map(str, sorted(counts)))
     return [
+        Verdict(f"{model}: pixels counted in each cell", shown, str(PIXELS), counts == {PIXELS} if counts else None),
         Verdict(f"{model}: cells compared", f"{len(mae)} of {len(cells)}", "all", not missing),
         Verdict(f"{model}: sum of MAE [ADU]", f"{mae.sum():.2f}", f"<= {bar.sum():.2f}", bool(mae.sum() <= bar.sum())),
         Verdict(f"{model}: worst cell {name}", f"{ratio:.3f}", f"<= {LARGEST_RATIO}", ratio <= LARGEST_RATIO),
         Verdict(f"{model}: mean MAE / noise floor", f"{(mae / floor).mean():.3f}", f"(ref {(bar / floor).mean():.3f})"),
     ]
+
+
+def judge_choice(chosen: str, ours: dict[str, Errors]) -> list[Verdict]:
+    """Whether auto took the model with the smaller mean of (error / noise floor) over cells, of unflagged pixels."""
+    scores = {
+        model: float(np.nanmean([r["mae_unflagged_adu"] / r["noise_floor_unflagged_adu"] for r in values.values()]))
+        for model, values in ours.items()
+    }
+    best = min(scores, key=lambda m: scores[m])
+    shown = [Verdict(f"{m}: mean of unflagged MAE / floor", f"{score:.4f}") for m, score in scores.items()]
+    return [*shown, Verdict("auto takes", chosen, best, chosen == best)]
 
 
 def print_cells(ours: dict[str, Errors], expected: Errors) -> None:
@@ -124,10 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_cells(ours, expected)
     print_classes(ours)
     verdicts = [verdict for model in HELD_OUT for verdict in judge_model(model, ours[model], expected)]
-    for key in ("synthesises", "model", "selected"):
-        if key in said:
-            verdicts.append(Verdict("auto takes", str(said[key])))
-            break
+    verdicts += judge_choice(str(said.get("chosen", "")), ours)
     return 0 if print_verdicts("held out, real set", verdicts) else 1
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from darkpipe.errors import FrameError, SettingsError
 from darkpipe.files.atomic import replace_text
 from darkpipe.files.frames import FrameSurvey, find_frames, survey_frame
-from darkpipe.files.index import index_rows, read_index, write_index
+from darkpipe.files.index import index_rows, read_index, rejection_lines, write_index
 from darkpipe.files.layout import OutputDir
 from darkpipe.jobs.contract import Job
 
@@ -137,5 +137,4 @@ def summary(out: OutputDir) -> list[tuple[str, str]]:
     table = read_index(out.index)
     accepted = sum(str(r["status"]) == "accepted" for r in table)
     rows = [("frames", f"{len(table)} found, {accepted} accepted, {len(table) - accepted} rejected")]
-    rows += [("rejected", f"{r['file']}: {r['reason']}") for r in table if str(r["status"]) == "rejected"]
-    return rows
+    return rows + [("rejected", line) for line in rejection_lines(table, out.index)]

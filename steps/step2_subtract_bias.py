@@ -26,7 +26,7 @@ from darkpipe.files.corrections import (
     corrected_names,
     corrected_rows,
 )
-from darkpipe.files.index import ACCEPTED, RawFrame, read_frames
+from darkpipe.files.index import ACCEPTED, RawFrame, read_frames, rejection_lines
 from darkpipe.files.layout import OutputDir
 from darkpipe.files.masters import Master, read_reference, write_master, write_reference
 from darkpipe.files.measure import RawStack, write_read_noise_map
@@ -38,7 +38,7 @@ from darkpipe.files.witnesses import Witnesses, bias_witnesses, choose_witnesses
 from darkpipe.jobs.contract import Job
 
 NAME = "subtract_bias"
-VERSION = 1
+VERSION = 2
 
 
 class Settings(BaseModel):
@@ -80,11 +80,7 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     wanted = not given and settings.bias != "offset_map"
     biases = [f for f in frames if f.kind == "bias"] if wanted else []
     if settings.bias == "frames" and not biases and not given:
-        raise FrameError(
-            "there are no bias frames for these darks",
-            where=out.campaign or out.root,
-            do="take some, or use bias: auto",
-        )
+        raise FrameError("there are no bias frames for these darks", where=out.base, do="take some, or set bias: auto")
     stacks: dict[str, BiasStack] = {}
     if biases:
         yield [_bias_table_job(out, settings)]
@@ -174,8 +170,8 @@ def combine_biases(
     stack = Stack(inputs[-len(files) :], hdus, shape[0], shape[1], offsets, pedestal_adu)
     noise = inputs[1] if noise_map else None
     # hot pixels of a bias hold charge: what stands above the common level has shot noise
-    level = level_raw / reference.scale_factor
-    made = combine_stack(stack, reference, noise, None, kappa=kappa, relative_error=0.0, bias_level_adu=level)
+    level_adu = level_raw / reference.scale_factor
+    made = combine_stack(stack, reference, noise, None, kappa=kappa, relative_error=0.0, bias_level_adu=level_adu)
     cards = [
         ("IMAGETYP", "Master Bias", "kind of frame"),
         ("CCD-TEMP", temperature_c, "[deg C] temperature of the master"),
@@ -389,17 +385,12 @@ def keep(
 
 
 def summary(out: OutputDir) -> list[tuple[str, str]]:
-    """What was measured, and the darks that do not fit their cell."""
+    """What was measured, and the frames that do not fit their cell."""
     values = read_reference(out.reference)
-    rows = [
-        (
-            "noise",
-            f"read noise {values.read_noise_adu:g} ADU, gain {values.gain_e_per_adu:g} e-/ADU ({values.gain_source}), "
-            f"scale factor {values.scale_factor:g}",
-        )
-    ]
-    rows += [("note", note) for note in values.notes]
+    rows = [("noise", values.describe())]
+    notes = read_table(out.corrected).meta["notes"] if out.corrected.is_file() else []
+    rows += [("note", note) for note in (*values.notes, *notes)]
     for table in (out.bias_frames, out.corrected):
         if table.is_file():
-            rows += [("rejected", f"{r['file']}: {r['reason']}") for r in read_table(table) if str(r["reason"])]
+            rows += [("rejected", line) for line in rejection_lines(read_table(table), table)]
     return rows

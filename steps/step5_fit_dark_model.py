@@ -117,7 +117,7 @@ class _UnitJobs:
         self.known = (out.reference, *((out.read_noise_map,) if noise_map else ()))
         self.masters = tuple(out.master_dark(c.name) for c in cells)
         self.files = out.model
-        self.params: dict[str, Any] = {
+        self.described: dict[str, Any] = {
             "model": self.name,
             "scope": self.scope,
             "cells": [vars(c) for c in cells],
@@ -134,7 +134,7 @@ class _UnitJobs:
         return [slice(r, min(r + height, rows)) for r in range(0, rows, height)]
 
     def population(self) -> Job:
-        params = {**self.params, "noise_map": self.noise_map, "rows": self.shape[0]}
+        params = {"unit": self.described, "noise_map": self.noise_map, "rows": self.shape[0]}
         return Job(
             estimate,
             (*self.known, *self.masters),
@@ -145,6 +145,7 @@ class _UnitJobs:
 
     def tiles(self) -> list[Job]:
         exclude = int(DQ.HOT) if self.settings.exclude_hot_from_fit else 0
+        common = {"unit": self.described, "noise_map": self.noise_map, "exclude": exclude}
         inputs = (
             *self.known,
             self.files.saturation_map,
@@ -157,7 +158,7 @@ class _UnitJobs:
                 fit,
                 inputs,
                 (self.files.tile(self.name, self.scope, rows.start, "fit"),),
-                {**self.params, "noise_map": self.noise_map, "rows": [rows.start, rows.stop], "exclude": exclude},
+                {**common, "rows": [rows.start, rows.stop]},
                 label=f"fit {self.unit.key} rows {rows.start}-{rows.stop - 1}",
             )
             for rows in self.starts
@@ -182,30 +183,28 @@ class _UnitJobs:
     def assembly(self) -> Job:
         tiles = tuple(self.files.tile(self.name, self.scope, rows.start, "fit") for rows in self.starts)
         named = self.outputs
-        params = {**self.params, "named": list(named)}
+        params = {"unit": self.described, "named": list(named)}
         return Job(
             assemble, (self.out.reference, *tiles), tuple(named.values()), params, label=f"maps of {self.unit.key}"
         )
 
 
-def _unit_files(reference: Path, model: str, scope: str, cells: Sequence[Mapping[str, Any]], gap: float) -> UnitFiles:
-    return UnitFiles(model, scope, [Cell(**c) for c in cells], read_reference(reference), gap)
+def _unit_files(reference: Path, unit: Mapping[str, Any]) -> UnitFiles:
+    cells = [Cell(**c) for c in unit["cells"]]
+    return UnitFiles(unit["model"], unit["scope"], cells, read_reference(reference), unit["energy_gap_ev"])
 
 
 def estimate(
     inputs: tuple[Path, ...],
     outputs: tuple[Path, ...],
     *,
-    model: str,
-    scope: str,
-    cells: list[dict[str, Any]],
-    energy_gap_ev: float,
+    unit: Mapping[str, Any],
     noise_map: bool,
     rows: int,
 ) -> dict[Path, str]:
     """What the population of pixels tells: typical shape, multiplicative error."""
-    files = _unit_files(inputs[0], model, scope, cells, energy_gap_ev)
-    masters = inputs[-len(cells) :]
+    files = _unit_files(inputs[0], unit)
+    masters = inputs[-len(files.cells) :]
     return {outputs[0]: find_population(outputs[0], files, masters, inputs[1] if noise_map else None, rows)}
 
 
@@ -213,20 +212,17 @@ def fit(
     inputs: tuple[Path, ...],
     outputs: tuple[Path, ...],
     *,
-    model: str,
-    scope: str,
-    cells: list[dict[str, Any]],
-    energy_gap_ev: float,
+    unit: Mapping[str, Any],
     noise_map: bool,
     rows: list[int],
     exclude: int,
 ) -> dict[Path, str]:
     """Fit a band of rows, and predict each cell of it from the others."""
-    files = _unit_files(inputs[0], model, scope, cells, energy_gap_ev)
-    levels, mask, population = inputs[-len(cells) - 3 : -len(cells)]
+    files = _unit_files(inputs[0], unit)
+    levels, mask, population = inputs[-len(files.cells) - 3 : -len(files.cells)]
     noise = inputs[1] if noise_map else None
     band = slice(rows[0], rows[1])
-    masters = inputs[-len(cells) :]
+    masters = inputs[-len(files.cells) :]
     saturation = read_saturation(ModelDir(levels.parent), band)
     return {outputs[0]: write_tile(outputs[0], files, masters, noise, mask, population, saturation, band, exclude)}
 
@@ -235,17 +231,14 @@ def assemble(
     inputs: tuple[Path, ...],
     outputs: tuple[Path, ...],
     *,
-    model: str,
-    scope: str,
-    cells: list[dict[str, Any]],
-    energy_gap_ev: float,
+    unit: Mapping[str, Any],
     named: list[str],
 ) -> dict[Path, str]:
     """Maps and table of held-out errors from the tiles."""
-    files = _unit_files(inputs[0], model, scope, cells, energy_gap_ev)
+    files = _unit_files(inputs[0], unit)
     made = read_tiles(inputs[1:])
     by_name = dict(zip(named, outputs, strict=True))
-    digests = write_parameter_maps(files, made, by_name, [c["name"] for c in cells])
+    digests = write_parameter_maps(files, made, by_name, [c.name for c in files.cells])
     tables, _ = write_held_out(by_name["held_out"], by_name["held_out_maps"], files, made)
     return {**digests, **tables}
 
@@ -278,7 +271,7 @@ def _description_job(
         inputs += [out.model.held_out(job.name, job.scope), out.model.population(job.name, job.scope)]
     params = {
         "wanted": settings.model,
-        "units": [job.params for job in jobs],
+        "units": [job.described for job in jobs],
         "missing": dict(missing),
         "has_bias": has_bias,
         "shape": list(shape),
@@ -300,7 +293,7 @@ def describe(
     reference = read_reference(inputs[0])
     models = []
     for i, u in enumerate(units):
-        files = _unit_files(inputs[0], u["model"], u["scope"], u["cells"], u["energy_gap_ev"])
+        files = _unit_files(inputs[0], u)
         score = read_table(inputs[2 + 2 * i]).meta["score"]
         quoted: Reference = files.unit.map_reference
         temperatures, exposures = files.temperature_c, [c.exposure_s for c in files.cells]

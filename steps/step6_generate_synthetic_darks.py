@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from darkpipe.errors import DesignError, SettingsError
 from darkpipe.files.layout import ModelDir, OutputDir, cell_name
-from darkpipe.files.model_maps import Description, read_description
+from darkpipe.files.model_maps import Description, FittedModel, read_description
 from darkpipe.files.synthetic import Wanted, model_for, write_synthetic
 from darkpipe.files.tables import read_table
 from darkpipe.jobs.contract import Job
@@ -61,11 +61,27 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     folder = ModelDir.at(settings.model_dir) if settings.model_dir else ModelDir.at(out.model.path)
     description = read_description(folder.description)
     jobs: dict[Path, Job] = {}
+    outside: dict[str, FittedModel] = {}
     for temperature, exposure, requested in _points(out, settings, description):
         key = model_for(description, settings.model, temperature, exposure)
+        if not description.find(key).covers(temperature, exposure):
+            outside[cell_name(temperature, exposure)] = description.find(key)
         job = _job(out, folder, description, settings, key, temperature, exposure, requested)
         jobs.setdefault(job.outputs[0], job)
+    _say_outside(outside)
     yield list(jobs.values())
+
+
+def _say_outside(outside: Mapping[str, FittedModel]) -> None:
+    """One line for all darks beyond the campaign."""
+    if not outside:
+        return
+    (t0, t1), (e0, e1) = next(iter(outside.values())).temperature_c, next(iter(outside.values())).exposure_s
+    names = list(outside)
+    log.warning(
+        "outside the campaign (%g to %g °C, %g to %g s), extrapolated and flagged so: %s",
+        t0, t1, e0, e1, ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else ""),
+    )  # fmt: skip
 
 
 def _points(out: OutputDir, settings: Settings, description: Description) -> list[tuple[float, float, bool]]:
@@ -133,12 +149,6 @@ def _job(
     requested: bool,
 ) -> Job:
     model = description.find(key)
-    if not model.covers(temperature_c, exposure_s):
-        (t0, t1), (e0, e1) = model.temperature_c, model.exposure_s
-        log.warning(
-            "%g °C, %g s lies outside the campaign (%g to %g °C, %g to %g s): extrapolated, and flagged so",
-            temperature_c, exposure_s, t0, t1, e0, e1,
-        )  # fmt: skip
     suffix = ("_bias" if settings.include_bias else "") + ("_uint16" if settings.dtype == "uint16" else "")
     target = out.synthetic(cell_name(temperature_c, exposure_s), suffix)
     if settings.what == "single" and settings.output:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers import CAMPAIGN, Campaign, make_campaign, run_well
+from helpers import CAMPAIGN, PICTURES, Campaign, make_campaign, run_well
 from hypothesis import settings
 
 settings.register_profile("darkpipe", deadline=None)  # machines of a busy team are slow at times
@@ -32,7 +32,7 @@ def real_data() -> Path:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     """The small campaign after a full run with pictures; to be read, not changed."""
     campaign = make_campaign(tmp_path_factory.mktemp("finished"), CAMPAIGN, defects=True)
-    run_well(campaign, evaluate_model={"pictures": True})
+    run_well(campaign, evaluate_model=PICTURES)
     return campaign
 
 

@@ -33,6 +33,7 @@ DEFECTS = {STUCK_HIGH: 65535, STUCK_LOW: 0, CONSTANT: 1000}
 CELLS = [(t, e) for t in CAMPAIGN.temperatures_c for e in CAMPAIGN.exposures_s]
 CELL_NAMES = [f"T{t:.1f}C_texp{e:g}s" for t, e in CELLS]
 BRIGHTEST = CELL_NAMES[-1]
+PICTURES = {"pictures": True}  # setting with which the finished campaign was made
 
 
 class Campaign(NamedTuple):

@@ -431,6 +431,30 @@ def test_new_frames_bring_their_steps_along(root: Path) -> None:
     assert with_frames.numbers("evaluation_only") == (1, 2, 3, 4, 7)
 
 
+@pytest.mark.parametrize("model", [None, "out", "out/dark_model"])
+def test_new_frames_are_not_indexed_over_the_models_own(root: Path, model: str | None) -> None:
+    """Its campaign would be gone."""
+    sections: dict[str, Any] = {"load_data": {"basepath": root / "raw"}}
+    if model:
+        sections["evaluate_model"] = {"model_dir": root / model}
+    for mode in ("evaluation_only", "evaluate_2d_model"):
+        real = MasterController({"output_dir": root / "out"}, flags=sections)
+        with pytest.raises(SettingsError, match="another --output_dir, and the model's as --model_dir") as caught:
+            real.run(mode)
+        assert caught.value.exit_code == 2
+    assert not (root / "out").exists()
+
+
+def test_what_was_finished_before_a_failure_is_summarised(root: Path) -> None:
+    def no_model(out: Any, settings: Any) -> Any:
+        raise PipelineError("nothing fits")
+        yield
+
+    report = controller(root, steps=changed_step(5, plan=no_model)).run("full")
+    assert report.exit_code == 1
+    assert report.summaries == [("", [("cells", "3")])]
+
+
 def test_modes_and_steps_fit_together() -> None:
     for name, mode in MODES.items():
         numbers = (*mode.frame_steps, *mode.steps)

@@ -1,18 +1,20 @@
-"""Every command of the README does what the README says it does.
+"""Every command of the README does what the README says it does; tables of the documents are those of the program.
 
-Run in a copy of the checkout, in the order of the README. Substituted, so that this takes seconds and needs no network:
+Run in an empty folder, in the order of the README. Substituted, so that this takes seconds and needs no network:
 
-* `make demo` and `make test`: their recipes are run with this interpreter instead of a new virtual environment's
-  (asked from make with VENV pointing to a ready-made one), the lines of `pip` and `venv` are left out, and pytest
-  only collects;
-* `python` and `.venv\\Scripts\\python`: this interpreter; `\\` in paths: `/`;
+* `make demo` and `make test`: the lines that make would run once the environment is ready are run; that a fresh machine
+  gets one is seen from what make plans;
+* lines of `pip` and `venv` are left out; pytest only collects, and that in the checkout;
+* `python` and `.venv\\Scripts\\python`: this interpreter; `\\` in paths: `/`; the scripts are those of this checkout;
 * the preset `demo` of the simulated campaign: `tiny`, smaller by a factor of 50;
 * the YAML example is written to the file that its first line names; lines for cron and the Windows task scheduler are
-  not scheduled, but the pipeline's command in them is run.
+  not scheduled, but the pipeline's command in them is run;
+* a command that stands twice is run once.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -23,16 +25,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 from astropy.io import fits
 
 import run_pipeline
-from master_controller import MODES
+from darkpipe.files.headers import QUANTITIES
+from darkpipe.files.index import SELECTABLE
+from darkpipe.science.flags import DQ
+from master_controller import MODES, MasterController
 from run_pipeline import FLAGS
 
 PROJECT = Path(run_pipeline.__file__).resolve().parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NOT_COPIED = (".*", "demo", "out", "output", "build", "dist", "*.egg-info")
+SCRIPTS = ("run_pipeline.py", "tests/simulated.py")
 
 
 class Block(NamedTuple):
@@ -50,23 +56,17 @@ BLOCKS = [Block(*found.groups()) for found in FENCE.finditer(README)]
 NEEDS_MAKE = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 
 
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout, with the compiled kernels of this one."""
-    copy = tmp_path_factory.mktemp("readme") / "darkpipe"
-    shutil.copytree(PROJECT, copy, ignore=shutil.ignore_patterns(*NOT_COPIED))
-    return copy
-
-
 def run(command: str, place: Path) -> str:
     """Run one command of the README; what it printed."""
     words = [word.replace("\\", "/") for word in shlex.split(command.replace("\\", "\\\\"))]
     if words[0] in ("python", ".venv/Scripts/python", ".venv/bin/python"):
         words[0] = sys.executable
-    words = ["tiny" if word == "demo" else word for word in words]
+    words = [str(PROJECT / word) if word in SCRIPTS else "tiny" if word == "demo" else word for word in words]
     if "pytest" in words:
-        words += ["--collect-only", "-q", "tests/test_settings.py"]
-    done = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=600, check=False)
+        words += ["--collect-only", "-q", "-p", "no:cacheprovider", "tests/test_settings.py"]
+        place = PROJECT
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=600, check=False, env=environment)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -83,50 +83,60 @@ def made_by(target: str, place: Path) -> Iterator[str]:
     for name in ("bin/python", ".run", ".dev"):
         (ready / name).touch()
     words = ["make", "--dry-run", "--no-print-directory", f"VENV={ready}", target]
-    done = subprocess.run(words, cwd=place, capture_output=True, text=True, check=True)
+    done = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True)
     for line in done.stdout.splitlines():
         yield line.replace(str(ready / "bin" / "python"), "python")
 
 
+def steps_of(line: str, place: Path) -> Iterator[str]:
+    """The commands behind a line, without those that make the environment."""
+    if line.startswith("make "):
+        if shutil.which("make"):
+            yield from made_by(line.removeprefix("make "), place)
+    elif not is_set_up(line):
+        yield line
+
+
 @NEEDS_MAKE
 @pytest.mark.parametrize("target", ["demo", "test"])
-def test_make_sets_up_a_fresh_machine(checkout: Path, target: str) -> None:
+def test_make_sets_up_a_fresh_machine(target: str, tmp_path: Path) -> None:
     assert f"make {target}" in [line for block in BLOCKS if block.language == "sh" for line in block.lines]
-    words = ["make", "--dry-run", "--no-print-directory", "VENV=fresh", "PYTHON=python3.99", target]
-    planned = subprocess.run(words, cwd=checkout, capture_output=True, text=True, check=True).stdout
-    assert "python3.99 -m venv fresh" in planned
+    words = ["make", "--dry-run", "--no-print-directory", f"VENV={tmp_path}/fresh", "PYTHON=python3.99", target]
+    planned = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    assert f"python3.99 -m venv {tmp_path}/fresh" in planned
     required = "requirements.txt" if target == "demo" else "requirements-dev.txt"
-    assert f"fresh/bin/python -m pip install --quiet -r {required}" in planned
+    assert f"{tmp_path}/fresh/bin/python -m pip install --quiet -r {required}" in planned
 
 
-def test_commands_of_the_readme(checkout: Path) -> None:
-    ran = []
+@pytest.mark.slow
+def test_commands_of_the_readme(tmp_path: Path) -> None:
+    done = set()
     for block in BLOCKS:
         if block.language == "yaml":
-            (checkout / block.text.splitlines()[0].lstrip("# ").partition(";")[0]).write_text(block.text)
+            (tmp_path / block.text.splitlines()[0].lstrip("# ").partition(";")[0]).write_text(block.text)
         elif block.language == "python":
-            (checkout / "example.py").write_text(block.text)
-            ran.append(run("python example.py", checkout))
+            (tmp_path / "example.py").write_text(block.text)
+            run("python example.py", tmp_path)
         for line in block.lines if block.language in ("sh", "bat") else ():
-            if line.startswith("make "):
-                if shutil.which("make"):
-                    ran += [run(step, checkout) for step in made_by(line.removeprefix("make "), checkout)]
-            elif not is_set_up(line):
-                ran.append(run(line, checkout))
-    assert len(ran) > 12
-    out = checkout / "demo" / "out"
+            for step in steps_of(line, tmp_path):
+                same = step.replace(".venv\\Scripts\\python", "python").replace("\\", "/")
+                if same not in done:
+                    run(step, tmp_path)
+                done.add(same)
+    assert len(done) > 12
+    out = tmp_path / "demo" / "out"
     for product in ("index.ecsv", "dark_model/dark_A_map.fits", "evaluation/evaluation_summary.png"):
         assert (out / product).is_file(), product
     assert (out / "synthetic" / "synthetic_dark_T-8.0C_texp180s.fits").is_file()
-    assert (checkout / "demo" / "check" / "evaluation" / "evaluation.ecsv").is_file()
-    assert fits.getdata(checkout / "demo" / "dark_for_my_program.fits").dtype.name == "uint16"
+    assert (tmp_path / "demo" / "check" / "evaluation" / "evaluation.ecsv").is_file()
+    assert fits.getdata(tmp_path / "demo" / "dark_for_my_program.fits").dtype.name == "uint16"
     # scheduled commands; camera.yaml has been written above
     scheduled = [line for block in BLOCKS if block.language == "text" for line in block.lines if "run_pipeline" in line]
     assert len(scheduled) == 2
     for line in scheduled:
         found = re.search(r"(run_pipeline\.py .*?--quiet)", line)
         assert found
-        assert run("python " + found.group(1), checkout) == ""
+        assert run("python " + found.group(1), tmp_path) == ""
 
 
 def test_every_block_is_looked_at() -> None:
@@ -160,3 +170,40 @@ def test_links_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             if not target.startswith("http"):
                 assert (page.parent / target).is_file(), f"{page.name}: {target}"
+
+
+DOCUMENTS = ["README.md", *(f"docs/{path.name}" for path in sorted((PROJECT / "docs").glob("*.md")))]
+
+
+@pytest.mark.parametrize("page", DOCUMENTS)
+def test_settings_in_the_documents_are_valid(page: str) -> None:
+    text = (PROJECT / page).read_text(encoding="utf-8")
+    for language, content in FENCE.findall(text):
+        if language == "yaml":
+            MasterController(yaml.safe_load(content)).settings("full")
+
+
+@pytest.mark.parametrize("page", DOCUMENTS)
+def test_flags_in_the_documents_are_known(page: str) -> None:
+    text = (PROJECT / page).read_text(encoding="utf-8")
+    for language, content in FENCE.findall(text):
+        for line in content.splitlines() if language in ("sh", "text") else ():
+            if line.startswith("python run_pipeline.py"):
+                words = run_pipeline.spelled(shlex.split(line)[2:])
+                given = vars(run_pipeline.build_parser().parse_args(list(words)))
+                assert given["mode"] is None or given["mode"] in MODES
+
+
+def test_quality_bits_are_those_of_the_program() -> None:
+    table = (PROJECT / "docs" / "file_formats.md").read_text(encoding="utf-8").partition("## Quality bits")[2]
+    listed = re.findall(r"^\| (\d+) \| (\d+) \| (\w+) \|", table.partition("\n## ")[0], flags=re.MULTILINE)
+    assert [(int(bit), int(value), name) for bit, value, name in listed] == [
+        (int(bit).bit_length() - 1, int(bit), str(bit.name)) for bit in DQ if bit
+    ]
+
+
+def test_words_of_settings_are_those_of_the_program() -> None:
+    text = (PROJECT / "docs" / "how_to.md").read_text(encoding="utf-8")
+    for start, known in (("Quantities: ", QUANTITIES), ("Keys: ", SELECTABLE)):
+        listed = text.partition(start)[2].partition(". ")[0].partition(".\n")[0].partition(". The column")[0]
+        assert set(re.findall(r"`(\w+)`", listed)) == set(known)

@@ -172,9 +172,10 @@ def corrected_rows(
 ) -> Table:
     """One row a dark: its cell's temperature, its bias, the level left after it, and whether it fits its cell.
 
-    The table's meta holds the tolerances that made the cells, and whether there is a read-noise map.
+    The table's meta holds the tolerances that made the cells, whether there is a read-noise map, and notes.
     """
     rows = []
+    notes: dict[str, None] = {}
     for cell in cells_of(darks, tolerances):
         members = [darks[i] for i in cell.members]
         temperature = cell.temperature.temperature_c
@@ -184,6 +185,8 @@ def corrected_rows(
             zero = Levels.of(replace(line, temperature_c=temperature).read()[0])
         elif bias:
             zero = levels_of[bias]
+            if abs(biases[bias] - temperature) > bias_tolerance_c:
+                notes[f"darks at {temperature:.1f} C get the bias of {biases[bias]:.1f} C: none is nearer"] = None
         scale = reference.scale_factor
         level = [m.median / scale + m.pedestal_adu - zero.median for m in members]
         corners = np.array([m.corners for m in members]) / scale - np.array(zero.corners)
@@ -214,4 +217,5 @@ def corrected_rows(
     table = _table(sorted(rows, key=lambda r: order[str(r["file"])]))
     table.meta["tolerances"] = asdict(tolerances)
     table.meta["noise_map"] = noise_map
+    table.meta["notes"] = list(notes)
     return table

@@ -39,6 +39,7 @@ class RawFrame:
     egain: float
     saturation: float
     maximum: float
+    n_low: int
     n_high: int
     divisor: int
     median: float
@@ -218,6 +219,7 @@ def read_frames(path: Path, campaign: str, kinds: Iterable[str] = ("bias", "dark
                 float(r["egain_e_per_adu"]),
                 float(r["saturation_raw"]),
                 float(r["maximum_raw"]),
+                int(r["n_low"]),
                 int(r["n_high"]),
                 int(r["divisor"]),
                 float(r["median_raw"]),
@@ -227,6 +229,16 @@ def read_frames(path: Path, campaign: str, kinds: Iterable[str] = ("bias", "dark
             )
         )
     return out
+
+
+MOST_LINES = 20
+
+
+def rejection_lines(rows: Iterable[Mapping[str, Any]], table: Path) -> list[str]:
+    """What to say of rejected frames (rows with 'file' and 'reason'): the first ones, and where the others stand."""
+    lines = [f"{r['file']}: {r['reason']}" for r in rows if str(r["reason"])]
+    more = len(lines) - MOST_LINES
+    return lines if more <= 1 else [*lines[:MOST_LINES], f"and {more} more: see {table.name}"]
 
 
 def campaign_names(path: Path) -> list[str]:

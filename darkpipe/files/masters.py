@@ -73,6 +73,13 @@ class ReferenceValues:
     clipped_low_raw: float = 0.0
     notes: tuple[str, ...] = ()
 
+    def describe(self) -> str:
+        """The measured ones in a line."""
+        return (
+            f"read noise {self.read_noise_adu:g} ADU, gain {self.gain_e_per_adu:g} e-/ADU ({self.gain_source}), "
+            f"scale factor {self.scale_factor:g}"
+        )
+
 
 def write_reference(path: Path, values: ReferenceValues) -> str:
     """Write reference.yaml; returns its digest."""

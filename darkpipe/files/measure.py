@@ -19,6 +19,7 @@ from darkpipe.science.shrinkage import fit_variance_prior
 
 SAMPLE_PIXELS = 1 << 20  # pixels that sensor-wide numbers are measured on
 MOST_FRAMES = 20
+FREE_NOISE_ERROR = 0.05  # relative error of a gain up to which it is measured without a known read noise
 STRIP_BYTES = 64 << 20
 
 
@@ -118,7 +119,7 @@ class Zero:
     """Frames that say what bright darks read without their signal.
 
     fraction : of the bright darks' signal that is in these frames too: 0 for biases, t/t_bright for shorter darks.
-    read_noise_adu : of a frame at their temperature; None: not known apart (darks).
+    read_noise_adu : scatter of one of these frames, in the typical pixel; None: not known.
     """
 
     stack: RawStack
@@ -138,8 +139,26 @@ def measured_gain(bright: RawStack, zero: Zero, scale_factor: float, saturation_
     base = _normalised(zero.stack, scale_factor, saturation_raw)[1]
     variance, dof = pixel_variance(samples, [0.0] * len(samples))
     signal = (mean - base) / np.float32(1.0 - zero.fraction)
+    n, n_zero = len(samples), min(len(zero.stack.paths), MOST_FRAMES)
+    error = pair_sigma(samples[0], samples[1]) * math.sqrt(1.0 / n + 1.0 / n_zero) / (1.0 - zero.fraction)
     variance[full] = np.nan
-    return mean_variance_gain(signal, variance, dof, read_noise_adu=zero.read_noise_adu, fit_jitter=True)
+
+    def fitted(read_noise_adu: float | None) -> GainEstimate:
+        return mean_variance_gain(
+            signal, variance, dof, read_noise_adu=read_noise_adu, fit_jitter=True, mean_error_adu=error
+        )
+
+    # long darks are noisier than biases even without charge: the noise at no signal is fitted where it can be
+    found = fitted(None)
+    if zero.read_noise_adu is None or found.error_e_per_adu < FREE_NOISE_ERROR * found.gain_e_per_adu:
+        return found
+    noise = zero.read_noise_adu
+    for _ in range(3 if zero.fraction > 0 else 1):
+        found = fitted(noise)
+        if math.isfinite(found.gain_e_per_adu):  # shorter darks hold shot noise of their own
+            shot = zero.fraction * max(float(np.nanmedian(signal)), 0.0) / found.gain_e_per_adu
+            noise = math.sqrt(max(zero.read_noise_adu**2 - shot, 0.25 * zero.read_noise_adu**2))
+    return found
 
 
 def _normalised(

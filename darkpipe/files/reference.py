@@ -17,6 +17,7 @@ from darkpipe.files.measure import RawStack, Zero, common_read_noise, measured_g
 from darkpipe.files.witnesses import Witnesses
 from darkpipe.science.noise import choose_scale_factor
 
+CLIPPED = 0.01  # of the samples of the typical frame at 0, beyond which it is said
 DISAGREEMENT = 0.1  # of header and measured gain, beyond which it is said
 
 
@@ -55,6 +56,12 @@ def reference_values(
         [f.saturation for f in frames], [(f.maximum, f.n_high > 0) for f in frames], overrides.saturation_fraction
     )
     found, error = _measured_gain(witnesses, scale, saturation)
+    clipped = [f.n_low / (f.rows * f.cols) for f in frames]
+    if np.median(clipped) > CLIPPED:
+        notes.append(
+            f"{np.median(clipped):.0%} of the samples read 0: the camera's offset is set too low, "
+            "and what is faint cannot be measured"
+        )
     gain, source = _gain(frames, overrides, scale, found, notes)
     t0 = overrides.reference_temperature_c
     exposures = [f.exposure_s for stack in witnesses.noise for f in stack] if witnesses.has_bias else [0.0]
@@ -103,10 +110,8 @@ def _measured_gain(witnesses: Witnesses, scale: float, saturation: float) -> tup
     bright, zero = witnesses.bright, witnesses.zero
     if len(bright) < 2 or not zero:
         return None, None
-    noise, fraction = None, zero[0].exposure_s / bright[0].exposure_s
-    if witnesses.has_bias:
-        noise = common_read_noise([_stack(zero)], scale)[0] if len(zero) > 1 else None
-        fraction = min(fraction, 0.5)
+    fraction = min(zero[0].exposure_s / bright[0].exposure_s, 0.5)
+    noise = common_read_noise([_stack(zero)], scale)[0] if len(zero) > 1 else None
     measured = measured_gain(_stack(bright), Zero(_stack(zero), fraction, noise), scale, saturation)
     if measured is None or not math.isfinite(measured.gain_e_per_adu):
         return None, None

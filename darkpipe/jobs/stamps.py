@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterable
@@ -32,21 +33,36 @@ class Identity(NamedTuple):
 
 
 def stamp(path: str | Path) -> Stamp | None:
-    """Size and time of a file; None if there is no such file."""
-    try:
-        status = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
+    """Size and time of a file; None if there is no such file.
+
+    Raises
+    ------
+    PipelineError
+        if its folder cannot be looked into.
+    """
+    status = _status(path)
+    if status is None:
         return None
     return Stamp(status.st_size, status.st_mtime_ns)
 
 
 def identity(path: str | Path) -> Identity | None:
-    """Inode and time of a file; None if there is no such file."""
-    try:
-        status = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
+    """Inode and time of a file; None if there is no such file. Raises as `stamp` does."""
+    status = _status(path)
+    if status is None:
         return None
     return Identity(status.st_ino, status.st_mtime_ns, status.st_size) if stat.S_ISREG(status.st_mode) else None
+
+
+def _status(path: str | Path) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link that leads to itself
+            return None
+        raise PipelineError(f"cannot look at this file: {error.strerror}", where=path) from error
 
 
 def digest(path: str | Path) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from darkpipe.errors import NothingToModelError, PipelineError, SettingsError
+from darkpipe.errors import NothingToModelError, PipelineError, ProductError, SettingsError
 from darkpipe.jobs.contract import Job, Place, Step
 from darkpipe.jobs.journal import Journal
 from darkpipe.jobs.report import Failure, RunReport, StepCount
@@ -50,7 +51,7 @@ class Walk:
             self.report.fail(Failure("", "", "", error))
             return
         if not campaigns and self.nothing is None:
-            self.nothing = NothingToModelError("the frames hold no configuration that can be modelled")
+            self.nothing = NothingToModelError("no frame was accepted", do="The table of frames gives the reasons")
         carried = [self._stage(place, self.of_campaign) for place in selected]
         if self.nothing is not None and not any(carried) and not self.report.failures:
             self.report.fail(Failure("", "", "", self.nothing))
@@ -76,12 +77,14 @@ class Walk:
             except NothingToModelError as error:
                 self.nothing = error
                 self.report.note(": ".join(filter(None, (campaign, step.NAME, str(error)))))
+                self._summarise(place, steps[: position + 1])
                 return False
             except PipelineError as error:
                 self.report.fail(Failure(step.NAME, campaign, "", error))
-                return False
+                ended = False
             if not ended:
                 self._unknown(steps[position:], campaign)
+                self._summarise(place, steps[:position])
                 return False
         self._summarise(place, steps)
         return True
@@ -151,6 +154,7 @@ class Walk:
         rows: list[tuple[str, str]] = []
         for step in steps:
             summary = getattr(step, "summary", None)
-            rows += [] if summary is None else summary(place)
+            with contextlib.suppress(ProductError):  # of a step that came to nothing
+                rows += [] if summary is None else summary(place)
         if rows:
             self.report.summaries.append((place.campaign or "", rows))

@@ -14,6 +14,7 @@ Array = NDArray[np.float64]
 _UPPER = 0.95  # samples above this quantile of what the line predicts are left out, and the loss corrected for
 _BINS = 40
 _MIN_PIXELS = 30
+_SPREAD_OVER_ERROR = 5.0  # below, noise makes up 4 % or more of the variance of the means
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,15 @@ def mean_variance_gain(
     *,
     read_noise_adu: float | NDArray[Any] | None = None,
     fit_jitter: bool = False,
+    mean_error_adu: float | None = None,
 ) -> GainEstimate:
     """Conversion gain from v = R² + m/g (+ jitter² m²), a weighted robust line over pixels (or cells).
 
     Weights are those of a chi-square variance about the *fitted* line (weights from the sample variances would
     favour the small ones). Samples beyond the line's own 95 % quantile are left out at each turn and the loss is
     corrected for, so that telegraph pixels do not pull. The mean's own noise would flatten the line (regression
-    dilution): pixels within five of its errors of zero enter with one common mean.
+    dilution): pixels within five of its errors of zero enter with one common mean, and so does the whole bulk where
+    its spread is not well above those errors.
     Principle: photon transfer, Janesick 2001; EMVA 1288.
 
     Parameters
@@ -52,6 +55,7 @@ def mean_variance_gain(
     dof : (p,) or one number, its degrees of freedom (1 for a pair difference: variance = d²/2).
     read_noise_adu : known R, one number or (p,); None fits it.
     fit_jitter : also fit the quadratic term (hot pixels follow the sensor's temperature).
+    mean_error_adu : 1 sigma of the mean of a faint pixel; None: that of the mean of dof + 1 frames.
 
     Raises
     ------
@@ -69,7 +73,7 @@ def mean_variance_gain(
     nothing = GainEstimate(np.nan, np.nan, float(np.sqrt(np.median(noise2))) if m.size else np.nan, 0.0, 0)
     if m.size < _MIN_PIXELS:
         return nothing
-    m = _common_mean_where_faint(m, v, nu)
+    m = _common_mean_where_faint(m, v, nu, mean_error_adu)
     terms = ([np.ones_like(m)] if read_noise_adu is None else []) + [m] + ([m * m] if fit_jitter else [])
     design = np.stack(terms, axis=1)
     theta = _start(design, m, v, nu, noise2)
@@ -83,10 +87,17 @@ def mean_variance_gain(
     return GainEstimate(1.0 / slope, slope_error / slope**2, noise, jitter, used)
 
 
-def _common_mean_where_faint(m: Array, v: Array, nu: Array) -> Array:
-    """Give the pixels whose mean is not clearly above zero the mean of them all."""
-    typical = np.median(v) / np.median(_median_of_chi2(nu) / nu)
-    faint = m < 5.0 * np.sqrt(typical / (np.median(nu) + 1.0))
+def _common_mean_where_faint(m: Array, v: Array, nu: Array, error: float | None) -> Array:
+    """Give the pixels whose mean does not tell them apart the mean of them all."""
+    if error is None:
+        typical = np.median(v) / np.median(_median_of_chi2(nu) / nu)
+        error = float(np.sqrt(typical / (np.median(nu) + 1.0)))
+    edge = 5.0 * error
+    middle = float(np.median(m))
+    spread = 1.4826 * float(np.median(np.abs(m - middle)))
+    if spread < _SPREAD_OVER_ERROR * error:
+        edge = max(edge, middle + 4.0 * spread)
+    faint = m < edge
     out = m.copy()
     if faint.any():
         out[faint] = max(float(m[faint].mean()), 0.0)

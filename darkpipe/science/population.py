@@ -21,6 +21,7 @@ F8 = NDArray[np.float64]
 
 TYPICAL_GAMMA, TYPICAL_B = 1.0, 0.11  # a linear silicon sensor near 0 °C: where the search for the population starts
 WIDE = (1.0, 0.1)  # 1 sigma of the weakest prior on (gamma, B): it only keeps pixels without signal determined
+NEAR_LINEAR = 0.1  # 1 sigma of gamma where the level is free
 WELL_MEASURED = 20.0  # signal-to-noise ratio of pixels that define the population's shape
 PRECISE = 30.0  # signal-to-noise of cells that tell the multiplicative error
 FEWEST = 200
@@ -59,14 +60,20 @@ def problem_for(model: Model, temperature_c: F8, exposure_s: F8, reference: Refe
     )
 
 
-def prior_and_start(problem: Problem, population: Population, pixels: int) -> tuple[Prior, F8]:
-    """The weak prior that keeps every pixel determined, and start values, both (3 or 6, P)."""
+def prior_and_start(
+    problem: Problem, population: Population, pixels: int, *, free_level: bool = False
+) -> tuple[Prior, F8]:
+    """The weak prior that keeps every pixel determined, and start values, both (3 or 6, P).
+
+    Where the level is free as well (`free_level`), a curvature in exposure and the level are hard to tell apart:
+    gamma is then held near that of the population, which is that of a linear sensor unless bright pixels say otherwise.
+    """
     mean = np.zeros((3, pixels))
     precision = np.zeros((6, pixels))
     if problem.family == EXPONENTIAL:
         mean[1] = population.gamma if problem.free[1] else 0.0
         mean[2] = population.b_per_k if problem.free[2] else 0.0
-        precision[3] = 1.0 / WIDE[0] ** 2
+        precision[3] = 1.0 / (NEAR_LINEAR if free_level else WIDE[0]) ** 2
         precision[5] = 1.0 / WIDE[1] ** 2
     return Prior(mean, precision), mean.copy()
 
@@ -105,7 +112,9 @@ def _signal_to_noise(cells: Cells) -> NDArray[np.float32]:
 
 
 def _fit(problem: Problem, cells: Cells, population: Population) -> tuple[Fitted, NDArray[np.float32]]:
-    prior, start = prior_and_start(problem, population, cells.signal_adu.shape[1])
+    prior, start = prior_and_start(
+        problem, population, cells.signal_adu.shape[1], free_level=bool(np.isinf(cells.group_variance_adu2).any())
+    )
     fitted = fit_tile(problem, cells, prior, start)
     return fitted, studentised_residuals(problem, cells, prior, fitted.parameters)
 

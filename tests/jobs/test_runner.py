@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -146,3 +147,15 @@ def test_engines_carry_jobs_and_errors(tmp_path: Path, kind: Any) -> None:
         assert caught.value.where == str(tmp_path / "m.txt")
         (tmp_path / "m.txt").write_text("m")
         assert executor.submit(execute, replaced).result().outputs[0].size == 3
+
+
+def test_a_forced_job_gets_its_further_arguments_and_no_other_recipe(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    job = Job(write, (), (target,), {}, when_forced={"text": "anew"})
+    with contextlib.closing(Runner(Journal(tmp_path), lambda: ThreadPoolExecutor(1), 1)) as runner:
+        runner.run(STEP, "", runner.stale(STEP, [job]))
+        assert target.read_text() == "x"
+        assert runner.stale(STEP, [job]) == []
+        runner.run(STEP, "", runner.stale(STEP, [job], force=True))
+        assert target.read_text() == "anew"
+        assert runner.stale(STEP, [job]) == []

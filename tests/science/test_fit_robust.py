@@ -51,24 +51,30 @@ def test_clean_pixels_have_no_outliers(model, noise):
 @pytest.mark.parametrize("model", [EXP_2D, TWO_COMPONENT])
 @pytest.mark.parametrize("size", [100.0, 3000.0, -100.0])
 def test_one_cosmic_ray_is_counted_and_does_no_harm(model, cells, size):
-    made, _ = struck(usual(model, cells=cells, count=5), size)
+    clean = usual(model, cells=cells, count=5)
+    made, _ = struck(clean, size)
     fitted = made.fit()
     found = fitted.outliers == 1
     assert found.mean() > 0.97  # the rest: cells that nearly alone decide a parameter
     assert np.all(((fitted.dq & DQ.OUTLIER) != 0) == (fitted.outliers > 0))
     assert np.all(fitted.dof == cells[0].size - made.problem.free.sum() - fitted.outliers)
-    for z in pulls(made, fitted)[made.problem.free][:, found]:
+    before = pulls(clean, clean.fit())
+    for slot in np.flatnonzero(made.problem.free):
+        z = pulls(made, fitted)[slot, found]
         assert spread(z) == pytest.approx(1.0, abs=0.06)
-        assert np.median(z) == pytest.approx(0.0, abs=0.06)
+        assert np.median(z) == pytest.approx(np.median(before[slot, found]), abs=0.06)
     assert np.median((fitted.chi2 / fitted.dof)[found]) < 1.05
 
 
 def test_small_excesses_are_found_too():
-    made, _ = struck(usual(cells=GRID_24), 12.0)
+    """12 sigma: all found, and what was found does not pull any more."""
+    clean = usual(cells=GRID_24)
+    made, _ = struck(clean, 12.0)
     fitted = made.fit()
-    assert (fitted.outliers == 1).mean() > 0.9
+    assert (fitted.outliers == 1).mean() > 0.97
     assert (fitted.outliers > 1).mean() < 0.01
-    assert all(abs(np.median(z)) < 0.1 for z in pulls(made, fitted))
+    for before, after in zip(pulls(clean, clean.fit()), pulls(made, fitted), strict=True):
+        assert np.median(after) == pytest.approx(np.median(before), abs=0.06)
 
 
 def test_an_outlier_in_a_faint_pixel_is_found():
@@ -231,7 +237,9 @@ def test_absurd_signals_do_not_give_a_finite_answer_with_a_good_chi2():
     fitted = made.with_signal(wild).fit(leave_out=np.ones(12, bool))
     good = np.isfinite(fitted.parameters[0])
     assert np.all(((fitted.dq & DQ.FIT_FAILED) != 0) == ~good)
-    assert np.all(fitted.chi2[good] / fitted.dof[good] > 10)
+    # a single wild cell may stand out of eleven that are next to nothing: then it is the outlier
+    assert np.all((fitted.chi2[good] / fitted.dof[good] > 10) | ((fitted.dq[good] & DQ.OUTLIER) != 0))
+    assert (fitted.chi2[good] / fitted.dof[good] > 10).mean() > 0.95
 
 
 # ---- the relative term

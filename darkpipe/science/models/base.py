@@ -15,6 +15,7 @@ F8 = NDArray[np.float64]
 KELVIN = 273.15
 MIN_SPAN_K = 0.5  # rms temperature contrast that a cell design must have to tell a slope in temperature
 MIN_SPAN_LN_T = 0.1  # the same for ln(exposure)
+MIN_SPAN_LN_T_ON_A_LEVEL = 0.03  # the same where the level is free, too: gamma then has a prior near 1
 MIN_CONTRAST = 0.03  # the same for the two currents of a linear model, relative
 
 
@@ -79,7 +80,8 @@ class Model:
         if self.family == EXPONENTIAL:
             e = np.exp(x[0] * free[1] + 0.1 * x[1] * free[2])
             columns = [e, e * x[0], e * x[1]]
-            limits = [0.0, MIN_SPAN_LN_T, MIN_SPAN_K]
+            on_level = bool((offsets >= 0).any())
+            limits = [0.0, MIN_SPAN_LN_T_ON_A_LEVEL if on_level else MIN_SPAN_LN_T, MIN_SPAN_K]
         else:
             columns = list(x)
             limits = [MIN_CONTRAST] * 3

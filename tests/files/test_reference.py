@@ -1,0 +1,146 @@
+"""Where the numbers of reference.yaml come from, and when they are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_frames import made_frame
+from simulated import PRESETS, Sensor, Shot, write_frame
+
+from darkpipe.files.corrections import Tolerances, cells_of
+from darkpipe.files.index import RawFrame
+from darkpipe.files.masters import ReferenceValues, write_reference
+from darkpipe.files.reference import Overrides, reference_values, settled
+from darkpipe.files.witnesses import Witnesses, bias_witnesses, choose_witnesses
+
+RECIPE = dataclasses.replace(PRESETS["tiny"], rows=96, cols=96, temperatures_c=(0.0,), hot_fraction=0.02)
+AUTO = Overrides("auto", None, None, 0.95, None)
+
+
+def taken(
+    folder: Path, kind: str, exposure_s: float, n: int, recipe: object = RECIPE, **values: object
+) -> list[RawFrame]:
+    sensor = Sensor(recipe)  # type: ignore[arg-type]
+    frames = []
+    for i in range(n):
+        path = folder / f"{kind}_{exposure_s:g}_{i}.fits"
+        image = write_frame(path, sensor, Shot(kind, 0.0, exposure_s, i)).image
+        frame = made_frame(
+            path.name, kind=kind, exposure_s=exposure_s, rows=96, cols=96, median=float(np.median(image)),
+            maximum=float(image.max()), set_point_c=0.0, temperature_c=0.0, n_low=int((image == 0).sum()), **values,
+        )  # fmt: skip
+        frames.append(dataclasses.replace(frame, path=path))
+    return frames
+
+
+def values_of(darks: list[RawFrame], biases: list[RawFrame], overrides: Overrides = AUTO) -> ReferenceValues:
+    cells = cells_of(darks, Tolerances(0.5, 0.01))
+    witnesses = choose_witnesses(darks, cells, [(0.0, biases)] if biases else [])
+    return reference_values([*darks, *biases], witnesses, [0.0], overrides)[0]
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[RawFrame], list[RawFrame]]:
+    folder = tmp_path_factory.mktemp("reference")
+    darks = [f for t in (30.0, 300.0) for f in taken(folder, "dark", t, 6)]
+    return darks, taken(folder, "bias", 0.0, 6)
+
+
+def test_measured_where_nothing_states_it(campaign: tuple[list[RawFrame], list[RawFrame]]) -> None:
+    found = values_of(*campaign)
+    assert found.gain_source == "measured"
+    assert found.gain_e_per_adu == found.gain_measured_e_per_adu == pytest.approx(0.8, rel=0.1)
+    assert found.read_noise_adu == pytest.approx(math.hypot(2.5 / 0.8, 1 / math.sqrt(12)), rel=0.05)
+    assert found.notes == ()
+
+
+def test_the_header_wins_and_a_disagreement_is_said(campaign: tuple[list[RawFrame], list[RawFrame]]) -> None:
+    darks, biases = ([dataclasses.replace(f, egain=2.0) for f in frames] for frames in campaign)
+    found = values_of(darks, biases)
+    assert (found.gain_source, found.gain_e_per_adu) == ("header", 2.0)
+    assert any("disagrees with the measured 0." in note for note in found.notes)
+    assert values_of(darks, biases, dataclasses.replace(AUTO, gain_e_per_adu=0.8)).gain_source == "setting"
+
+
+def test_without_biases_the_gain_comes_from_darks_alone(campaign: tuple[list[RawFrame], list[RawFrame]]) -> None:
+    found = values_of(campaign[0], [])
+    assert found.gain_e_per_adu == pytest.approx(0.8, rel=0.12)
+    assert found.notes == ("no bias frames: the read noise is measured on darks, and is an upper limit",)
+
+
+def test_samples_at_zero_are_said(tmp_path: Path) -> None:
+    low = dataclasses.replace(RECIPE, bias_level_adu=1.0)
+    found = values_of(taken(tmp_path, "dark", 30.0, 2, low), taken(tmp_path, "bias", 0.0, 2, low))
+    assert any("offset is set too low" in note for note in found.notes)
+
+
+def test_the_scale_is_found_and_the_gain_follows_it(tmp_path: Path) -> None:
+    """12 bits left-aligned in 16; the header's gain may be per raw or per native count."""
+    recipe = dataclasses.replace(RECIPE, adc_bits=12, left_aligned=True, bias_level_adu=200.0)
+    frames = [taken(tmp_path, k, t, 4, recipe, divisor=16) for k, t in (("dark", 300.0), ("bias", 0.0))]
+    native = values_of(*frames)
+    assert (native.scale_factor, native.gain_source) == (16.0, "measured")
+    assert native.gain_e_per_adu == pytest.approx(0.8, rel=0.12)
+    for stated in (0.8, 0.05):
+        darks, biases = ([dataclasses.replace(f, egain=stated) for f in some] for some in frames)
+        assert values_of(darks, biases).gain_e_per_adu == pytest.approx(0.8)
+    assert values_of(*frames, dataclasses.replace(AUTO, scale_factor=1.0)).read_noise_adu > 40.0
+
+
+def test_small_moves_keep_the_old_value(tmp_path: Path) -> None:
+    path = tmp_path / "reference.yaml"
+    old = ReferenceValues(1.0, 4.0, 1.5, "measured", 62000.0, 0.0, -5.0, 1.5, 0.05)
+    errors = {"read_noise_adu": 0.01, "gain_measured_e_per_adu": 0.05, "temperature_c": 1.0}
+    assert settled(path, old, errors) == old  # nothing there yet
+    write_reference(path, old)
+    near = dataclasses.replace(
+        old, read_noise_adu=4.005, gain_e_per_adu=1.52, gain_measured_e_per_adu=1.52, temperature_c=-4.0
+    )
+    assert settled(path, near, errors) == old
+    far = dataclasses.replace(
+        old, read_noise_adu=4.2, gain_e_per_adu=1.6, gain_measured_e_per_adu=1.6, temperature_c=-3.0
+    )
+    assert settled(path, far, errors) == far
+
+
+def test_a_set_temperature_is_taken_though_it_is_near_the_old_one(
+    campaign: tuple[list[RawFrame], list[RawFrame]],
+) -> None:
+    darks, biases = campaign
+    witnesses = choose_witnesses(darks, cells_of(darks, Tolerances(0.5, 0.01)), [(0.0, biases)])
+    _, errors = reference_values(darks, witnesses, [0.0], dataclasses.replace(AUTO, reference_temperature_c=0.4))
+    assert errors["temperature_c"] == 0.0
+    values, errors = reference_values(darks, witnesses, [-10.0, -5.0, 0.0, 10.0], AUTO)
+    assert (values.temperature_c, errors["temperature_c"]) == (-1.0, 1.0)
+
+
+def test_witnesses_of_many_temperatures() -> None:
+    stacks = [[made_frame(f"{t}_{i}.fits", kind="bias") for i in range(30)] for t in range(5)]
+    assert [len(s) for s in bias_witnesses(stacks)] == [12] * 5
+    assert [len(s) for s in bias_witnesses(stacks[:2])] == [20, 20]
+    assert [len(s) for s in bias_witnesses([stacks[0], stacks[1][:1]])] == [20]
+    assert [len(s) for s in bias_witnesses([stacks[0][:1], stacks[1][:1]])] == [1, 1]
+
+
+def test_the_gain_is_measured_with_the_biases_nearest_in_temperature() -> None:
+    darks = [
+        made_frame(f"{t}_{i}.fits", set_point_c=t, temperature_c=t, median=1000.0 + t)
+        for t in (-10.0, 0.0)
+        for i in range(3)
+    ]
+    cold = [made_frame(f"c{i}.fits", kind="bias") for i in range(9)]
+    warm = [made_frame(f"w{i}.fits", kind="bias") for i in range(3)]
+    found = choose_witnesses(darks, cells_of(darks, Tolerances(0.5, 0.01)), [(-10.0, cold), (0.2, warm)])
+    assert [f.file for f in found.bright] == ["0.0_0.fits", "0.0_1.fits", "0.0_2.fits"]
+    assert [f.file for f in found.zero] == ["w0.fits", "w1.fits", "w2.fits"]
+    assert [len(s) for s in found.noise] == [9, 3]
+
+
+def test_one_dark_alone() -> None:
+    darks = [made_frame("a.fits")]
+    found = choose_witnesses(darks, cells_of(darks, Tolerances(0.5, 0.01)), [])
+    assert found == Witnesses([darks], darks, [], False)
