@@ -81,14 +81,14 @@ def parameter_sigma(sensor: Sensor) -> Array:
     """Cramér–Rao 1 sigma of each parameter (k, rows, cols): ln A, B, gamma or G, D; NaN where there is no bound."""
     covariance = _covariance(sensor)
     sigma = np.sqrt(np.einsum("paa->ap", covariance))
-    return sigma.reshape(-1, sensor.recipe.rows, sensor.recipe.cols)
+    return np.asarray(sigma.reshape(-1, sensor.recipe.rows, sensor.recipe.cols))
 
 
 def prediction_sigma(sensor: Sensor, temperature_c: float, exposure_s: float) -> Array:
     """Cramér–Rao 1 sigma (rows, cols), ADU, of the dark signal at any (temperature, exposure); NaN: no bound."""
     j = derivatives(sensor, temperature_c, exposure_s)
     variance = np.einsum("ap,pab,bp->p", j, _covariance(sensor), j, optimize=True)
-    return np.sqrt(variance).reshape(sensor.recipe.rows, sensor.recipe.cols)
+    return np.asarray(np.sqrt(variance).reshape(sensor.recipe.rows, sensor.recipe.cols))
 
 
 def expected_mae(sigma: Array) -> float:

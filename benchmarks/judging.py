@@ -91,7 +91,7 @@ class Outcome:
     @cached_property
     def ordinary(self) -> Bools:
         """Pixels without telegraph noise."""
-        return ~self.sensor.telegraph
+        return np.asarray(~self.sensor.telegraph)
 
     def synthesise(self) -> None:
         """Ask the pipeline for darks at (temperature, exposure) between those of the campaign, in one call."""

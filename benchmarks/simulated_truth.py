@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--scenarios", nargs="*", choices=list(SCENARIOS), metavar="NAME", help="other campaigns, a line each; all"
     )
     options = parser.parse_args(arguments)
-    size = {"rows": 128, "cols": 128} if options.quick else {}
+    size: dict[str, Any] = {"rows": 128, "cols": 128} if options.quick else {}
     recipe = dataclasses.replace(PRESETS["default"], seed=options.seed, **size)
     laws = options.law or sorted(MODEL_OF_LAW)
     passed = True

@@ -72,7 +72,7 @@ def curve_fit_s(masters: Masters, n_pixels: int) -> float:
     chosen = np.random.default_rng(0).choice(data.shape[1], n_pixels, replace=False)
 
     def law(where: NDArray[np.float64], a: float, b: float, gamma: float) -> NDArray[np.float64]:
-        return a * where[1] ** gamma * np.exp(b * where[0])
+        return np.asarray(a * where[1] ** gamma * np.exp(b * where[0]))
 
     start = time.perf_counter()
     for pixel in chosen:
@@ -85,7 +85,7 @@ def curve_fit_s(masters: Masters, n_pixels: int) -> float:
                 curve_fit(law, x, y, p0=(0.1, 0.12, 1.0), sigma=sigma, absolute_sigma=True, maxfev=2000)
             except RuntimeError:
                 continue
-    return (time.perf_counter() - start) / n_pixels * data.shape[1]
+    return float((time.perf_counter() - start) / n_pixels * data.shape[1])
 
 
 def ccdproc_s(groups: Groups) -> float | None:

@@ -36,7 +36,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     return campaign
 
 
+@pytest.fixture(scope="session")
+def plain(finished: Campaign, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    """The same without the pictures of each cell, which cost most of the time; to be read, not changed."""
+    campaign = finished.copied_to(tmp_path_factory.mktemp("plain") / "campaign")
+    run_well(campaign)
+    return campaign
+
+
 @pytest.fixture
-def work(finished: Campaign, tmp_path: Path) -> Campaign:
-    """A copy of the finished campaign that a test may change; nothing in it is stale (pictures: True)."""
-    return finished.copied_to(tmp_path / "work")
+def work(plain: Campaign, tmp_path: Path) -> Campaign:
+    """A copy of the plain campaign that a test may change; nothing in it is stale."""
+    return plain.copied_to(tmp_path / "work")

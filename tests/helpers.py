@@ -118,11 +118,13 @@ def run_well(campaign: Campaign, mode: str = "full", **sections: Any) -> RunRepo
     return report
 
 
-def flags(campaign: Campaign, mode: str = "full", *more: str) -> list[str]:
+def flags(campaign: Campaign, mode: str = "full", *more: str, pictures: bool = False) -> list[str]:
     """A command line for a campaign."""
     line = ["--mode", mode, "--output_dir", str(campaign.out)]
     if mode in ("full", "fit_2d_model"):
         line += ["--basepath", str(campaign.raw)]
+    if not pictures and "--config" not in more:
+        line += ["--config", str(write_yaml(campaign.root / "plain.yaml", {"evaluate_model": {"pictures": False}}))]
     return [*line, *more]
 
 
@@ -187,7 +189,9 @@ def inputs_of(path: Path) -> list[str]:
 def products(out: Path) -> dict[str, bytes]:
     """Bytes of every file of an output directory besides journal, lock and logs."""
     found = {p.relative_to(out).as_posix(): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
-    return {k: v for k, v in found.items() if not k.startswith("logs/") and k not in ("journal.jsonl", ".pipeline.lock")}
+    return {
+        k: v for k, v in found.items() if not k.startswith("logs/") and k not in ("journal.jsonl", ".pipeline.lock")
+    }
 
 
 def differing(one: dict[str, bytes], other: dict[str, bytes]) -> list[str]:

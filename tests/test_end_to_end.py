@@ -35,8 +35,6 @@ from darkpipe.science.flags import DQ
 from master_controller import MasterController
 from run_pipeline import main
 
-PLAIN = {"evaluate_model": {"pictures": False}}
-
 
 def synthetic(campaign: Campaign) -> set[str]:
     """Names in synthetic/ beyond those of the cells."""
@@ -117,7 +115,7 @@ def test_synthetic_2d_makes_the_grid(work: Campaign) -> None:
     assert synthetic(work) == expected
     assert_true(work, work.out / "synthetic" / "synthetic_dark_T-2.0C_texp60s.fits", -2.0, 60.0)
     # what was wished for outlives a full run
-    run_well(work, evaluate_model=PICTURES)
+    run_well(work)
     assert synthetic(work) == expected
 
 
@@ -179,21 +177,19 @@ def test_evaluation_of_new_frames_against_a_model(finished: Campaign, tmp_path: 
     new.raw.mkdir(parents=True)
     for path in (*finished.frames_of(0.0, 100.0), *finished.raw.glob("frame_00[4-6]*.fits")):
         shutil.copy(path, new.raw)
-    line = flags(new, mode, "--basepath", str(new.raw), "--model_dir", str(finished.out), "--quiet")
-    assert main(line) == 0
+    more = ["--basepath", str(new.raw), "--model_dir", str(finished.out), "--quiet"]
+    assert main(flags(new, mode, *more, pictures=mode == "evaluation_only")) == 0
     rows = table(new.out / "evaluation" / "evaluation.ecsv")
     assert "T0.0C_texp100s" in set(rows["cell"])
     assert set(rows["kind"]) == {"new"}
     assert set(rows["model"]) == {"two_component"}
     assert not (new.model / "model.yaml").exists()
-    assert (new.out / "evaluation" / "mae_T0.0C_texp100s.png").is_file()
+    assert (new.out / "evaluation" / "mae_T0.0C_texp100s.png").is_file() == (mode == "evaluation_only")
 
 
 @pytest.mark.parametrize("model", ["exp_1d", "exp_t", "exp_2d", "two_component"])
-def test_the_model_that_is_asked_for_makes_the_darks(work: Campaign, tmp_path: Path, model: str) -> None:
-    config = tmp_path / "plain.yaml"
-    config.write_text(yaml.safe_dump(PLAIN))
-    assert main(flags(work, "full", "--model", model, "--config", str(config), "--quiet")) == 0
+def test_the_model_that_is_asked_for_makes_the_darks(work: Campaign, model: str) -> None:
+    assert main(flags(work, "full", "--model", model, "--quiet")) == 0
     described = yaml.safe_load((work.model / "model.yaml").read_text())
     assert described["chosen"].split("/")[0] == model
     assert described["why"] == f"asked for: {model}"
@@ -211,9 +207,7 @@ def test_the_model_that_is_asked_for_makes_the_darks(work: Campaign, tmp_path: P
     assert model in {str(m).split("/")[0] for m in rows["model"]}
 
 
-def test_another_model_of_the_same_fit(
-    finished: Campaign, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_model_of_the_same_fit(finished: Campaign, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = ["--mode", "synthetic_2d", "--model_dir", str(finished.out), "--output_dir", str(tmp_path), "--quiet"]
     assert main([*line, "--model", "exp_2d"]) == 0
     assert header(tmp_path / "synthetic" / f"synthetic_dark_{CELL_NAMES[0]}.fits")["MODEL"] == "exp_2d"
@@ -253,9 +247,7 @@ def test_two_configurations_and_select(tmp_path: Path, capsys: pytest.CaptureFix
     both = make_campaign(tmp_path, **small)
     other = make_campaign(tmp_path / "other", **small, gain_setting=200.0, gain_e_per_adu=0.4, seed=2)
     shutil.move(other.raw, both.raw / "g200")
-    config = tmp_path / "plain.yaml"
-    config.write_text(yaml.safe_dump(PLAIN))
-    line = flags(both, "full", "--config", str(config), "--quiet")
+    line = flags(both, "full", "--quiet")
     names = ["Simulated-CCD_g100_o50_b1_16x12", "Simulated-CCD_g200_o50_b1_16x12"]
     assert main([*line, "--select", "gain=200"]) == 0
     assert not (both.out / names[0]).exists()
@@ -270,23 +262,24 @@ def test_two_configurations_and_select(tmp_path: Path, capsys: pytest.CaptureFix
     # the same frames alone give the same model
     alone = make_campaign(tmp_path / "alone", **small)
     run_well(alone)
-    ours = {k.removeprefix(f"{names[0]}/"): v for k, v in products(both.out).items() if k.startswith(f"{names[0]}/dark_")}
+    ours = {
+        k.removeprefix(f"{names[0]}/"): v for k, v in products(both.out).items() if k.startswith(f"{names[0]}/dark_")
+    }
     assert differing(ours, {k: v for k, v in products(alone.out).items() if k.startswith("dark_")}) == []
 
 
-def test_processes_make_the_same_bytes(finished: Campaign, tmp_path: Path) -> None:
-    fresh = Campaign(tmp_path / "fresh", finished.sensor)
-    shutil.copytree(finished.raw, fresh.raw)
+def test_processes_make_the_same_bytes(plain: Campaign, tmp_path: Path) -> None:
+    fresh = Campaign(tmp_path / "fresh", plain.sensor)
+    shutil.copytree(plain.raw, fresh.raw)
     done = call(*flags(fresh, "full", "--engine", "processes", "--workers", "2", "--quiet"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert differing(products(fresh.out), products(finished.out)) == []
+    assert differing(products(fresh.out), products(plain.out)) == []
 
 
-def test_one_worker_makes_the_same_bytes(finished: Campaign, tmp_path: Path) -> None:
-    fresh = Campaign(tmp_path / "fresh", finished.sensor)
-    shutil.copytree(finished.raw, fresh.raw)
+def test_one_worker_makes_the_same_bytes(plain: Campaign, tmp_path: Path) -> None:
+    fresh = Campaign(tmp_path / "fresh", plain.sensor)
+    shutil.copytree(plain.raw, fresh.raw)
     report = run_well(fresh, workers=1)
     assert steps_run(report)[-1] == "evaluate_model"
     assert len(labels(report)) == len(set(labels(report)))
-    same = {k: v for k, v in products(finished.out).items() if k in products(fresh.out)}
-    assert differing(products(fresh.out), same) == []
+    assert differing(products(fresh.out), products(plain.out)) == []

@@ -26,11 +26,9 @@ def small(tmp_path: Path) -> Campaign:
 
 
 @pytest.fixture
-def plain(small: Campaign) -> list[str]:
-    """A command line without pictures."""
-    return flags(
-        small, "full", "--config", str(write_yaml(small.root / "p.yaml", {"evaluate_model": {"pictures": False}}))
-    )
+def line(small: Campaign) -> list[str]:
+    """A command line for it."""
+    return flags(small)
 
 
 def counts(text: str) -> dict[str, int]:
@@ -39,33 +37,33 @@ def counts(text: str) -> dict[str, int]:
     return {r[0]: int(r[1]) for r in rows if len(r) >= 5 and r[0] in STEPS}
 
 
-def test_from_until_and_force(small: Campaign, plain: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*plain, "--until_step", "3"]) == 0
+def test_from_until_and_force(small: Campaign, line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*line, "--until_step", "3"]) == 0
     assert list(counts(capsys.readouterr().out)) == list(STEPS[:3])
     assert (small.out / "dark_masks_by_temp").is_dir()
     assert not (small.out / "dark_model").exists()
-    assert main([*plain, "--from_step", "4", "--until_step", "5"]) == 0
+    assert main([*line, "--from_step", "4", "--until_step", "5"]) == 0
     assert list(counts(capsys.readouterr().out)) == list(STEPS[3:5])
-    assert main(plain) == 0
+    assert main(line) == 0
     made = counts(capsys.readouterr().out)
     assert [name for name, n in made.items() if n] == list(STEPS[5:])
     before = products(small.out)
-    assert main([*plain, "--force", "5"]) == 0
+    assert main([*line, "--force", "5"]) == 0
     made = counts(capsys.readouterr().out)
     assert [name for name, n in made.items() if n] == ["fit_dark_model"]  # and it made the same bytes
-    assert main([*plain, "--force"]) == 0
+    assert main([*line, "--force"]) == 0
     assert all(counts(capsys.readouterr().out).values())
     assert products(small.out) == before
 
 
-def test_from_step_does_not_look_at_the_frames(small: Campaign, plain: list[str]) -> None:
-    assert main([*plain, "--quiet"]) == 0
+def test_from_step_does_not_look_at_the_frames(small: Campaign, line: list[str]) -> None:
+    assert main([*line, "--quiet"]) == 0
     for path in small.raw.glob("*.fits"):
         path.unlink()
-    line = [*plain[:4], *plain[6:]]  # without --basepath
-    assert "--basepath" not in line
-    assert main([*line, "--from_step", "4", "--quiet"]) == 0
-    assert main([*line, "--from_step", "6", "--force", "6", "--quiet"]) == 0
+    without = [*line[:4], *line[6:]]
+    assert "--basepath" not in without
+    assert main([*without, "--from_step", "4", "--quiet"]) == 0
+    assert main([*without, "--from_step", "6", "--force", "6", "--quiet"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -77,24 +75,24 @@ def test_from_step_does_not_look_at_the_frames(small: Campaign, plain: list[str]
     ],
 )
 def test_steps_that_are_not_there(
-    small: Campaign, plain: list[str], more: list[str], word: str, capsys: pytest.CaptureFixture[str]
+    small: Campaign, line: list[str], more: list[str], word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*plain, *more]) == 2
+    assert main([*line, *more]) == 2
     assert word in capsys.readouterr().err
 
 
-def test_a_dry_run_writes_nothing(small: Campaign, plain: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*plain, "--dry_run"]) == 0
+def test_a_dry_run_writes_nothing(small: Campaign, line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*line, "--dry_run"]) == 0
     text = capsys.readouterr().out
     assert "load_data: frame_0001.fits: never made" in text
     assert not small.out.exists()
-    assert main([*plain, "--quiet"]) == 0
+    assert main([*line, "--quiet"]) == 0
     state = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in small.out.rglob("*") if p.is_file()}
     capsys.readouterr()
-    assert main([*plain, "--dry_run"]) == 0
+    assert main([*line, "--dry_run"]) == 0
     assert capsys.readouterr().out == "everything is up to date\n"
     (small.out / "dark_model" / "chi2_map.fits").unlink()
-    assert main([*plain, "--dry_run"]) == 0
+    assert main([*line, "--dry_run"]) == 0
     text = capsys.readouterr().out
     assert "fit_dark_model: maps of exp_2d: output gone: dark_model/chi2_map.fits" in text
     state.pop(small.out / "dark_model" / "chi2_map.fits")
@@ -102,9 +100,9 @@ def test_a_dry_run_writes_nothing(small: Campaign, plain: list[str], capsys: pyt
 
 
 def test_a_product_is_explained_down_to_its_frames(
-    small: Campaign, plain: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+    small: Campaign, line: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main([*plain, "--quiet"]) == 0
+    assert main([*line, "--quiet"]) == 0
     ask = ["--output_dir", str(small.out), "--explain"]
     assert main([*ask, "synthetic/synthetic_dark_T-5.0C_texp100s.fits"]) == 0
     text = capsys.readouterr().out
@@ -120,10 +118,10 @@ def test_a_product_is_explained_down_to_its_frames(
 
 
 def test_settings_are_printed_and_can_be_read_again(
-    small: Campaign, plain: list[str], capsys: pytest.CaptureFixture[str]
+    small: Campaign, line: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*plain, "--quiet", "--model", "exp_2d", "--workers", "1"]) == 0
-    assert main([*plain, "--model", "exp_2d", "--workers", "1", "--print_config"]) == 0
+    assert main([*line, "--quiet", "--model", "exp_2d", "--workers", "1"]) == 0
+    assert main([*line, "--model", "exp_2d", "--workers", "1", "--print_config"]) == 0
     text = capsys.readouterr().out
     given = yaml.safe_load(text)
     assert set(STEPS) <= set(given)
@@ -159,22 +157,21 @@ def test_wrong_settings_exit_2_and_name_what_was_meant(
 
 def test_paths_of_a_yaml_are_relative_to_it(small: Campaign) -> None:
     (small.root / "conf").mkdir()
-    config = {"output_dir": "../out", "load_data": {"basepath": "../raw"}}
-    write_yaml(small.root / "conf" / "here.yaml", config)
+    write_yaml(small.root / "conf" / "here.yaml", {"output_dir": "../out", "load_data": {"basepath": "../raw"}})
     line = ["--mode", "full", "--config", "conf/here.yaml", "--until_step", "1", "--quiet"]
     done = call(*line, cwd=small.root)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert len(table(small.out / "index.ecsv")) == 27
 
 
-def test_quiet_and_debug(small: Campaign, plain: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*plain, "--quiet", "--until_step", "2"]) == 0
+def test_quiet_and_debug(small: Campaign, line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*line, "--quiet", "--until_step", "2"]) == 0
     assert capsys.readouterr() == ("", "")
-    assert main([*plain, "--until_step", "3", "--debug"]) == 0
+    assert main([*line, "--until_step", "3", "--debug"]) == 0
     printed = capsys.readouterr()
     assert "master dark T-5.0C_texp100s" in printed.err
     assert "group_darks" in printed.out
-    assert main([*plain, "--until_step", "3", "--force", "3", "--log_level", "ERROR"]) == 0
+    assert main([*line, "--until_step", "3", "--force", "3", "--log_level", "ERROR"]) == 0
     assert "info" not in capsys.readouterr().err
 
 
@@ -212,9 +209,7 @@ def test_a_bias_model_that_is_not_there(small: Campaign, capsys: pytest.CaptureF
     assert "no bias model was found" in capsys.readouterr().err
 
 
-def test_a_model_without_temperatures_says_what_it_needs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_without_temperatures_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     campaign = make_campaign(tmp_path, rows=16, cols=12, temperatures_c=(-10.0,), n_biases=3, n_darks=2)
     assert main(flags(campaign, "full", "--model", "exp_2d")) == 1
     said = capsys.readouterr().err
@@ -224,7 +219,7 @@ def test_a_model_without_temperatures_says_what_it_needs(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
-def test_an_interrupt_exits_130_and_the_next_run_goes_on(finished: Campaign, work: Campaign) -> None:
+def test_an_interrupt_exits_130_and_the_next_run_goes_on(plain: Campaign, work: Campaign) -> None:
     line = command(*flags(work, "full", "--force", "--workers", "1"))
     with subprocess.Popen(line, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
         journal = work.out / "journal.jsonl"
@@ -237,4 +232,4 @@ def test_an_interrupt_exits_130_and_the_next_run_goes_on(finished: Campaign, wor
     assert "interrupted" in said
     assert "Traceback" not in said
     assert main(flags(work, "full", "--quiet")) == 0
-    assert products(work.out) == products(finished.out)
+    assert products(work.out) == products(plain.out)

@@ -22,16 +22,14 @@ def files(folder: Path) -> int:
     return sum(1 for p in folder.rglob("*") if p.is_file()) if folder.exists() else 0
 
 
-def start(campaign: Campaign, *more: str) -> subprocess.Popen[str]:
-    line = command(*flags(campaign, "full", "--workers", "2", *more))
+def start(campaign: Campaign, *more: str, pictures: bool = False) -> subprocess.Popen[str]:
+    line = command(*flags(campaign, "full", "--workers", "2", *more, pictures=pictures))
     return subprocess.Popen(line, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
-@pytest.mark.parametrize(("engine", "kills"), [("threads", KILLS), ("processes", 2)])
-def test_killed_at_random_moments_and_resumed(
-    finished: Campaign, tmp_path: Path, engine: str, kills: int
-) -> None:
+@pytest.mark.parametrize(("engine", "kills"), [("threads", KILLS), ("processes", 1)])
+def test_killed_at_random_moments_and_resumed(finished: Campaign, tmp_path: Path, engine: str, kills: int) -> None:
     """Each kill falls at a random moment after some more products have been made, so that all steps get their share."""
     broken = Campaign(tmp_path / "broken", finished.sensor)
     shutil.copytree(finished.raw, broken.raw)
@@ -39,8 +37,8 @@ def test_killed_at_random_moments_and_resumed(
     all_files = files(finished.out)
     died_at = []
     for number in range(kills):
-        goal = all_files * (number + rng.random()) / kills
-        with start(broken, "--engine", engine) as process:
+        goal = all_files * (number + 0.9 * rng.random()) / kills
+        with start(broken, "--engine", engine, pictures=True) as process:
             end = time.monotonic() + 60
             while files(broken.out) < goal and process.poll() is None and time.monotonic() < end:
                 time.sleep(0.004)
@@ -50,8 +48,8 @@ def test_killed_at_random_moments_and_resumed(
         assert "Traceback" not in said
         if process.returncode == -signal.SIGKILL:
             died_at.append(files(broken.out))
-    assert len(died_at) >= kills - 1
-    assert died_at[0] < all_files / 2
+    assert len(died_at) >= max(1, kills - 1)
+    assert died_at[0] < 0.9 * all_files
     report = run_well(broken, evaluate_model=PICTURES)
     assert all(job.reason != "forced" for job in report.jobs)
     assert differing(products(broken.out), products(finished.out)) == []
@@ -59,24 +57,24 @@ def test_killed_at_random_moments_and_resumed(
     assert run_well(broken, evaluate_model=PICTURES).jobs == []
 
 
-def test_a_killed_run_loses_no_more_than_its_last_seconds(finished: Campaign, tmp_path: Path) -> None:
-    """What a finished batch has made is not made again."""
-    broken = Campaign(tmp_path / "broken", finished.sensor)
-    shutil.copytree(finished.raw, broken.raw)
+def test_a_killed_run_loses_no_more_than_its_last_seconds(plain: Campaign, tmp_path: Path) -> None:
+    """What a plain batch has made is not made again."""
+    broken = Campaign(tmp_path / "broken", plain.sensor)
+    shutil.copytree(plain.raw, broken.raw)
     with start(broken) as process:
         while files(broken.out / "dark_masks_by_temp") < 9 and process.poll() is None:
             time.sleep(0.004)
         process.kill()
         process.communicate(timeout=60)
-    report = run_well(broken, evaluate_model=PICTURES)
+    report = run_well(broken, chosen={"until_step": 4})
     again = {job.step for job in report.jobs}
     assert "load_data" not in again
     assert "subtract_bias" not in again
 
 
-def test_two_runs_at_once(finished: Campaign, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    both = Campaign(tmp_path / "both", finished.sensor)
-    shutil.copytree(finished.raw, both.raw)
+def test_two_runs_at_once(plain: Campaign, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = Campaign(tmp_path / "both", plain.sensor)
+    shutil.copytree(plain.raw, both.raw)
     with start(both) as first:
         while not (both.out / "survey").exists() and first.poll() is None:
             time.sleep(0.005)
@@ -89,7 +87,7 @@ def test_two_runs_at_once(finished: Campaign, tmp_path: Path, capsys: pytest.Cap
         assert main(flags(both, "full", "--dry_run", "--quiet")) == 0  # looking is free
         _, told = first.communicate(timeout=120)
     assert first.returncode == 0, told
-    assert differing(products(both.out), products(finished.out)) == []
+    assert differing(products(both.out), products(plain.out)) == []
 
 
 def test_a_lock_of_a_dead_run_does_not_hold(work: Campaign) -> None:

@@ -205,7 +205,7 @@ def read_tiles(paths: Sequence[Path]) -> Assembled:
 def write_parameter_maps(
     files: UnitFiles, made: Assembled, outputs: Mapping[str, Path], cells: Sequence[str]
 ) -> dict[Path, str]:
-    """Write one map a parameter (value, 1 sigma, status), the covariance, chi², and the fitted level if there is any."""
+    """Write one map a parameter (value, 1 sigma, status), the covariance, chi², and the fitted level if any."""
     unit = files.unit
     reference = unit.map_reference
     base: list[Card] = [

@@ -87,6 +87,11 @@ class Cells:
     group: NDArray[np.int64]
     group_variance_adu2: F4
 
+    @property
+    def free_level(self) -> NDArray[np.bool_]:
+        """(P,) whether the level of some cell of a pixel is free, for want of a bias."""
+        return np.asarray(np.isinf(self.group_variance_adu2).any(axis=0), np.bool_)
+
     def joined(self, others: Sequence[Cells]) -> Cells:
         """The same cells over more pixels."""
         tiles = [self, *others]

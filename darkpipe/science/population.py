@@ -61,19 +61,20 @@ def problem_for(model: Model, temperature_c: F8, exposure_s: F8, reference: Refe
 
 
 def prior_and_start(
-    problem: Problem, population: Population, pixels: int, *, free_level: bool = False
+    problem: Problem, population: Population, free_level: NDArray[np.bool_]
 ) -> tuple[Prior, F8]:
     """The weak prior that keeps every pixel determined, and start values, both (3 or 6, P).
 
-    Where the level is free as well (`free_level`), a curvature in exposure and the level are hard to tell apart:
+    Where the level is free as well (`free_level`, (P,)), a curvature in exposure and the level are hard to tell apart:
     gamma is then held near that of the population, which is that of a linear sensor unless bright pixels say otherwise.
     """
+    pixels = free_level.size
     mean = np.zeros((3, pixels))
     precision = np.zeros((6, pixels))
     if problem.family == EXPONENTIAL:
         mean[1] = population.gamma if problem.free[1] else 0.0
         mean[2] = population.b_per_k if problem.free[2] else 0.0
-        precision[3] = 1.0 / (NEAR_LINEAR if free_level else WIDE[0]) ** 2
+        precision[3] = np.where(free_level, 1.0 / NEAR_LINEAR**2, 1.0 / WIDE[0] ** 2)
         precision[5] = 1.0 / WIDE[1] ** 2
     return Prior(mean, precision), mean.copy()
 
@@ -112,9 +113,7 @@ def _signal_to_noise(cells: Cells) -> NDArray[np.float32]:
 
 
 def _fit(problem: Problem, cells: Cells, population: Population) -> tuple[Fitted, NDArray[np.float32]]:
-    prior, start = prior_and_start(
-        problem, population, cells.signal_adu.shape[1], free_level=bool(np.isinf(cells.group_variance_adu2).any())
-    )
+    prior, start = prior_and_start(problem, population, cells.free_level)
     fitted = fit_tile(problem, cells, prior, start)
     return fitted, studentised_residuals(problem, cells, prior, fitted.parameters)
 

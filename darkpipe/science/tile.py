@@ -68,9 +68,7 @@ def fit_unit(
     problem = problem_for(unit.model, temperature_c, exposure_s, unit.fit_reference)
     cells = with_relative_error(cells, population.relative_error)
     free_level = np.isinf(cells.group_variance_adu2).all(axis=1)
-    prior, start = prior_and_start(
-        problem, population, error_adu.shape[1], free_level=bool(np.isinf(cells.group_variance_adu2).any())
-    )
+    prior, start = prior_and_start(problem, population, cells.free_level)
     fitted = fit_tile(problem, cells, prior, start, np.array(leave_out))
     moved = move_reference(unit.model, fitted.parameters, fitted.covariance, unit.fit_reference, unit.map_reference)
     parameters, covariance = (array.astype(np.float32) for array in moved)
@@ -130,7 +128,7 @@ def _baseline(
     """Errors of the nearest other master, scaled by exposure, over the pixels the model could predict; nothing where
     there is no other, or no bias: a dark on its bias level cannot be scaled."""
     other = nearest_master(k, temperature_c, exposure_s)
-    if other is None or np.isinf(cells.group_variance_adu2).any(axis=1)[cells.group[k]]:
+    if other is None or np.isinf(cells.group_variance_adu2[cells.group[k]]).all():
         return CellErrors.empty()
     scaled = cells.signal_adu[other] * np.float32(exposure_s[k] / exposure_s[other])
     scaled = np.where(np.isfinite(prediction) | ~np.isfinite(prediction).any(), scaled, np.nan).astype(np.float32)

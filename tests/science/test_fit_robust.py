@@ -220,7 +220,8 @@ def test_units_do_not_matter(model, scale):
     c = made.cells
     cells = replace(
         c, signal_adu=(c.signal_adu * scale).astype(np.float32),
-        read_variance_adu2=(c.read_variance_adu2 * scale**2).astype(np.float32), gain_e_per_adu=c.gain_e_per_adu / scale,
+        read_variance_adu2=(c.read_variance_adu2 * scale**2).astype(np.float32),
+        gain_e_per_adu=c.gain_e_per_adu / scale,
         group_variance_adu2=(c.group_variance_adu2 * scale**2).astype(np.float32),
     )  # fmt: skip
     start = made.prior().mean.copy()

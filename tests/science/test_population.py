@@ -122,7 +122,7 @@ def test_nothing_to_learn_from(how):
 
 def test_the_prior_hardly_moves_a_pixel_that_can_tell():
     made = crowd()
-    prior, start = prior_and_start(made.problem, Population(1.2, 0.08, 0.0), PIXELS)
+    prior, start = prior_and_start(made.problem, Population(1.2, 0.08, 0.0), np.zeros(PIXELS, np.bool_))
     assert prior.mean.shape == start.shape == (3, PIXELS)
     assert np.all(start[1] == 1.2)
     wide, own = made.fit(), made.fit(weak=False)
@@ -138,7 +138,7 @@ def test_what_the_population_knows_helps_faint_pixels():
     shape = {"gamma": rng.normal(0.98, 0.015, pixels), "b_per_k": rng.normal(0.135, 0.006, pixels)}
     made = scene(np.full(pixels, 8.0), read_noise_adu=4.0, **shape)
     population = Population(0.98, 0.135, 0.0)
-    prior, start = prior_and_start(made.problem, population, pixels)
+    prior, start = prior_and_start(made.problem, population, np.zeros(pixels, np.bool_))
     ours = signal_of(made.problem, fit_tile(made.problem, made.cells, prior, start).parameters)
     precision = np.zeros((6, pixels))
     precision[3], precision[5] = 1 / 0.015**2, 1 / 0.006**2

@@ -57,7 +57,9 @@ def test_one_survey_a_frame(finished: Campaign) -> None:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Campaign:
-    return make_campaign(tmp_path, rows=16, cols=12, temperatures_c=(-10.0,), exposures_s=(10.0,), n_biases=2, n_darks=2)
+    return make_campaign(
+        tmp_path, rows=16, cols=12, temperatures_c=(-10.0,), exposures_s=(10.0,), n_biases=2, n_darks=2
+    )
 
 
 def index_only(campaign: Campaign, **load_data: object) -> list[tuple[str, str, str]]:

@@ -45,7 +45,9 @@ def test_master_bias_is_the_true_bias(finished: Campaign, temperature_c: float) 
     assert cards["NCOMBINE"] == CAMPAIGN.n_biases
     assert header(path, "SCI")["BUNIT"] == header(path, "ERR")["BUNIT"] == "adu"
     shots = simulated.shots(CAMPAIGN)
-    own = [f"frame_{n:04d}.fits" for n, s in enumerate(shots, 1) if (s.kind, s.temperature_c) == ("bias", temperature_c)]
+    own = [
+        f"frame_{n:04d}.fits" for n, s in enumerate(shots, 1) if (s.kind, s.temperature_c) == ("bias", temperature_c)
+    ]
     assert inputs_of(path) == own
 
 
@@ -194,7 +196,9 @@ def test_a_dark_far_from_every_bias_takes_the_line(tmp_path: Path) -> None:
         if fits.getheader(path)["IMAGETYP"] == "Bias Frame" and fits.getheader(path)["SET-TEMP"] == -5.0:
             path.unlink()
     run_well(campaign, chosen={"until_step": 3})
-    assert [str(r["bias"]) for r in table(campaign.out / "corrected.ecsv")] == ["T-10.0C"] * 4 + ["line"] * 4 + ["T0.0C"] * 4
+    assert [str(r["bias"]) for r in table(campaign.out / "corrected.ecsv")] == ["T-10.0C"] * 4 + ["line"] * 4 + [
+        "T0.0C"
+    ] * 4
     master = planes(campaign.out / "dark_masks_by_temp" / "darks_T-5.0C_texp30s.fits")
     assert_pulls(master["SCI"], campaign.sensor.signal_adu(-5.0, 30.0), master["ERR"], master["COUNT"] > 0, 0.12)
 

@@ -79,9 +79,7 @@ def test_exp_2d_is_chosen_where_it_is_the_law(exponential: Campaign) -> None:
 @pytest.mark.parametrize(
     ("parameter", "energy_ev", "power"), [("G", GAP_EV / 2, 1.5), ("D", GAP_EV, 3.0)], ids=["G", "D"]
 )
-def test_two_component_finds_the_true_maps(
-    finished: Campaign, parameter: str, energy_ev: float, power: float
-) -> None:
+def test_two_component_finds_the_true_maps(finished: Campaign, parameter: str, energy_ev: float, power: float) -> None:
     path = finished.model / "two_component" / f"{parameter}_map.fits"
     made = planes(path)
     t_ref = header(path)["T-REF"]

@@ -11,7 +11,6 @@ from helpers import (
     CELL_NAMES,
     CELLS,
     CONSTANT,
-    PICTURES,
     STUCK_HIGH,
     STUCK_LOW,
     Campaign,
@@ -168,7 +167,7 @@ def test_no_bias_no_frame_as_of_a_camera_unless_the_level_was_fitted(tmp_path: P
 
 
 def test_cells_are_not_kept_on_request(work: Campaign) -> None:
-    report = run_well(work, **{SECTION: {"keep_synthetic": False}}, evaluate_model=PICTURES)
+    report = run_well(work, **{SECTION: {"keep_synthetic": False}})
     assert not (work.out / "synthetic").exists()
     assert sorted(report.removed) == sorted(f"synthetic/synthetic_dark_{name}.fits" for name in CELL_NAMES)
     assert (work.out / "evaluation" / "evaluation.ecsv").is_file()
