@@ -136,7 +136,7 @@ def _master_job(out: OutputDir, settings: Settings, stack: BiasStack, noise_map:
         "files": [f.file for f in stack.frames],
         "hdus": [f.hdu for f in stack.frames],
         "offset_raw": stack.offset_raw,
-        "level_raw": stack.level_raw,
+        "pattern_top_raw": stack.pattern_top_raw,
         "shape": [first.rows, first.cols],
         "pedestal_adu": first.pedestal_adu,
         "temperature_c": stack.temperature_c,
@@ -157,7 +157,7 @@ def combine_biases(
     files: list[str],
     hdus: list[int],
     offset_raw: list[float],
-    level_raw: float,
+    pattern_top_raw: float,
     shape: list[int],
     pedestal_adu: float,
     temperature_c: float,
@@ -169,13 +169,14 @@ def combine_biases(
     offsets = [o / reference.scale_factor for o in offset_raw]
     stack = Stack(inputs[-len(files) :], hdus, shape[0], shape[1], offsets, pedestal_adu)
     noise = inputs[1] if noise_map else None
-    # hot pixels of a bias hold charge: what stands above the common level has shot noise
-    level_adu = level_raw / reference.scale_factor
+    level_adu = pattern_top_raw / reference.scale_factor
     made = combine_stack(stack, reference, noise, None, kappa=kappa, relative_error=0.0, bias_level_adu=level_adu)
     cards = [
         ("IMAGETYP", "Master Bias", "kind of frame"),
         ("CCD-TEMP", temperature_c, "[deg C] temperature of the master"),
         ("EXPTIME", reference.bias_exposure_s, "[s]"),
+        ("STEP", NAME, "step that made this"),
+        ("STEPVERS", VERSION, "its version"),
     ]
     return {outputs[0]: write_master(outputs[0], made, cards, files, frames=len(files), bias=False)}
 

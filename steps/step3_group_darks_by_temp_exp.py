@@ -142,5 +142,7 @@ def combine_darks(
         ("INSTRUME", configuration, "configuration"),
         ("BIAS", bias, "which bias was subtracted"),
         ("CELL", cell, "name of the cell"),
+        ("STEP", NAME, "step that made this"),
+        ("STEPVERS", VERSION, "its version"),
     ]
     return {outputs[0]: write_master(outputs[0], made, cards, files, frames=len(files), bias=bool(bias))}

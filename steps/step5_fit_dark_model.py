@@ -66,10 +66,10 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     """
     cells = [c for c in read_cells(out.groups) if not _excluded(c, settings)]
     reference = read_reference(out.reference)
-    units, missing = _units(cells, reference, settings)
+    units, missing, one_level = _units(cells, reference, settings)
     shape = read_shape(out.master_dark(cells[0].name))
     noise_map = bool(read_table(out.corrected).meta["noise_map"])
-    jobs = [_UnitJobs(out, u, [cells[i] for i in u.cells], shape, noise_map, settings) for u in units]
+    jobs = [_UnitJobs(out, u, [cells[i] for i in u.cells], shape, noise_map, one_level, settings) for u in units]
     yield [job.population() for job in jobs]
     yield [tile for job in jobs for tile in job.tiles()]
     yield [*(job.assembly() for job in jobs), *_bias_jobs(out, cells)]
@@ -80,14 +80,20 @@ def _excluded(cell: Cell, settings: Settings) -> bool:
     return any(abs(cell.temperature_c - t) <= 0.5 for t in settings.exclude_temperatures_c)
 
 
-def _units(cells: Sequence[Cell], reference: ReferenceValues, settings: Settings) -> tuple[list[Unit], dict[str, str]]:
+def _units(
+    cells: Sequence[Cell], reference: ReferenceValues, settings: Settings
+) -> tuple[list[Unit], dict[str, str], bool]:
+    """What is fitted, why the rest is not, and whether cells without a bias share one level over all temperatures."""
     if not cells:
         raise DesignError("no cell is left to be fitted", do="check exclude_temperatures_c")
-    campaign = campaign_of(cells, reference)
     wanted = [settings.model] if settings.model != "auto" else []
-    units, missing = plan_fits(campaign, wanted, reference.temperature_c, settings.energy_gap_ev)
-    if settings.model_set == "two_dimensional":
-        units = [u for u in units if not u.scope]
+    for one_level in (False, True):
+        campaign = campaign_of(cells, reference, one_level)
+        units, missing = plan_fits(campaign, wanted, reference.temperature_c, settings.energy_gap_ev)
+        if settings.model_set == "two_dimensional":
+            units = [u for u in units if not u.scope]
+        if units and not (wanted and all(u.model.name != wanted[0] for u in units)):
+            break
     if not units:
         why = "; ".join(m for m in missing.values() if m.startswith(tuple(MODELS)))
         raise DesignError(f"no model can be fitted: {campaign.describe()}. {why}", do="add temperatures or exposures")
@@ -96,7 +102,7 @@ def _units(cells: Sequence[Cell], reference: ReferenceValues, settings: Settings
             f"{wanted[0]} cannot be fitted: {missing.get(wanted[0], MODELS[wanted[0]].needs)}; {campaign.describe()}",
             do="choose --model auto",
         )
-    return units, missing
+    return units, missing, one_level
 
 
 class _UnitJobs:
@@ -109,6 +115,7 @@ class _UnitJobs:
         cells: Sequence[Cell],
         shape: tuple[int, int],
         noise_map: bool,
+        one_level: bool,
         settings: Settings,
     ) -> None:
         self.out, self.unit, self.cells, self.shape, self.settings = out, unit, cells, shape, settings
@@ -122,6 +129,7 @@ class _UnitJobs:
             "scope": self.scope,
             "cells": [vars(c) for c in cells],
             "energy_gap_ev": settings.energy_gap_ev,
+            "one_level": one_level,
         }
 
     @property
@@ -137,7 +145,7 @@ class _UnitJobs:
         params = {"unit": self.described, "noise_map": self.noise_map, "rows": self.shape[0]}
         return Job(
             estimate,
-            (*self.known, *self.masters),
+            (*self.known, self.files.hot_pixel_mask, *self.masters),
             (self.files.population(self.name, self.scope),),
             params,
             label=f"population of {self.unit.key}",
@@ -191,7 +199,8 @@ class _UnitJobs:
 
 def _unit_files(reference: Path, unit: Mapping[str, Any]) -> UnitFiles:
     cells = [Cell(**c) for c in unit["cells"]]
-    return UnitFiles(unit["model"], unit["scope"], cells, read_reference(reference), unit["energy_gap_ev"])
+    values = read_reference(reference)
+    return UnitFiles(unit["model"], unit["scope"], cells, values, unit["energy_gap_ev"], unit["one_level"])
 
 
 def estimate(
@@ -204,8 +213,9 @@ def estimate(
 ) -> dict[Path, str]:
     """What the population of pixels tells: typical shape, multiplicative error."""
     files = _unit_files(inputs[0], unit)
-    masters = inputs[-len(files.cells) :]
-    return {outputs[0]: find_population(outputs[0], files, masters, inputs[1] if noise_map else None, rows)}
+    mask, masters = inputs[-len(files.cells) - 1], inputs[-len(files.cells) :]
+    noise = inputs[1] if noise_map else None
+    return {outputs[0]: find_population(outputs[0], files, masters, noise, mask, rows)}
 
 
 def fit(

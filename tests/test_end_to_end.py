@@ -75,7 +75,7 @@ def test_full_as_a_library(finished: Campaign) -> None:
     ]
     rows = [row for _, rows in report.summaries for row in rows]
     assert ("frames", "60 found, 60 accepted, 0 rejected") in rows
-    assert [text for name, text in rows if name == "model"][0].startswith("two_component")
+    assert next(text for name, text in rows if name == "model").startswith("two_component")
 
 
 def test_rejected_frames_stand_in_the_table_with_their_reason(

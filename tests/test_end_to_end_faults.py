@@ -74,19 +74,17 @@ def test_the_campaign_is_carried_through_and_the_exit_code_says_that_others_were
 
 
 def test_every_file_has_a_row_or_is_ignored(mixed: tuple[Campaign, dict[str, Case]]) -> None:
-    campaign, cases = mixed
+    campaign, _ = mixed
     listed = set(table(campaign.out / "index.ecsv")["file"])
     on_disk = {p.relative_to(campaign.raw).as_posix() for p in campaign.raw.rglob("*") if not p.is_dir()}
-    missing = on_disk - listed
-    assert all(any(part.startswith(".") for part in Path(name).parts) for name in missing | {".x"}), missing
+    for name in on_disk - listed:
+        assert any(part.startswith(".") for part in Path(name).parts), name
 
 
-def bad_only(campaign: Campaign, names: list[str]) -> list[Case]:
+def bad_only(campaign: Campaign, names: list[str]) -> None:
     """Cases of which nothing may reach the campaign's model."""
-    cases = [write_case(campaign.raw / "bad", name, campaign.sensor) for name in names]
-    for path in campaign.raw.rglob("*_a.fits"):  # the first of two copies is a good frame
-        path.unlink()
-    return cases
+    for name in names:
+        write_case(campaign.raw / "bad", name, campaign.sensor)
 
 
 def test_rejected_and_ignored_files_leave_the_products_byte_for_byte(clean: Campaign, tmp_path: Path) -> None:
@@ -109,14 +107,12 @@ def test_frames_of_other_configurations_leave_the_model_byte_for_byte(clean: Cam
     shutil.copytree(clean.raw, dirty.raw)
     bad_only(dirty, [n for n in CASES if n.startswith("other_") or n == "eight_bit"])
     report = run(dirty)
-    ours = {
-        k.removeprefix(f"{CONFIGURATION}/"): v for k, v in products(dirty.out).items() if k.startswith(CONFIGURATION)
-    }
+    made = products(dirty.out)
+    ours = {k.removeprefix(f"{CONFIGURATION}/"): v for k, v in made.items() if k.startswith(CONFIGURATION)}
     theirs = {k: v for k, v in products(clean.out).items() if k in ours}
     assert len([k for k in ours if k.startswith("dark_model/")]) > 10
-    assert differing({k: v for k, v in ours.items() if k != "corrected.ecsv"}, {
-        k: v for k, v in theirs.items() if k != "corrected.ecsv"}) == []  # fmt: skip
-    assert {failure.campaign for failure in report.failures} & {CONFIGURATION} == set()
+    assert differing(ours, theirs) == []
+    assert {failure.campaign for failure in report.failures}.isdisjoint({CONFIGURATION})
 
 
 def test_bad_files_that_come_later_remake_nothing(clean: Campaign, tmp_path: Path) -> None:

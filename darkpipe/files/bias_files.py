@@ -140,6 +140,23 @@ def _write_line(path: Path, b0: Any, b1: Any, covariance: Any, t_ref_c: float, i
     return write_frame(path, frame)
 
 
+def write_levels(path: Path, level_adu: F4, variance_adu2: F4, temperature_c: Sequence[float]) -> str:
+    """Write fitted levels (n, rows, cols) at n temperatures as a line in temperature; returns the digest.
+
+    One level has no slope. A pixel whose levels are known at fewer than two temperatures has NaN.
+    """
+    t_ref = float(round(float(np.mean(temperature_c))))
+    shape = level_adu.shape[1:]
+    if len(temperature_c) == 1:
+        zero = np.zeros(shape, np.float32)
+        return _write_line(path, level_adu[0], zero, np.stack([variance_adu2[0], zero, zero]), t_ref, [])
+    flat = level_adu.reshape(len(temperature_c), -1)
+    errors = np.sqrt(variance_adu2.reshape(flat.shape))
+    line = fit_bias_line(flat, errors, np.asarray(temperature_c), t_ref)
+    cov = line.covariance.reshape(3, *shape)
+    return _write_line(path, line.b0.reshape(shape), line.b1.reshape(shape), cov, t_ref, [])
+
+
 def copy_bias(source: Path, path: Path, line: bool) -> str:
     """Write a bias as a line in temperature: the line itself, or a single master with a slope of zero."""
     if line:

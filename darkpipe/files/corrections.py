@@ -23,6 +23,7 @@ from darkpipe.science.noise import robust_median
 
 LINE = "line"  # name of the bias model b0 + b1·(T - T_ref) in the tables
 NAN = math.nan
+PATTERN_SIGMAS = 5.0  # of the spread of a bias frame, above which its pixels hold charge
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ class BiasStack:
     level_raw: float
     frames: list[RawFrame]
     offset_raw: list[float]
+
+    @property
+    def pattern_top_raw(self) -> float:
+        """Beyond the pattern and noise of all but hot pixels: what stands above this is charge, and has shot noise."""
+        return self.level_raw + PATTERN_SIGMAS * float(np.median([f.sigma for f in self.frames]))
 
 
 def bias_stacks(masters: Table, rows: Table, biases: Sequence[RawFrame]) -> dict[str, BiasStack]:

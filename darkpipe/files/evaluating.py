@@ -13,6 +13,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from darkpipe.files.atomic import replace_text
+from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.masters import Cell
 from darkpipe.files.model_maps import Description, read_maps
@@ -37,7 +38,7 @@ def prediction_of(
     if not cell.bias:
         level = folder.offset(model.name, model.cell)
         if level.is_file():
-            signal = signal + read_planes(level, ["SCI"])[0]
+            signal = signal + BiasSource(level, cell.temperature_c).read()[0]
     return signal.astype(np.float32), error.astype(np.float32), dq
 
 

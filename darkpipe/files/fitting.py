@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_file, replace_text
+from darkpipe.files.bias_files import write_levels
 from darkpipe.files.layout import exposure_label, temperature_label
-from darkpipe.files.masters import Cell, ReferenceValues, read_band
+from darkpipe.files.masters import Cell, ReferenceValues, bias_groups, read_band
 from darkpipe.files.products import Card, Frame, read_planes, write_frame
 from darkpipe.files.tables import write_table
 from darkpipe.science.blocks import block_mean
@@ -43,6 +44,27 @@ class UnitFiles:
     cells: Sequence[Cell]
     reference: ReferenceValues
     energy_gap_ev: float
+    one_level: bool = False
+
+    @property
+    def hangs_on(self) -> list[str]:
+        """Bias, or free level, of each cell."""
+        return bias_groups(self.cells, self.one_level)
+
+    @property
+    def free_level(self) -> NDArray[np.bool_]:
+        """Of each group, in the order in which they appear, whether it is a free level."""
+        free = {name: not cell.bias for cell, name in zip(self.cells, self.hangs_on, strict=True)}
+        return np.array(list(free.values()), np.bool_)
+
+    @property
+    def level_temperatures_c(self) -> list[float]:
+        """Mean temperature of the cells of each free level, in the order of the levels."""
+        of: dict[str, list[float]] = {}
+        for cell, name in zip(self.cells, self.hangs_on, strict=True):
+            if not cell.bias:
+                of.setdefault(name, []).append(cell.temperature_c)
+        return [float(np.mean(temperatures)) for temperatures in of.values()]
 
     @property
     def temperature_c(self) -> NDArray[np.float64]:
@@ -67,24 +89,36 @@ def effective_exposure(cell: Cell, reference: ReferenceValues) -> float:
     return cell.exposure_s
 
 
-def campaign_of(cells: Sequence[Cell], reference: ReferenceValues) -> Campaign:
+def campaign_of(cells: Sequence[Cell], reference: ReferenceValues, one_level: bool) -> Campaign:
     """The campaign as the design sees it."""
+    names = bias_groups(cells, one_level)
+    number = {name: i for i, name in enumerate(dict.fromkeys(names))}
     return Campaign(
         np.array([c.temperature_c for c in cells]),
         np.array([effective_exposure(c, reference) for c in cells]),
         [temperature_label(c.temperature_c) for c in cells],
         [exposure_label(c.exposure_s) for c in cells],
-        np.array([-1 if c.bias else 0 for c in cells]),
+        np.array([-1 if c.bias else number[name] for c, name in zip(cells, names, strict=True)]),
     )
 
 
-def find_population(path: Path, files: UnitFiles, masters: Sequence[Path], read_noise: Path | None, rows: int) -> str:
-    """Estimate the population of a unit on bands of rows spread over the sensor; returns the digest."""
+def find_population(
+    path: Path, files: UnitFiles, masters: Sequence[Path], read_noise: Path | None, mask: Path, rows: int
+) -> str:
+    """Estimate the population of a unit on bands of rows spread over the sensor; returns the digest.
+
+    Pixels that no model describes (unstable, saturated, dead ones) are none of it.
+    """
     cols = read_planes(masters[0], ["SCI"], slice(0, 1))[0].shape[1]
     height = max(1, min(rows // SAMPLE_BANDS or 1, SAMPLE_PIXELS // SAMPLE_BANDS // max(cols, 1)))
     starts = sorted({int(s) for s in np.linspace(0, rows - height, SAMPLE_BANDS)})
-    bands = [read_band(masters, files.cells, files.reference, read_noise, slice(s, s + height)) for s in starts]
-    cells = bands[0].cells.joined([b.cells for b in bands[1:]])
+    parts = []
+    for s in starts:
+        band = slice(s, s + height)
+        good = (read_planes(mask, ["DQ"], band)[0].ravel() & int(MODEL_INVALID)) == 0
+        read = read_band(masters, files.cells, files.hangs_on, files.reference, read_noise, band)
+        parts.append(read.cells.at(np.flatnonzero(good)))
+    cells = parts[0].joined(parts[1:])
     unit = files.unit
     problem = problem_for(unit.model, files.temperature_c, files.exposure_s, unit.fit_reference)
     found = estimate_population(problem, cells)
@@ -118,17 +152,17 @@ def write_tile(
     exclude: int,
 ) -> str:
     """Fit a band of rows and keep the result; `exclude`: pixels with one of these bits are not fitted."""
-    band = read_band(masters, files.cells, files.reference, read_noise, rows)
+    band = read_band(masters, files.cells, files.hangs_on, files.reference, read_noise, rows)
     bits = read_planes(mask, ["DQ"], rows)[0].ravel()
     if exclude:
         band.cells.count[:, (bits & exclude) != 0] = 0
     unit = files.unit
-    campaign = campaign_of(files.cells, files.reference)
+    campaign = campaign_of(files.cells, files.reference, files.one_level)
     leave = [can_leave_out(unit, campaign, k) for k in range(len(files.cells))]
     flagged = (bits & int(MODEL_INVALID)) != 0
     made = fit_unit(
         unit, band.cells, band.error_adu, files.temperature_c, files.exposure_s, read_population(population), flagged,
-        saturation, leave,
+        saturation, leave, files.free_level,
     )  # fmt: skip
     shape = band.shape
     arrays: dict[str, NDArray[Any]] = {
@@ -150,7 +184,7 @@ def write_tile(
         ),
     }
     if made.offset_adu is not None:
-        arrays["offset"] = made.offset_adu.reshape(shape)
+        arrays["offset"] = made.offset_adu.reshape(2, -1, *shape)
     return replace_file(path, lambda stream: np.savez(stream, **arrays))  # type: ignore[arg-type]
 
 
@@ -239,8 +273,9 @@ def write_parameter_maps(
     digests[outputs["status"]] = write_frame(outputs["status"], status)
     if "offset" in outputs:
         assert made.offset is not None
-        level = Frame(made.offset, header=[*base, ("CONTENT", "level", "fitted: there was no bias")])
-        digests[outputs["offset"]] = write_frame(outputs["offset"], level)
+        digests[outputs["offset"]] = write_levels(
+            outputs["offset"], made.offset[0], made.offset[1], files.level_temperatures_c
+        )
     return digests
 
 

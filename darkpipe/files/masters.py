@@ -37,6 +37,12 @@ class Cell:
     bias: str
 
 
+def bias_groups(cells: Sequence[Cell], one_level: bool) -> list[str]:
+    """Which bias each cell hangs on: cells of one bias share its error. Without a bias the level is free: one for each
+    temperature, since it moves with it, or one for all where a campaign has too few exposures for that."""
+    return [c.bias or ("level" if one_level else f"level at {c.temperature_c:.2f} C") for c in cells]
+
+
 def read_cells(path: Path) -> list[Cell]:
     """The rows of groups.ecsv."""
     table = read_table(path)
@@ -148,15 +154,19 @@ class Band:
 
 
 def read_band(
-    masters: Sequence[Path], cells: Sequence[Cell], reference: ReferenceValues, read_noise: Path | None, rows: slice
+    masters: Sequence[Path],
+    cells: Sequence[Cell],
+    hangs_on: Sequence[str],
+    reference: ReferenceValues,
+    read_noise: Path | None,
+    rows: slice,
 ) -> Band:
-    """Read rows of every master.
+    """Read rows of every master; `hangs_on` is what `bias_groups` says of the cells.
 
-    Samples that were saturated or clipped count as absent. Cells that share a bias share a group; a cell without a
-    bias belongs to the one free level of the campaign.
+    Samples that were saturated or clipped count as absent. Groups are numbered as they first appear.
     """
     groups: dict[str, int] = {}
-    number = [groups.setdefault(c.bias, len(groups)) for c in cells]
+    number = [groups.setdefault(name, len(groups)) for name in hangs_on]
     signal = count = error = variance = None
     shape = (0, 0)
     for k, path in enumerate(masters):

@@ -50,8 +50,8 @@ def combine_stack(
 ) -> Master:
     """Clipped mean of a stack, minus the bias where there is one.
 
-    bias_level_adu : for a stack of biases: its common level. Nothing is subtracted, and what stands above it counts as
-    charge. None: the stack holds darks.
+    bias_level_adu : for a stack of biases: where their pattern ends. Nothing is subtracted, and what stands above it
+    counts as charge. None: the stack holds darks.
 
     Raises
     ------
@@ -113,7 +113,9 @@ def _combine_strip(
         pedestal_adu=stack.pedestal_adu,
     )
     full = (made.dq & np.uint16(DQ.SATURATED)) != 0
-    # what a saturated pixel reads is worth knowing, if not worth fitting
+    if bias_level_adu is not None:
+        full[:] = False  # nothing can be said of what lies below it
+    # what a saturated dark reads is worth knowing, if not worth fitting
     reads = flat.mean(axis=0, dtype=np.float64) / reference.scale_factor + stack.pedestal_adu
     mean = np.where(full & ~np.isfinite(made.mean), reads, made.mean).astype(np.float32)
     subtract = level if bias is not None and level is not None else np.float32(0)

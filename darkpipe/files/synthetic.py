@@ -13,7 +13,7 @@ from darkpipe.errors import DesignError
 from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.model_maps import Description, FittedModel, read_maps
-from darkpipe.files.products import Card, Frame, read_planes, write_frame, write_primary
+from darkpipe.files.products import Card, Frame, write_frame, write_primary
 from darkpipe.science.models import MODELS
 
 UINT16_TOP = 65535
@@ -96,8 +96,8 @@ def _level(
     offset = folder.offset(model.name, model.cell)
     if not offset.is_file():
         raise DesignError("this model holds no bias to include", where=folder.path, do="leave --include_bias away")
-    (value,) = read_planes(offset, ["SCI"])
-    return value, np.zeros_like(value)
+    value, error, _ = BiasSource(offset, wanted.temperature_c).read()
+    return value, error
 
 
 def model_for(description: Description, wanted: str, temperature_c: float, exposure_s: float) -> str:

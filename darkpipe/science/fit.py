@@ -27,6 +27,7 @@ from darkpipe.science.fit_kernel import (
     descend_robustly,
     group_share,
     new_state,
+    offset_variance,
     prediction_variance,
     residual_parts,
     settle,
@@ -127,7 +128,7 @@ class Prior:
 
 class Fitted(NamedTuple):
     """Parameters (3, P), covariance (6, P), chi² (P,), degrees of freedom (P,), DQ bits (P,), the offsets of the groups
-    (G, P) [ADU] and the number of down-weighted cells (P,).
+    (G, P) [ADU] with their variances, and the number of outliers left out (P,).
 
     held_out_adu, held_out_variance_adu2 : (n, P), what each master should read by the fit of the others, and the
     variance of (master - prediction) without the master's own dark noise; NaN where it was not asked for, or the
@@ -140,6 +141,7 @@ class Fitted(NamedTuple):
     dof: NDArray[np.int16]
     dq: U2
     offset_adu: F4
+    offset_variance_adu2: F4
     outliers: NDArray[np.uint8]
     held_out_adu: F4
     held_out_variance_adu2: F4
@@ -172,6 +174,8 @@ def _load(tile: Pixels, i: int, data: Data, belief: Belief) -> int:
             data.shot[k] = 0.0
     for q in range(data.precision.size):
         data.precision[q] = 1.0 / tile.group_variance_adu2[q, i]
+        if math.isnan(data.precision[q]):
+            n = 0  # an error that is no number: nothing can be said of this pixel
     slot = 0
     for a in range(3):
         belief.mean[a] = tile.prior_mean[a, i]
@@ -198,13 +202,13 @@ def _unknowns(law: Law, data: Data) -> int:
 
 @kernel
 def _most_outliers(cells: int, unknowns: int) -> int:
-    """How many cells of a pixel may be down-weighted: one in eight, none where that leaves nothing to judge by."""
+    """How many cells of a pixel may be left out: one in eight, none where that leaves nothing to judge by."""
     return 0 if cells - unknowns < 2 else max(1, cells // 8)
 
 
 @kernel
 def _chi2(data: Data, state: State) -> float:
-    """chi² of the cells that were not down-weighted, the groups' offsets at their best."""
+    """chi² of the cells that were not left out, the groups' offsets at their best."""
     total = 0.0
     for k in range(data.y.size):
         if state.robust[k] == 1.0 and state.weight[k] > 0.0:
@@ -222,6 +226,7 @@ def _store(law: Law, data: Data, state: State, i: int, out: Fitted) -> None:
     out.chi2[i] = _chi2(data, state)
     for q in range(data.precision.size):
         out.offset_adu[q, i] = state.sums[q, 4] * group_share(data, state, q)
+        out.offset_variance_adu2[q, i] = offset_variance(law, data, state, q)
     slot = 0
     for a in range(3):
         out.parameters[a, i] = state.p[a]
@@ -402,6 +407,7 @@ def fit_tile(
         np.full(pixels, nan),
         np.zeros(pixels, np.int16),
         np.zeros(pixels, np.uint16),
+        np.full((groups, pixels), nan),
         np.full((groups, pixels), nan),
         np.zeros(pixels, np.uint8),
         np.full((n, pixels), nan),

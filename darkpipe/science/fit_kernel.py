@@ -7,7 +7,7 @@ Three things make it a fit of dark masters rather than of any points:
 * cells that share a bias share its error: each group of cells has a common offset with a Gaussian prior of the
   bias's variance, marginalised in closed form (Sherman-Morrison-Woodbury). An infinite variance makes it a free
   offset, which is how a campaign without bias frames is fitted;
-* a cell that disagrees beyond `OUTLIER_SIGMA` of its studentised residual is down-weighted, counted and flagged.
+* a cell that disagrees beyond `OUTLIER_SIGMA` of its studentised residual is left out, counted and flagged.
 
 Everything here works on one pixel with float64 scratch arrays; `darkpipe.science.fit` feeds it tiles.
 """
@@ -67,7 +67,7 @@ class Belief(NamedTuple):
 
 class State(NamedTuple):
     """Where a fit stands: parameters p (3,), normal matrix m and covariance (3, 3), model signal (n,), its derivatives
-    jac (3, n), weights (n,), robust factors (n,), and of each group Σw, ΣwJ (3), Σwr: sums (G, 5)."""
+    jac (3, n), weights (n,), robust factors (n,; 0 for an outlier), and of each group Σw, ΣwJ (3), Σwr: sums (G, 5)."""
 
     p: F8
     m: F8
@@ -339,14 +339,14 @@ def studentised(law: Law, data: Data, state: State, k: int, slope: F8) -> float:
 
 @kernel
 def descend_robustly(law: Law, data: Data, belief: Belief, state: State, most_outliers: int) -> tuple[int, int]:
-    """Fit, then down-weight the worst cell while it disagrees beyond the noise, at most `most_outliers` cells.
+    """Fit, then leave out the worst cell while it disagrees beyond the noise, at most `most_outliers` cells.
 
     Returns (status, outliers).
     """
     slope = np.empty(3)
     state.robust[:] = 1.0
     outliers = 0
-    for _ in range(3 * most_outliers + 1):
+    while True:
         status = descend(law, data, belief, state)
         if not settle(law, data, belief, state):
             return FAILED, outliers
@@ -355,12 +355,23 @@ def descend_robustly(law: Law, data: Data, belief: Belief, state: State, most_ou
             z = abs(studentised(law, data, state, k, slope))
             if z > largest:  # false for NaN
                 worst, largest = k, z
-        if worst < 0 or (state.robust[worst] == 1.0 and outliers >= most_outliers):
+        if worst < 0 or outliers >= most_outliers:
             break
-        if state.robust[worst] == 1.0:
-            outliers += 1
-        state.robust[worst] *= min((OUTLIER_SIGMA / largest) ** 2, 0.1)
+        outliers += 1
+        state.robust[worst] = 0.0
     return status, outliers
+
+
+@kernel
+def offset_variance(law: Law, data: Data, state: State, q: int) -> float:
+    """Variance of the estimate of the common offset of group q: given the parameters, and through them."""
+    share = group_share(data, state, q)
+    variance = share
+    for i in range(3):
+        for j in range(3):
+            if law.free[i] and law.free[j]:
+                variance += share * share * state.sums[q, 1 + i] * state.covariance[i, j] * state.sums[q, 1 + j]
+    return variance
 
 
 @kernel

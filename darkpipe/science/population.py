@@ -60,9 +60,7 @@ def problem_for(model: Model, temperature_c: F8, exposure_s: F8, reference: Refe
     )
 
 
-def prior_and_start(
-    problem: Problem, population: Population, free_level: NDArray[np.bool_]
-) -> tuple[Prior, F8]:
+def prior_and_start(problem: Problem, population: Population, free_level: NDArray[np.bool_]) -> tuple[Prior, F8]:
     """The weak prior that keeps every pixel determined, and start values, both (3 or 6, P).
 
     Where the level is free as well (`free_level`, (P,)), a curvature in exposure and the level are hard to tell apart:

@@ -25,7 +25,7 @@ class TileFit:
     """Result of a tile of P pixels and n cells.
 
     parameters (3, P), covariance (6, P) : quoted at the unit's map reference.
-    offset_adu : (P,) fitted level where the campaign has no bias, else None.
+    offset_adu : (2, L, P) the L free levels of a campaign without bias, and their variances; None where there is none.
     held_out, in_sample, baseline : errors of each cell: predicted by the fit of the others; by the fit of all; by the
     nearest master scaled by exposure.
     held_out_error_adu : (n, P) signed error of the held-out predictions, NaN where there is none.
@@ -53,6 +53,7 @@ def fit_unit(
     flagged: NDArray[np.bool_],
     saturation: Saturation,
     leave_out: list[bool],
+    free_level: NDArray[np.bool_],
 ) -> TileFit:
     """Fit a tile and predict each of its cells without itself.
 
@@ -62,34 +63,35 @@ def fit_unit(
     temperature_c, exposure_s : (n,) of the cells, exposures beyond the bias's.
     flagged : (P,) pixels kept apart in the errors. saturation : of these pixels; saturated cells are not fitted, and
     no prediction exceeds its pixel's level.
-    leave_out : (n,) which cells the design can do without.
+    leave_out : (n,) which cells the design can do without. free_level : (G,) which groups are levels, not biases.
     """
     cells = replace(cells, count=np.where(saturation.reached(cells.signal_adu), 0, cells.count).astype(np.uint16))
     problem = problem_for(unit.model, temperature_c, exposure_s, unit.fit_reference)
     cells = with_relative_error(cells, population.relative_error)
-    free_level = np.isinf(cells.group_variance_adu2).all(axis=1)
     prior, start = prior_and_start(problem, population, cells.free_level)
     fitted = fit_tile(problem, cells, prior, start, np.array(leave_out))
     moved = move_reference(unit.model, fitted.parameters, fitted.covariance, unit.fit_reference, unit.map_reference)
     parameters, covariance = (array.astype(np.float32) for array in moved)
-    offset = fitted.offset_adu[np.flatnonzero(free_level)[0]] if free_level.any() else None
+    levels = np.stack([fitted.offset_adu[free_level], fitted.offset_variance_adu2[free_level]])
+    offsets = [fitted.offset_adu[q] if free_level[q] else None for q in cells.group]
     held, inside, base = [], [], []
     errors = np.full(error_adu.shape, np.nan, np.float32)
     for k in range(error_adu.shape[0]):
         reference = cells.signal_adu[k]
-        value = np.minimum(_in_sample(unit, problem.design[:, k], fitted, offset), saturation.of())
+        value = np.minimum(_in_sample(unit, problem.design[:, k], fitted, offsets[k]), saturation.of())
         inside.append(accumulate(value, np.float32(0), reference, error_adu[k], flagged))
         prediction = np.full_like(reference, np.nan)
         if leave_out[k]:
             others = np.where(cells.count[k] > 0, saturation.of(), saturation.without_one())
             prediction = np.minimum(fitted.held_out_adu[k], others)
-            total = _total_error(cells, k, prediction, fitted.held_out_variance_adu2[k], offset)
+            total = _total_error(cells, k, prediction, fitted.held_out_variance_adu2[k], offsets[k])
             held.append(accumulate(prediction, np.float32(0), reference, error_adu[k], flagged, total_error=total))
             errors[k] = prediction - reference
         else:
             held.append(CellErrors.empty())
         base.append(_baseline(k, cells, error_adu, reference, prediction, temperature_c, exposure_s, flagged))
-    return TileFit(parameters, covariance, fitted.chi2, fitted.dof, fitted.dq, offset, held, inside, base, errors)
+    kept = levels if free_level.any() else None
+    return TileFit(parameters, covariance, fitted.chi2, fitted.dof, fitted.dq, kept, held, inside, base, errors)
 
 
 def _in_sample(unit: Unit, design: F8, fitted: Fitted, offset: F4 | None) -> F4:

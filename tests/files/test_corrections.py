@@ -121,3 +121,10 @@ def test_corrected_darks_never_share_a_name() -> None:
     assert len({n.casefold() for n in names.values()}) == 5
     assert names["z.fits"] == "z"
     assert names["x.fits"].startswith("x-")
+
+
+def test_the_pattern_of_a_bias_is_no_charge() -> None:
+    frames = biases(3, sigma=6.0)
+    masters, rows = bias_tables(frames, TOLERANCES)
+    stack = bias_stacks(masters, rows, frames)["T-10.0C"]
+    assert (stack.level_raw, stack.pattern_top_raw) == (1000.0, 1030.0)

@@ -75,13 +75,6 @@ def test_a_filter_that_is_not_expected_is_a_reason(small: Campaign) -> None:
     assert "Ha" in rows[0][2]
 
 
-def test_select_takes_one_configuration(small: Campaign) -> None:
-    fits.setval(small.raw / "frame_0003.fits", "GAIN", value=200.0)
-    rows = index_only(small, select={"gain": "200"})
-    assert [status for _, status, _ in rows] == ["rejected", "rejected", "accepted", "rejected"]
-    assert "gain is 100.0, not 200" in rows[0][2]
-
-
 def test_a_synonym_is_read_first(small: Campaign) -> None:
     for path in small.raw.glob("*.fits"):
         fits.setval(path, "MYTEMP", value=-7.0)

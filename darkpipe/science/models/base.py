@@ -13,7 +13,7 @@ from darkpipe.science.models.families import EXPONENTIAL
 F8 = NDArray[np.float64]
 
 KELVIN = 273.15
-MIN_SPAN_K = 0.5  # rms temperature contrast that a cell design must have to tell a slope in temperature
+MIN_SPAN_K = 0.45  # rms temperature contrast that a cell design must have to tell a slope in temperature
 MIN_SPAN_LN_T = 0.1  # the same for ln(exposure)
 MIN_SPAN_LN_T_ON_A_LEVEL = 0.03  # the same where the level is free, too: gamma then has a prior near 1
 MIN_CONTRAST = 0.03  # the same for the two currents of a linear model, relative
@@ -73,26 +73,29 @@ class Model:
         """Why a campaign of these cells (n,) cannot carry the model, or None.
 
         `offsets` (n,) numbers the free level each cell hangs on (-1: its bias is known). The rank of the design is
-        judged at a typical dark current (gamma 1, B 0.1/K): each column, freed from the others, must keep a contrast.
+        judged at a typical dark current (gamma 1, B 0.1/K) with the weights of its shot noise: each column, freed from
+        the others, must keep a contrast.
         """
         x = self.design(temperature_c, exposure_s, reference)
         free = self.free
         if self.family == EXPONENTIAL:
-            e = np.exp(x[0] * free[1] + 0.1 * x[1] * free[2])
-            columns = [e, e * x[0], e * x[1]]
+            signal = np.exp(x[0] * free[1] + 0.1 * x[1] * free[2])
+            columns = [signal, signal * x[0], signal * x[1]]
             on_level = bool((offsets >= 0).any())
             limits = [0.0, MIN_SPAN_LN_T_ON_A_LEVEL if on_level else MIN_SPAN_LN_T, MIN_SPAN_K]
         else:
+            signal = x[0] + x[1]
             columns = list(x)
             limits = [MIN_CONTRAST] * 3
-        kept = [(c, lim) for c, lim, f in zip(columns, limits, free, strict=True) if f]
-        levels = [(offsets == o).astype(float) for o in sorted(set(offsets.tolist())) if o >= 0]
+        weight = 1.0 / np.sqrt(signal)
+        kept = [(c * weight, lim) for c, lim, f in zip(columns, limits, free, strict=True) if f]
+        levels = [(offsets == o) * weight for o in sorted(set(offsets.tolist())) if o >= 0]
         unknowns = len(kept) + len(levels)
         if temperature_c.size < unknowns:
             return f"{self.needs}; {temperature_c.size} cell(s) for {unknowns} unknowns a pixel"
         for i, (column, limit) in enumerate(kept):
             others = [c for j, (c, _) in enumerate(kept) if j != i] + levels
-            scale = np.linalg.norm(column) if self.family != EXPONENTIAL else np.linalg.norm(columns[0])
+            scale = np.linalg.norm(column if self.family != EXPONENTIAL else kept[0][0])
             left = column if not others else column - _project(np.stack(others, 1), column)
             if not np.linalg.norm(left) > max(limit, 1e-6) * scale:
                 return self.needs
