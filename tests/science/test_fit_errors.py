@@ -107,10 +107,11 @@ def test_chi2_is_what_its_degrees_of_freedom_say(level_adu, case):
 @pytest.mark.parametrize("level_adu", [0.0, 1.0, 5.0, 20.0])
 @pytest.mark.parametrize("model", [EXP_2D, TWO_COMPONENT])
 def test_the_dark_of_faint_pixels_is_not_biased(model, level_adu, frames):
-    """Mean over pixels of (predicted - true) in every cell, pixels below 20 ADU at the centre of the cells, with the
-    pipeline's prior.
+    """Mean over pixels of (predicted - true) in every cell, corners included, pixels below 20 ADU at the centre of the
+    cells, with the pipeline's prior; what is left of statistics is less than 0.03 ADU.
 
-    Fixed truth, so the prior is not that of the population; what is left of statistics is less than 0.03 ADU.
+    The linear model has no bias. The exponential's shape follows the noise of pixels that cannot tell it: with ten
+    frames of 3 ADU read noise that costs 0.1 ADU in the corners, with two 0.2.
     """
     rng = np.random.default_rng(18)
     pixels = 25_000
@@ -123,7 +124,8 @@ def test_the_dark_of_faint_pixels_is_not_biased(model, level_adu, frames):
     fitted = made.fit()
     difference = signal_of(made.problem, fitted.parameters) - made.signal
     scatter = difference.std(axis=1) / np.sqrt(pixels)
-    assert np.all(np.abs(difference.mean(axis=1)) < 0.05 + 3 * scatter)
+    limit = 0.05 if model is TWO_COMPONENT else {2: 0.2, 10: 0.1}[frames]
+    assert np.all(np.abs(difference.mean(axis=1)) < limit + 3 * scatter)
 
 
 def test_negative_signal_is_fitted_as_it_is():

@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_masters import GRID_12, GRID_24, grid, pulls, scene, signal_of, spread
+from made_masters import GRID_12, GRID_24, grid, pulls, scene, spread
 
-from darkpipe.science.fit import Prior, fit_tile
 from darkpipe.science.models import EXP_1D, EXP_2D, EXP_T, TWO_COMPONENT
 from darkpipe.science.population import (
     TYPICAL_B,
@@ -128,23 +127,6 @@ def test_the_prior_hardly_moves_a_pixel_that_can_tell():
     wide, own = made.fit(), made.fit(weak=False)
     shift = np.abs(wide.parameters - own.parameters) / np.sqrt(own.covariance[[0, 3, 5]])
     assert np.quantile(shift, 0.95) < 0.1
-
-
-def test_what_the_population_knows_helps_faint_pixels():
-    """Pixels that cannot tell B and gamma borrow them: the error of their dark must not be much above that of a fit
-    which knows the shapes' population (mean and scatter)."""
-    rng = np.random.default_rng(9)
-    pixels = 6000
-    shape = {"gamma": rng.normal(0.98, 0.015, pixels), "b_per_k": rng.normal(0.135, 0.006, pixels)}
-    made = scene(np.full(pixels, 8.0), read_noise_adu=4.0, **shape)
-    population = Population(0.98, 0.135, 0.0)
-    prior, start = prior_and_start(made.problem, population, np.zeros(pixels, np.bool_))
-    ours = signal_of(made.problem, fit_tile(made.problem, made.cells, prior, start).parameters)
-    precision = np.zeros((6, pixels))
-    precision[3], precision[5] = 1 / 0.015**2, 1 / 0.006**2
-    best = signal_of(made.problem, fit_tile(made.problem, made.cells, Prior(prior.mean, precision), start).parameters)
-    rms = [np.sqrt(np.mean((s - made.signal) ** 2)) for s in (ours, best)]
-    assert rms[0] < 1.2 * rms[1]
 
 
 def test_a_population_survives_as_a_dictionary():
