@@ -168,5 +168,6 @@ def _from_frames(
 def summary(out: OutputDir) -> list[tuple[str, str]]:
     """Counts of special pixels."""
     h = read_header(out.model.hot_pixel_mask)
-    counts = ", ".join(f"{h[k]} {k[2:].lower()}" for k in ("N_HOT", "N_WARM", "N_DEAD", "N_SATURA", "N_UNSTAB"))
+    names = {"N_HOT": "hot", "N_WARM": "warm", "N_DEAD": "dead", "N_SATURA": "saturated", "N_UNSTAB": "unstable"}
+    counts = ", ".join(f"{h[card]} {name}" for card, name in names.items())
     return [("special pixels", f"{counts} (reference {h['REFCELL']})")]

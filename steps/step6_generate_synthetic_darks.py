@@ -113,7 +113,7 @@ def _cells(out: OutputDir, settings: Settings, description: Description) -> list
     """The cells of the model's own campaign, as far as the synthesising model can make them."""
     groups = out.groups
     if settings.model_dir:
-        groups = ModelDir.at(settings.model_dir).path.parent / "groups.ecsv"
+        groups = OutputDir(ModelDir.at(settings.model_dir).path.parent, "").groups
     if not groups.is_file():
         return []
     cells = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,6 +39,8 @@ VERSION = 1
 
 PICTURE_SIDE = 512
 
+log = logging.getLogger("darkpipe")
+
 
 class Settings(BaseModel):
     """Which model is held against which masters."""
@@ -69,7 +72,8 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     for cell in cells:
         try:
             key = model_for(description, settings.model, cell.temperature_c, cell.exposure_s)
-        except DesignError:
+        except DesignError as error:
+            log.warning("cell %s is not evaluated: %s", cell.name, error)
             continue
         jobs.append(_cell_job(out, place, folder, description, settings, cell, key, own))
     if not jobs:
@@ -104,7 +108,7 @@ def _cell_job(
     m = description.find(key)
     extra = (folder.held_out(m.name, m.cell), folder.held_out_maps(m.name, m.cell)) if own else ()
     inputs = (place.master_dark(cell.name), place.reference, *_model_inputs(folder, description, key), *extra)
-    outputs: list[Path] = [out.evaluation / "cells" / f"{cell.name}.json"]
+    outputs: list[Path] = [out.measured_cell(cell.name)]
     if settings.pictures:
         outputs += [out.picture(kind, cell.name) for kind in ("mae", "mape", "synthetic_dark")]
     params = {"cell": vars(cell), "model": key, "own": own, "pictures": settings.pictures}
@@ -215,7 +219,7 @@ def _summary_rows(path: Path, only: str) -> list[dict[str, Any]]:
         return float(row[name]) if name in table.colnames else math.nan
 
     for r in table:
-        if only and str(r["model"]) != only:
+        if only and str(r["model"]).split("/")[0] != only:
             continue
         held = str(r["kind"]) != "in sample"
         rows.append(
@@ -274,11 +278,10 @@ def summary(out: OutputDir) -> list[tuple[str, str]]:
     """The cells with the held-out error of the chosen model, its noise floor and the baseline; where things are."""
     table = read_table(out.evaluation_table)
     rows: Sequence[dict[str, Any]] = _summary_rows(out.evaluation_table, only=str(table.meta["chosen"]).split("/")[0])
-    rows = rows or _summary_rows(out.evaluation_table, only="")
     lines = [("cells", line) for line in cells_table(rows)]
     products = {
         "master darks": out.master_dark("x").parent,
-        "model": out.model.path,
+        "model": out.model.path if out.model.description.is_file() else out.model.description,
         "synthetic darks": out.synthetic("x").parent,
         "evaluation": out.evaluation,
     }

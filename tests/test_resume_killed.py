@@ -41,7 +41,7 @@ def test_killed_at_random_moments_and_resumed(finished: Campaign, tmp_path: Path
         with start(broken, "--engine", engine, pictures=True) as process:
             end = time.monotonic() + 60
             while files(broken.out) < goal and process.poll() is None and time.monotonic() < end:
-                time.sleep(0.004)
+                time.sleep(0.02)
             time.sleep(rng.uniform(0.0, 0.05))
             process.send_signal(signal.SIGKILL)
             _, said = process.communicate(timeout=60)
@@ -63,7 +63,7 @@ def test_a_killed_run_loses_no_more_than_its_last_seconds(plain: Campaign, tmp_p
     shutil.copytree(plain.raw, broken.raw)
     with start(broken) as process:
         while files(broken.out / "dark_masks_by_temp") < 9 and process.poll() is None:
-            time.sleep(0.004)
+            time.sleep(0.02)
         process.kill()
         process.communicate(timeout=60)
     report = run_well(broken, chosen={"until_step": 4})

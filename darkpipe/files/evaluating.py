@@ -17,7 +17,7 @@ from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.masters import Cell
 from darkpipe.files.model_maps import Description, read_maps
-from darkpipe.files.products import read_header, read_planes
+from darkpipe.files.products import read_planes
 from darkpipe.files.tables import read_table
 from darkpipe.science.flags import MODEL_INVALID
 from darkpipe.science.metrics import accumulate
@@ -97,9 +97,3 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
     """A table with the union of the rows' columns, NaN where a row has none."""
     names = list(dict.fromkeys(k for r in rows for k in r))
     return Table(rows=[[r.get(n, NAN) for n in names] for r in rows], names=names)
-
-
-def master_title(path: Path) -> str:
-    """A few words on a master for a picture."""
-    header = read_header(path)
-    return f"{header.get('NCOMBINE', 0)} frame(s)"

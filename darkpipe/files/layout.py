@@ -215,6 +215,10 @@ class OutputDir:
     def evaluation_table(self) -> Path:
         return self.evaluation / "evaluation.ecsv"
 
+    def measured_cell(self, cell: str) -> Path:
+        """Errors of the model against one master."""
+        return self.evaluation / "cells" / f"{cell}.json"
+
     def picture(self, kind: str, cell: str = "") -> Path:
         """'mae' | 'mape' | 'synthetic_dark' with a cell, or a summary without one."""
         return self.evaluation / (f"{kind}_{cell}.png" if cell else f"{kind}.png")

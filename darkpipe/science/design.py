@@ -63,8 +63,8 @@ def plan_fits(
 ) -> tuple[list[Unit], dict[str, str]]:
     """What is fitted, and why the rest is not.
 
-    Models of temperature and exposure wherever the design has the rank for them; those of one axis where nothing
-    richer fits or `wanted` names them.
+    Models of temperature and exposure wherever the design has the rank for them; those of one axis where exp_2d does
+    not fit, or `wanted` names them.
     """
     units: list[Unit] = []
     missing: dict[str, str] = {}
@@ -72,18 +72,16 @@ def plan_fits(
         _try(model, "", tuple(range(campaign.temperature_c.size)), campaign, reference_temperature_c, energy_gap_ev,
              units, missing)  # fmt: skip
     for model, labels in ((EXP_1D, campaign.exposure_labels), (EXP_T, campaign.temperature_labels)):
-        if units and model.name not in wanted:
+        if any(u.model is EXP_2D for u in units) and model.name not in wanted:
             missing[model.name] = "a richer model was fitted; ask for it with --model"
             continue
-        before = len(units)
+        before, lacks = len(units), dict[str, str]()
         for scope in dict.fromkeys(labels):
             members = tuple(i for i, label in enumerate(labels) if label == scope)
-            _try(model, scope, members, campaign, reference_temperature_c, energy_gap_ev, units, missing)
-        if len(units) > before:
-            missing = {k: v for k, v in missing.items() if not k.startswith(f"{model.name}/")}
-        else:
-            missing = {k: v for k, v in missing.items() if not k.startswith(f"{model.name}/")}
-            missing[model.name] = model.needs
+            _try(model, scope, members, campaign, reference_temperature_c, energy_gap_ev, units, lacks)
+        if len(units) == before:
+            # of the reasons of all scopes the one that tells most: how many cells there are for how many unknowns
+            missing[model.name] = max(lacks.values(), key=len, default=model.needs)
     return units, missing
 
 

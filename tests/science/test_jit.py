@@ -15,7 +15,12 @@ SHOW = "from darkpipe.science.jit import cache_folder; print(cache_folder())"
 def folder_of(checkout: Path, **env: str) -> str:
     """What a fresh process in this checkout uses."""
     done = subprocess.run(
-        [sys.executable, "-c", SHOW], cwd=checkout, env={**os.environ, **env}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", SHOW],
+        cwd=checkout,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout.strip()
 

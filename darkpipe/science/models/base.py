@@ -98,7 +98,7 @@ class Model:
             scale = np.linalg.norm(column if self.family != EXPONENTIAL else kept[0][0])
             left = column if not others else column - _project(np.stack(others, 1), column)
             if not np.linalg.norm(left) > max(limit, 1e-6) * scale:
-                return self.needs
+                return f"{self.needs}; the cells tell them apart too little"
         return None
 
 
