@@ -36,7 +36,6 @@ def test_every_figure_reaches_its_target(tmp_path: Path, law: str) -> None:
     assert [f"{v.what}: {v.value}, target {v.target}" for v in judged if not v.passed] == []
 
 
-@pytest.mark.xfail(strict=True, reason="one free level for all temperatures, while the bias moves with temperature")
 def test_without_bias_frames_the_level_is_found(tmp_path: Path) -> None:
     recipe = dataclasses.replace(SMALL, law="physics", n_biases=0)
     outcome = simulated_truth.run(recipe, tmp_path)

@@ -193,11 +193,11 @@ def test_one_temperature_gets_exp_t(tmp_path: Path) -> None:
     assert_true_level(campaign, "exp_t/T-10.0C/A_map.fits", campaign.sensor.maps["A"])
 
 
-def test_one_exposure_gets_two_component_and_exp_1d_on_request(tmp_path: Path) -> None:
+def test_one_exposure_gets_two_component_and_exp_1d(tmp_path: Path) -> None:
     campaign = make_campaign(tmp_path, law="exponential", exposures_s=(100.0,))
     run_well(campaign)
     described = yaml.safe_load((campaign.model / "model.yaml").read_text())
-    assert [m["name"] for m in described["models"]] == ["two_component"]
+    assert [(m["name"], m["cell"]) for m in described["models"]] == [("two_component", ""), ("exp_1d", "texp100s")]
     assert "exp_2d" in described["not_fitted"]
     run_well(campaign, fit_dark_model={"model": "exp_1d"})
     described = yaml.safe_load((campaign.model / "model.yaml").read_text())

@@ -104,7 +104,10 @@ def test_with_its_bias_a_dark_is_what_a_camera_gives(work: Campaign) -> None:
     path = single(work, -7.0, 100.0, include_bias=True)
     made = planes(path)
     truth = work.sensor.signal_adu(-7.0, 100.0) + work.sensor.bias_adu(-7.0)
-    assert_pulls(made["SCI"], truth, made["ERR"], sound() & (truth < 58_000), 0.1)
+    pull = ((made["SCI"] - truth) / made["ERR"])[sound() & (truth < 58_000)]
+    # the bias went out of the masters and comes in again: its error partly cancels, and ERR is an upper limit
+    assert 0.75 < spread(pull) < 1.05
+    assert abs(np.median(pull)) < 4 * 1.253 / np.sqrt(pull.size)
     assert header(path)["BIASINCL"] is True
     plain = planes(single(work, -7.0, 100.0))
     assert np.median(made["ERR"][sound()]) > np.median(plain["ERR"][sound()])
