@@ -21,6 +21,7 @@ from helpers import (
     run,
     run_well,
     sound,
+    spread,
     unsaturated,
 )
 from simulated import Shot
