@@ -27,11 +27,7 @@ DESIGNS = {  # cells; what they carry with a bias; and without (None: just so ma
     "grid of two by two": (grid([-10, 0], [30, 300]), ["exp_2d", "two_component"], None),
     "grid of three by three": (GRID_33, ["exp_2d", "two_component"], ["exp_2d", "two_component"]),
     "diagonal, balanced": (([-20, -10, 0], [300, 100, 30]), ["two_component"], None),
-    "diagonal, steep": (
-        ([-20, -10, 0], [30, 100, 300]),
-        ["two_component", "exp_1d/texp100"],
-        ["two_component", "exp_1d/texp100"],
-    ),
+    "diagonal, steep": (([-20, -10, 0], [30, 100, 300]), ["two_component"], ["two_component"]),
     "one temperature": (grid([-5], [10, 30, 100]), ["exp_t/T-5"], ["exp_t/T-5"]),
     "one temperature, two exposures": (grid([-5], [10, 300]), ["exp_t/T-5"], []),
     "one exposure": (
@@ -92,7 +88,7 @@ def test_three_cells_in_an_l_carry_three_parameters():
 
 def test_what_is_planned_can_be_fitted():
     """Exact masters give exact darks, at a cell that was never taken too, for all designs that carry a model."""
-    models = {m.name: m for m in (EXP_2D, TWO_COMPONENT, EXP_T)}
+    models = {m.name: m for m in (EXP_2D, TWO_COMPONENT, EXP_T, EXP_1D)}
     for cells, keys, _ in DESIGNS.values():
         for model in (models[k.split("/")[0]] for k in keys):
             t, e = (np.asarray(v, float) for v in cells)
