@@ -24,7 +24,7 @@ class DQ(IntFlag):
     AT_BOUND = 1 << 9  # a parameter stopped at the edge of its domain
     EXTRAPOLATED = 1 << 10  # asked for outside the temperatures or exposures that were fitted
     CLIPPED_LOW = 1 << 11  # samples at the bottom of the converter's range were left out
-    OUTLIER = 1 << 12  # a cell disagreed with the fit beyond the noise and was down-weighted
+    OUTLIER = 1 << 12  # a cell disagreed with the fit beyond the noise and was left out
     PRIOR = 1 << 13  # its own data cannot tell the shape: it is borrowed from pixels of its signal level
 
 
@@ -41,7 +41,7 @@ DESCRIPTIONS: dict[DQ, str] = {
     DQ.AT_BOUND: "parameter at its bound",
     DQ.EXTRAPOLATED: "outside the fitted range",
     DQ.CLIPPED_LOW: "samples clipped at zero",
-    DQ.OUTLIER: "a cell was down-weighted as an outlier",
+    DQ.OUTLIER: "a cell was left out as an outlier",
     DQ.PRIOR: "shape borrowed from pixels of the same signal",
 }
 """What each bit means, in the words that reports and headers use."""
