@@ -116,15 +116,18 @@ def _cells(out: OutputDir, settings: Settings, description: Description) -> list
         groups = OutputDir(ModelDir.at(settings.model_dir).path.parent, "").groups
     if not groups.is_file():
         return []
-    cells = []
+    cells, why = [], None
     for r in read_table(groups):
         temperature, exposure = float(r["temperature_c"]), float(r["exposure_s"])
         try:
             model_for(description, settings.model, temperature, exposure)
-        except DesignError:
+        except DesignError as error:
+            why = error
             log.warning("no synthetic dark for cell %s: the model was not fitted there", r["cell"])
             continue
         cells.append((temperature, exposure))
+    if why is not None and not cells:
+        raise why
     return cells
 
 

@@ -5,7 +5,6 @@ The same content gives the same bytes: no date stands in a product, and the chec
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +13,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from astropy.io import fits
-from astropy.io.fits.verify import VerifyWarning
 from numpy.typing import NDArray
 
 from darkpipe.errors import ProductError
@@ -52,10 +50,8 @@ def write_frame(path: Path, frame: Frame) -> str:
     ProductError
         when the file cannot be replaced.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", VerifyWarning)  # long keywords become HIERARCH cards on purpose
-        hdus = _hdus(frame)
-        return replace_file(path, lambda stream: _write(hdus, stream))
+    hdus = _hdus(frame)
+    return replace_file(path, lambda stream: _write(hdus, stream))
 
 
 def write_primary(path: Path, image: NDArray[Any], cards: Sequence[Card]) -> str:
@@ -96,7 +92,13 @@ def _fill(header: fits.Header, cards: Sequence[Card]) -> None:
     for key, value, comment in cards:
         if isinstance(value, float) and not np.isfinite(value):
             continue  # FITS has no way to write it
-        header[key] = (_printable(value) if isinstance(value, str) else value, comment)
+        if isinstance(value, str):
+            value = _printable(value)
+        # a card has 80 characters: astropy would cut the comment as well, but warn
+        room = (
+            80 - len("KEYWORD =  / ") - max(20, len(repr(value)) + (value.count("'") if isinstance(value, str) else 0))
+        )
+        header[key] = (value, comment[: max(room, 0)])
 
 
 def _printable(text: str) -> str:

@@ -89,3 +89,13 @@ def test_missing_and_damaged_products_are_said(tmp_path: Path) -> None:
     (tmp_path / "bad.fits").write_bytes(b"not a FITS file")
     with pytest.raises(ProductError, match="cannot be read"):
         read_planes(tmp_path / "bad.fits", ["SCI"])
+
+
+@pytest.mark.parametrize("value", [300.0, 1e-300, True, 12, "short", "it's", "x" * 40, "y'" * 20, "z" * 100])
+def test_no_comment_is_too_long_for_its_card(tmp_path: Path, value: object) -> None:
+    made = frame()
+    made.header = [
+        ("KEYWORD", value, "a comment that goes on for much longer than any card has room for, and then some")
+    ]
+    write_frame(tmp_path / "x.fits", made)  # a warning is an error here
+    assert read_header(tmp_path / "x.fits")["KEYWORD"] == value
