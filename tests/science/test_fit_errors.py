@@ -111,7 +111,7 @@ def test_the_dark_of_faint_pixels_is_not_biased(model, level_adu, frames):
     cells, with the pipeline's prior; what is left of statistics is less than 0.03 ADU.
 
     The linear model has no bias. The exponential's shape follows the noise of pixels that cannot tell it: with ten
-    frames of 3 ADU read noise that costs 0.1 ADU in the corners, with two 0.2.
+    frames of 3 ADU read noise that costs up to 0.12 ADU in the corners, with two 0.23.
     """
     rng = np.random.default_rng(18)
     pixels = 25_000
@@ -124,7 +124,7 @@ def test_the_dark_of_faint_pixels_is_not_biased(model, level_adu, frames):
     fitted = made.fit()
     difference = signal_of(made.problem, fitted.parameters) - made.signal
     scatter = difference.std(axis=1) / np.sqrt(pixels)
-    limit = 0.05 if model is TWO_COMPONENT else {2: 0.2, 10: 0.1}[frames]
+    limit = 0.05 if model is TWO_COMPONENT else {2: 0.23, 10: 0.12}[frames]
     assert np.all(np.abs(difference.mean(axis=1)) < limit + 3 * scatter)
 
 
