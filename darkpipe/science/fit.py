@@ -34,7 +34,7 @@ from darkpipe.science.fit_kernel import (
     studentised,
 )
 from darkpipe.science.flags import DQ
-from darkpipe.science.jit import kernel
+from darkpipe.science.jit import inlined, kernel
 from darkpipe.science.models.families import evaluate
 
 F4 = NDArray[np.float32]
@@ -156,7 +156,7 @@ def _scratch(tile: Pixels) -> tuple[Data, Belief]:
     return data, Belief(np.empty(3), np.empty((3, 3)))
 
 
-@kernel
+@inlined
 def _load(tile: Pixels, i: int, data: Data, belief: Belief) -> int:
     """Fill the scratch arrays with pixel i; returns how many cells it has. An absent cell gets an infinite variance."""
     n = 0
@@ -185,7 +185,7 @@ def _load(tile: Pixels, i: int, data: Data, belief: Belief) -> int:
     return n
 
 
-@kernel
+@inlined
 def _unknowns(law: Law, data: Data) -> int:
     """Free parameters and free levels of the pixel's present cells."""
     n = 0
@@ -206,7 +206,7 @@ def _most_outliers(cells: int, unknowns: int) -> int:
     return 0 if cells - unknowns < 2 else max(1, cells // 8)
 
 
-@kernel
+@inlined
 def _chi2(data: Data, state: State) -> float:
     """chi² of the cells that were not left out, the groups' offsets at their best."""
     total = 0.0
@@ -221,7 +221,7 @@ def _chi2(data: Data, state: State) -> float:
     return total
 
 
-@kernel
+@inlined
 def _store(law: Law, data: Data, state: State, i: int, out: Fitted) -> None:
     out.chi2[i] = _chi2(data, state)
     for q in range(data.precision.size):
@@ -237,7 +237,7 @@ def _store(law: Law, data: Data, state: State, i: int, out: Fitted) -> None:
             slot += 1
 
 
-@kernel
+@inlined
 def _step_out(
     law: Law, data: Data, state: State, other: State, k: int, slope: F8, jac: F8
 ) -> tuple[bool, float, float]:
@@ -248,7 +248,8 @@ def _step_out(
     """
     residual, pkk = residual_parts(law, data, state, k, slope)
     if pkk < LONELY * state.weight[k] or state.robust[k] != 1.0:
-        other.p[:] = state.p
+        for a in range(3):
+            other.p[a] = state.p[a]
         return False, math.nan, math.nan
     for a in range(3):
         shift = 0.0
@@ -266,7 +267,8 @@ def _step_out(
         other.sums[q, 1 + a] = state.sums[q, 1 + a] - w * state.jac[a, k]
         other.sums[q, 4] -= other.sums[q, 1 + a] * (other.p[a] - state.p[a])
     if other.sums[q, 0] < 1e-9 * state.sums[q, 0]:
-        other.sums[q, :] = 0.0  # it was the only one of its bias
+        for a in range(5):
+            other.sums[q, a] = 0.0  # it was the only one of its bias
     value = evaluate(law.family, law.x, k, other.p, jac)
     moved = abs(value - state.signal[k])
     near = moved * moved * w < NEAR_SIGMA * NEAR_SIGMA or moved < NEAR_RELATIVE * abs(state.signal[k])
@@ -278,7 +280,7 @@ def _step_out(
     return near, value, variance
 
 
-@kernel
+@inlined
 def _leave_out(
     law: Law, data: Data, belief: Belief, state: State, other: State, k: int, jac: F8, slope: F8
 ) -> tuple[float, float]:
@@ -289,7 +291,8 @@ def _leave_out(
         if near:
             return value, variance
     else:
-        other.p[:] = state.p
+        for a in range(3):
+            other.p[a] = state.p[a]
     base = data.base[k]
     data.base[k] = math.inf
     here = 0

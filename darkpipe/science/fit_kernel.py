@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.science.jit import kernel
+from darkpipe.science.jit import inlined, kernel
 from darkpipe.science.models.families import evaluate
 
 F8 = NDArray[np.float64]
@@ -67,7 +67,10 @@ class Belief(NamedTuple):
 
 class State(NamedTuple):
     """Where a fit stands: parameters p (3,), normal matrix m and covariance (3, 3), model signal (n,), its derivatives
-    jac (3, n), weights (n,), robust factors (n,; 0 for an outlier), and of each group Σw, ΣwJ (3), Σwr: sums (G, 5)."""
+    jac (3, n), weights (n,), robust factors (n,; 0 for an outlier), and of each group Σw, ΣwJ (3), Σwr: sums (G, 5).
+
+    work (8, 3) and trial_signal (n,) are scratch of the functions below, which allocate nothing.
+    """
 
     p: F8
     m: F8
@@ -77,6 +80,8 @@ class State(NamedTuple):
     weight: F8
     robust: F8
     sums: F8
+    work: F8
+    trial_signal: F8
 
 
 @kernel
@@ -84,11 +89,11 @@ def new_state(n: int, groups: int) -> State:
     """Scratch for a pixel of n cells."""
     return State(
         np.empty(3), np.empty((3, 3)), np.empty((3, 3)), np.empty(n), np.empty((3, n)), np.empty(n), np.ones(n),
-        np.empty((groups, 5)),
+        np.empty((groups, 5)), np.zeros((8, 3)), np.empty(n),
     )  # fmt: skip
 
 
-@kernel
+@inlined
 def _solve3(m: F8, g: F8, damping: float, step: F8) -> bool:
     """Solve (m + damping·diag(m)) step = g for a symmetric 3×3 m; False if it is not positive definite."""
     a = m[0, 0] * (1.0 + damping)
@@ -117,11 +122,11 @@ def _solve3(m: F8, g: F8, damping: float, step: F8) -> bool:
     return True
 
 
-@kernel
-def _invert3(m: F8, out: F8) -> bool:
+@inlined
+def _invert3(m: F8, out: F8, work: F8) -> bool:
     """Inverse of a symmetric 3×3 matrix, column by column; False if it is not positive definite."""
-    unit = np.zeros(3)
-    column = np.empty(3)
+    unit = work[4]
+    column = work[5]
     for j in range(3):
         unit[0] = unit[1] = unit[2] = 0.0
         unit[j] = 1.0
@@ -132,7 +137,7 @@ def _invert3(m: F8, out: F8) -> bool:
     return True
 
 
-@kernel
+@inlined
 def _weigh(data: Data, state: State) -> None:
     """Weights from the noise model at the model's signal."""
     for k in range(data.y.size):
@@ -140,7 +145,7 @@ def _weigh(data: Data, state: State) -> None:
         state.weight[k] = state.robust[k] / (data.base[k] + data.shot[k] * max(s, 0.0) + data.relative[k] * s * s)
 
 
-@kernel
+@inlined
 def _normal_equations(data: Data, state: State, g: F8) -> float:
     """JᵀWJ (upper half of state.m), JᵀWr and rᵀWr with the groups' common offsets marginalised; fills state.sums."""
     m, sums, jac = state.m, state.sums, state.jac
@@ -181,7 +186,7 @@ def _normal_equations(data: Data, state: State, g: F8) -> float:
     return cost
 
 
-@kernel
+@inlined
 def group_share(data: Data, state: State, q: int) -> float:
     """1/(π + Σw) of a group: variance of its common offset given everything else; 0 for a bias without error."""
     total = data.precision[q] + state.sums[q, 0]
@@ -190,7 +195,7 @@ def group_share(data: Data, state: State, q: int) -> float:
     return float(1.0 / total)
 
 
-@kernel
+@inlined
 def _cost(data: Data, state: State, signal: F8) -> float:
     """rᵀWr at another signal, with the common offsets marginalised; overwrites Σw and Σwr of state.sums."""
     sums = state.sums
@@ -211,7 +216,7 @@ def _cost(data: Data, state: State, signal: F8) -> float:
     return cost
 
 
-@kernel
+@inlined
 def _prior_cost(p: F8, belief: Belief) -> float:
     cost: float = 0.0
     for i in range(3):
@@ -220,13 +225,13 @@ def _prior_cost(p: F8, belief: Belief) -> float:
     return cost
 
 
-@kernel
+@inlined
 def _model(law: Law, state: State) -> None:
     for k in range(state.signal.size):
         state.signal[k] = evaluate(law.family, law.x, k, state.p, state.jac)
 
 
-@kernel
+@inlined
 def _complete(law: Law, belief: Belief, m: F8, g: F8) -> None:
     """Add the prior to the upper half of m, take fixed parameters out, and fill the lower half."""
     for i in range(3):
@@ -242,7 +247,7 @@ def _complete(law: Law, belief: Belief, m: F8, g: F8) -> None:
             m[i, j] = m[j, i]
 
 
-@kernel
+@inlined
 def linearise(law: Law, data: Data, belief: Belief, state: State, g: F8) -> float:
     """Model, weights, normal matrix (prior included) and gradient at state.p; returns the cost."""
     _weigh(data, state)
@@ -254,11 +259,11 @@ def linearise(law: Law, data: Data, belief: Belief, state: State, g: F8) -> floa
     return cost
 
 
-@kernel
+@inlined
 def descend(law: Law, data: Data, belief: Belief, state: State) -> int:
     """Damped Gauss-Newton from state.p to the minimum; returns the status. The state stands at the solution."""
-    g, step, trial = np.empty(3), np.empty(3), np.empty(3)
-    trial_signal = np.empty(data.y.size)
+    g, step, trial = state.work[0], state.work[1], state.work[2]
+    trial_signal = state.trial_signal
     damping = 0.0
     _model(law, state)
     for _ in range(MAX_STEPS):
@@ -294,15 +299,15 @@ def descend(law: Law, data: Data, belief: Belief, state: State) -> int:
     return NOT_CONVERGED
 
 
-@kernel
+@inlined
 def settle(law: Law, data: Data, belief: Belief, state: State) -> bool:
     """Weights, normal matrix, group sums and covariance exactly at the solution; False if it is singular."""
-    g = np.empty(3)
+    g = state.work[3]
     linearise(law, data, belief, state, g)
-    return bool(_invert3(state.m, state.covariance))
+    return bool(_invert3(state.m, state.covariance, state.work))
 
 
-@kernel
+@inlined
 def residual_parts(law: Law, data: Data, state: State, k: int, slope: F8) -> tuple[float, float]:
     """(Pr)ₖ and Pₖₖ of cell k, and slope = wₖaₖ (3,), with V the covariance of the cells (common offsets included),
     P = V⁻¹ - V⁻¹J C JᵀV⁻¹ and aₖ = Jₖ - Σ(wJ)/(π + Σw).
@@ -326,7 +331,7 @@ def residual_parts(law: Law, data: Data, state: State, k: int, slope: F8) -> tup
 LONELY = 1e-3  # of its weight: a cell with a smaller Pₖₖ alone decides a parameter, and has no residual to speak of
 
 
-@kernel
+@inlined
 def studentised(law: Law, data: Data, state: State, k: int, slope: F8) -> float:
     """Studentised deletion residual of cell k; NaN where it is absent or alone decides a parameter."""
     if state.weight[k] == 0.0:
@@ -337,14 +342,15 @@ def studentised(law: Law, data: Data, state: State, k: int, slope: F8) -> float:
     return residual / math.sqrt(pkk)
 
 
-@kernel
+@inlined
 def descend_robustly(law: Law, data: Data, belief: Belief, state: State, most_outliers: int) -> tuple[int, int]:
     """Fit, then leave out the worst cell while it disagrees beyond the noise, at most `most_outliers` cells.
 
     Returns (status, outliers).
     """
-    slope = np.empty(3)
-    state.robust[:] = 1.0
+    slope = state.work[6]
+    for k in range(data.y.size):
+        state.robust[k] = 1.0
     outliers = 0
     while True:
         status = descend(law, data, belief, state)
@@ -362,7 +368,7 @@ def descend_robustly(law: Law, data: Data, belief: Belief, state: State, most_ou
     return status, outliers
 
 
-@kernel
+@inlined
 def offset_variance(law: Law, data: Data, state: State, q: int) -> float:
     """Variance of the estimate of the common offset of group q: given the parameters, and through them."""
     share = group_share(data, state, q)
@@ -374,7 +380,7 @@ def offset_variance(law: Law, data: Data, state: State, q: int) -> float:
     return variance
 
 
-@kernel
+@inlined
 def prediction_variance(law: Law, data: Data, state: State, jac_k: F8, q: int) -> float:
     """Variance of (master of a left-out cell of group q) - (prediction), its own dark noise apart.
 

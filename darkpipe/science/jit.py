@@ -64,3 +64,15 @@ def kernel(function: F) -> F:
         return cast(F, njit(nogil=True, cache=True, error_model="numpy")(function))
     finally:
         config.CACHE_DIR = before
+
+
+def inlined(function: F) -> F:
+    """Compile a part of a kernel: merged into its callers, and without counting references to the arrays it is handed
+    (which costs several times the arithmetic here). It must not allocate.
+    """
+    compiled: Any = njit
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": True}
+    try:
+        return cast(F, compiled(_nrt=False, **options)(function))
+    except (TypeError, KeyError):  # a numba that does not know the option
+        return cast(F, compiled(**options)(function))

@@ -14,13 +14,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.science.jit import kernel
+from darkpipe.science.jit import inlined, kernel
 
 EXPONENTIAL = 0
 LINEAR = 1
 
 
-@kernel
+@inlined
 def evaluate(
     family: int, x: NDArray[np.float64], k: int, p: NDArray[np.float64], jacobian: NDArray[np.float64]
 ) -> float:
