@@ -327,7 +327,7 @@ def describe(
         best,
         why,
         (shape[0], shape[1]),
-        str(read_header(inputs[1]).get("INSTRUME", "")),
+        str(read_header(inputs[1]).get("CONFIG", "")),
         reference.gain_e_per_adu,
         reference.read_noise_adu,
         reference.scale_factor,
@@ -335,6 +335,7 @@ def describe(
         has_bias,
         tuple(models),
         dict(missing),
+        str(read_header(inputs[1]).get("INSTRUME", "")),
     )
     return {outputs[0]: write_description(outputs[0], text)}
 

@@ -11,6 +11,7 @@ _DEFAULTS = {
     "hdu": 0,
     "kind": "dark",
     "configuration": "camera",
+    "camera": "Camera",
     "exposure_s": 60.0,
     "temperature_c": -10.0,
     "set_point_c": -10.0,

@@ -30,6 +30,7 @@ class RawFrame:
     hdu: int
     kind: str
     configuration: str
+    camera: str
     exposure_s: float
     temperature_c: float
     set_point_c: float
@@ -210,6 +211,7 @@ def read_frames(path: Path, campaign: str, kinds: Iterable[str] = ("bias", "dark
                 int(r["hdu"]),
                 str(r["kind"]),
                 str(r["configuration"]),
+                str(r["camera"]),
                 float(r["exposure_s"]),
                 float(r["temperature_c"]),
                 float(r["set_point_c"]),

@@ -62,6 +62,7 @@ class Description:
     has_bias: bool
     models: tuple[FittedModel, ...]
     not_fitted: Mapping[str, str] = field(default_factory=dict)
+    camera: str = ""
 
     def find(self, key: str) -> FittedModel:
         """The fitted model of this key ('exp_2d', 'exp_1d/texp10s').
@@ -85,6 +86,7 @@ def write_description(path: Path, description: Description) -> str:
         "chosen": description.chosen,
         "why": description.why,
         "configuration": description.configuration,
+        "camera": description.camera,
         "shape": list(description.shape),
         "gain_e_per_adu": description.gain_e_per_adu,
         "read_noise_adu": description.read_noise_adu,
@@ -147,6 +149,7 @@ def read_description(path: Path) -> Description:
             data["has_bias"],
             models,
             data["not_fitted"],
+            data["camera"],
         )
     except (OSError, yaml.YAMLError, KeyError, TypeError, IndexError) as error:
         raise ProductError(f"the model's description cannot be read ({error})", where=path, do="fit again") from error

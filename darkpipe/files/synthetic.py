@@ -80,7 +80,8 @@ def _cards(description: Description, model: FittedModel, wanted: Wanted) -> list
         ("EXPMAX", model.exposure_s[1], "[s] longest fitted"),
         ("EXTRAPOL", not model.covers(wanted.temperature_c, wanted.exposure_s), "outside the fitted range"),
         ("EGAIN", description.gain_e_per_adu, "[e-/adu]"),
-        ("INSTRUME", description.configuration, "configuration"),
+        ("INSTRUME", description.camera or description.configuration, "camera"),
+        ("CONFIG", description.configuration, "configuration"),
         ("BIASINCL", wanted.include_bias, "whether the bias is in"),
     ]
     return cards

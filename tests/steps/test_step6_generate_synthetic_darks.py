@@ -181,3 +181,10 @@ def test_an_exposure_must_be_above_zero(work: Campaign) -> None:
     report = run(work, "synthetic_2d", **{SECTION: {"exposures_s": [100.0, 0.0]}})
     assert report.exit_code == 2
     assert "above 0 s" in str(report.failures[0])
+
+
+def test_a_dark_names_the_camera_as_its_frames_do(work: Campaign) -> None:
+    """Programs match darks to lights by INSTRUME: it is the camera's own name, not ours for its configuration."""
+    cards = header(single(work, -7.0, 100.0))
+    assert cards["INSTRUME"] == work.sensor.recipe.camera
+    assert cards["CONFIG"].startswith(work.sensor.recipe.camera.replace(" ", "-"))
