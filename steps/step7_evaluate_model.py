@@ -35,7 +35,7 @@ from darkpipe.science.blocks import block_mean
 from darkpipe.science.models import MODELS
 
 NAME = "evaluate_model"
-VERSION = 1
+VERSION = 2
 
 PICTURE_SIDE = 512
 

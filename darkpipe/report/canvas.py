@@ -47,6 +47,7 @@ MODEL_MARKERS: Final = ("o", "s", "D", "^", "v", "P")
 
 NO_VALUE: Final = (214, 39, 110)
 NO_VALUE_NAME: Final = "pink"
+FAINT: Final = (225, 225, 225)  # where there is nothing to compare with, which is no fault
 
 _drawing = threading.RLock()
 _P = ParamSpec("_P")
@@ -97,6 +98,7 @@ class Scale:
     colours: str = "cividis"
     centre: float = 0.0
     softening: float = 0.0
+    no_value: tuple[int, int, int] = NO_VALUE
 
     def stretch(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values on the axis along which colours are spread evenly."""
@@ -109,12 +111,12 @@ class Scale:
         return float(low), float(high)
 
     def paint(self, image: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """(rows, columns, 4) colours; NaN in `NO_VALUE`."""
+        """(rows, columns, 4) colours; NaN in `no_value`."""
         low, high = self.limits()
         with np.errstate(invalid="ignore", over="ignore"):
             steps = (self.stretch(image) - low) * (255.0 / (high - low))
             index = np.where(np.isnan(steps), 256, np.clip(steps, 0, 255)).astype(np.intp)
-        return _palette(self.colours)[index]
+        return _palette(self.colours, self.no_value)[index]
 
     def tick_values(self) -> list[float]:
         """Round values inside the limits, well apart once stretched."""
@@ -349,10 +351,10 @@ _BLEND: Final = 27  # squared distance in steps of 1/64 of each channel: 5 % of 
 
 
 @lru_cache(maxsize=16)
-def _palette(colours: str) -> NDArray[np.uint8]:
+def _palette(colours: str, no_value: tuple[int, int, int] = NO_VALUE) -> NDArray[np.uint8]:
     """257 colours: the map and, last, the one for no value."""
     table = matplotlib.colormaps[colours](np.arange(256) / 255.0, bytes=True)
-    return np.vstack([table, [[*NO_VALUE, 255]]]).astype(np.uint8)
+    return np.vstack([table, [[*no_value, 255]]]).astype(np.uint8)
 
 
 def _asinh_ticks(scale: Scale) -> list[float]:

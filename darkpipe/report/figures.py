@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from darkpipe.report.canvas import (
     BLACK,
     BLUE,
+    FAINT,
     GREEN,
     NO_VALUE_NAME,
     ORANGE,
@@ -87,7 +88,11 @@ def error_map(
     low, high = robust_limits(small, 0, 99.5, low=0.0)
     kind = "cell left out of the fit" if held_out else "in sample: the cell was part of the fit"
     title = f"{_NAMES.get(what, what)}, {cell_name(temperature_c, exposure_s)}"
-    return _one_image(pixels, small, Scale(low, high, "cividis"), unit, title, kind, _error_lines(what, unit, summary))
+    lines = _error_lines(what, unit, summary)
+    if what != "MAPE":
+        return _one_image(pixels, small, Scale(low, high, "cividis"), unit, title, kind, lines)
+    scale = Scale(low, high, "cividis", no_value=FAINT)
+    return _one_image(pixels, small, scale, unit, title, kind, lines, "too faint to compare (grey)")
 
 
 @drawing
@@ -195,6 +200,7 @@ def _one_image(
     title: str,
     subtitle: str,
     lines: Sequence[str],
+    without: str = f"without a value ({NO_VALUE_NAME})",
 ) -> Figure:
     width, height = image_size((pixels.shape[0], pixels.shape[1]), _SIDE)
     page = new_page(max(_LEFT + width + 100, 520), _TOP + height + 30 + 17 * (len(lines) + 1))
@@ -206,7 +212,7 @@ def _one_image(
     largest = float(np.max(pixels, where=finite, initial=-np.inf))
     block = math.ceil(max(pixels.shape) / _SIDE)
     notes = [f"largest {plain(largest)} {unit}"] if missing < pixels.size else []
-    notes += [f"{missing:,} pixels without a value ({NO_VALUE_NAME})"] if missing else []
+    notes += [f"{missing:,} pixels {without}"] if missing else []
     notes += [f"a point is the mean of {block} × {block} pixels"] if block > 1 else []
     for number, line in enumerate([*lines, ", ".join(notes)]):
         write(page, 12, _TOP + height + 30 + 17 * number, line, 8)
