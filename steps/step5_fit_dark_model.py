@@ -72,8 +72,9 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     jobs = [_UnitJobs(out, u, [cells[i] for i in u.cells], shape, noise_map, one_level, settings) for u in units]
     yield [job.population() for job in jobs]
     yield [tile for job in jobs for tile in job.tiles()]
-    yield [*(job.assembly() for job in jobs), *_bias_jobs(out, cells)]
-    yield [_description_job(out, settings, jobs, missing, bool(_bias_jobs(out, cells)), shape)]
+    bias = _bias_jobs(out, cells)
+    yield [*(job.assembly() for job in jobs), *bias]
+    yield [_description_job(out, settings, jobs, missing, bool(bias), shape)]
 
 
 def _excluded(cell: Cell, settings: Settings) -> bool:
@@ -249,8 +250,7 @@ def assemble(
     made = read_tiles(inputs[1:])
     by_name = dict(zip(named, outputs, strict=True))
     digests = write_parameter_maps(files, made, by_name, [c.name for c in files.cells])
-    tables, _ = write_held_out(by_name["held_out"], by_name["held_out_maps"], files, made)
-    return {**digests, **tables}
+    return {**digests, **write_held_out(by_name["held_out"], by_name["held_out_maps"], files, made)}
 
 
 def _bias_jobs(out: OutputDir, cells: Sequence[Cell]) -> list[Job]:

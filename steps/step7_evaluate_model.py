@@ -19,7 +19,6 @@ from darkpipe.files.evaluating import (
     measure_cell,
     prediction_of,
     read_json,
-    table_of,
     write_json,
 )
 from darkpipe.files.layout import ModelDir, OutputDir
@@ -27,7 +26,7 @@ from darkpipe.files.masters import Cell, read_cells, read_reference
 from darkpipe.files.model_maps import Description, read_description
 from darkpipe.files.products import read_planes
 from darkpipe.files.synthetic import model_for
-from darkpipe.files.tables import read_table, write_table
+from darkpipe.files.tables import read_table, table_of, write_table
 from darkpipe.jobs.contract import Job
 from darkpipe.report.figures import dark_image, error_map, evaluation_summary, hot_pixel_map, parameter_maps, save_png
 from darkpipe.report.text import cells_table
@@ -128,8 +127,7 @@ def evaluate(
     it = Cell(**cell)
     folder = ModelDir(inputs[2].parent)
     description = read_description(inputs[2])
-    bias_exposure_s = read_reference(inputs[1]).bias_exposure_s
-    signal, error, dq = prediction_of(folder, description, model, it, bias_exposure_s)
+    signal, error, dq = prediction_of(folder, description, model, it, read_reference(inputs[1]))
     master, master_error = read_planes(inputs[0], ["SCI", "ERR"])
     found = measure_cell(signal, error, dq, master, master_error)
     fitted = description.find(model)

@@ -18,6 +18,7 @@ from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.index import ACCEPTED, REJECTED, RawFrame
 from darkpipe.files.layout import temperature_label
 from darkpipe.files.masters import ReferenceValues
+from darkpipe.files.tables import table_of
 from darkpipe.science.cells import CellOfFrames, group_frames, odd_frames
 from darkpipe.science.noise import robust_median
 
@@ -85,7 +86,7 @@ def bias_tables(frames: Sequence[RawFrame], tolerances: Tolerances) -> tuple[Tab
                 "level_raw": middle,
             }
         )
-    return _table(masters), _table(rows)
+    return table_of(masters), table_of(rows)
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,6 @@ def _unused(name: str, taken: set[str]) -> str:
     while free in taken:
         free, number = f"{name}.{number}", number + 1
     return free
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    return Table(rows=[list(r.values()) for r in rows], names=list(rows[0]))
 
 
 @dataclass(frozen=True)
@@ -220,7 +217,7 @@ def corrected_rows(
                 }
             )
     order = {d.file: i for i, d in enumerate(darks)}
-    table = _table(sorted(rows, key=lambda r: order[str(r["file"])]))
+    table = table_of(sorted(rows, key=lambda r: order[str(r["file"])]))
     table.meta["tolerances"] = asdict(tolerances)
     table.meta["noise_map"] = noise_map
     table.meta["notes"] = list(notes)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.table import Table
 from numpy.typing import NDArray
 
 from darkpipe.files.atomic import replace_text
 from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.layout import ModelDir
-from darkpipe.files.masters import Cell
+from darkpipe.files.masters import Cell, ReferenceValues, effective_exposure
 from darkpipe.files.model_maps import Description, read_maps
-from darkpipe.files.products import read_planes
+from darkpipe.files.products import read_inputs, read_planes
 from darkpipe.files.tables import read_table
 from darkpipe.science.flags import MODEL_INVALID
 from darkpipe.science.metrics import accumulate
@@ -26,15 +25,13 @@ NAN = math.nan
 
 
 def prediction_of(
-    folder: ModelDir, description: Description, key: str, cell: Cell, bias_exposure_s: float
+    folder: ModelDir, description: Description, key: str, cell: Cell, reference: ReferenceValues
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
     """What a master of this cell should read by the model: signal beyond the bias's own exposure, or, without bias
     frames, signal on the fitted level; its 1 sigma, and bits; (rows, cols) each."""
     model = description.find(key)
-    t = cell.exposure_s
-    if cell.bias and t > bias_exposure_s:
-        t -= bias_exposure_s
-    signal, error, dq = read_maps(folder, model).synthesize(cell.temperature_c, t)
+    exposure_s = effective_exposure(cell, reference)
+    signal, error, dq = read_maps(folder, model).synthesize(cell.temperature_c, exposure_s)
     if not cell.bias:
         level = folder.offset(model.name, model.cell)
         if level.is_file():
@@ -56,7 +53,7 @@ def measure_cell(
 
 def held_out_plane(path: Path, cell: str) -> NDArray[np.float32] | None:
     """Reduced map of held-out errors of a cell, None if the unit did not have it."""
-    names = [str(n).strip() for n in read_planes_names(path)]
+    names = [str(n).strip() for n in read_inputs(path)]
     if cell not in names:
         return None
     (cube,) = read_planes(path, ["SCI"])
@@ -73,14 +70,6 @@ def held_out_row(path: Path, cell: str) -> dict[str, float]:
     return {}
 
 
-def read_planes_names(path: Path) -> list[str]:
-    """Names of the INPUTS table of a product."""
-    from astropy.io import fits
-
-    with fits.open(path) as hdus:
-        return [str(n) for n in hdus["INPUTS"].data["FILE"]]
-
-
 def write_json(path: Path, data: Mapping[str, Any]) -> str:
     """Plain data as JSON; NaN as null. Returns the digest."""
     clean = {k: (None if isinstance(v, float) and not math.isfinite(v) else v) for k, v in data.items()}
@@ -91,9 +80,3 @@ def read_json(path: Path) -> dict[str, Any]:
     """Plain data back, null as NaN."""
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return {k: (NAN if v is None else v) for k, v in data.items()}
-
-
-def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """A table with the union of the rows' columns, NaN where a row has none."""
-    names = list(dict.fromkeys(k for r in rows for k in r))
-    return Table(rows=[[r.get(n, NAN) for n in names] for r in rows], names=names)

@@ -11,16 +11,15 @@ from typing import Any
 
 import numpy as np
 import yaml
-from astropy.table import Table
 from numpy.typing import NDArray
 
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_file, replace_text
 from darkpipe.files.bias_files import write_levels
 from darkpipe.files.layout import exposure_label, temperature_label
-from darkpipe.files.masters import Cell, ReferenceValues, bias_groups, read_band
+from darkpipe.files.masters import Cell, ReferenceValues, bias_groups, effective_exposure, read_band
 from darkpipe.files.products import Card, Frame, read_planes, write_frame
-from darkpipe.files.tables import write_table
+from darkpipe.files.tables import table_of, write_table
 from darkpipe.science.blocks import block_mean
 from darkpipe.science.design import Campaign, Unit, can_leave_out, make_unit
 from darkpipe.science.flags import MODEL_INVALID
@@ -80,13 +79,6 @@ class UnitFiles:
             MODELS[self.model], self.scope, tuple(range(len(self.cells))), self.temperature_c, self.exposure_s,
             self.reference.temperature_c, self.energy_gap_ev,
         )  # fmt: skip
-
-
-def effective_exposure(cell: Cell, reference: ReferenceValues) -> float:
-    """Exposure beyond that of the bias: a bias that is a short dark took its share of the signal away."""
-    if cell.bias and cell.exposure_s > reference.bias_exposure_s:
-        return cell.exposure_s - reference.bias_exposure_s
-    return cell.exposure_s
 
 
 def campaign_of(cells: Sequence[Cell], reference: ReferenceValues, one_level: bool) -> Campaign:
@@ -283,8 +275,8 @@ def _slots(unit: Unit) -> str:
     return ", ".join(f"{p.slot}: {p.name}" for p in unit.model.parameters)
 
 
-def write_held_out(table: Path, maps: Path, files: UnitFiles, made: Assembled) -> tuple[dict[Path, str], float | None]:
-    """Write the table of held-out errors and the reduced maps of them; returns digests and the model's score."""
+def write_held_out(table: Path, maps: Path, files: UnitFiles, made: Assembled) -> dict[Path, str]:
+    """Write the table of held-out errors, with the model's score in its meta, and the reduced maps of them."""
     rows = []
     ratios = []
     for k, cell in enumerate(files.cells):
@@ -308,10 +300,10 @@ def write_held_out(table: Path, maps: Path, files: UnitFiles, made: Assembled) -
             }
         )
     score = float(np.mean(ratios)) if ratios else None
-    made_table = Table(rows=[list(r.values()) for r in rows], names=list(rows[0]))
+    made_table = table_of(rows)
     made_table.meta["model"] = files.model
     made_table.meta["score"] = score
     reduced = np.stack([block_mean(np.abs(e), PICTURE_SIDE) for e in made.held_out_error])
     frame = Frame(reduced, header=[("CONTENT", "held-out error", "mean absolute, block averaged; one plane a cell")])
     frame.inputs = [c.name for c in files.cells]
-    return {table: write_table(table, made_table), maps: write_frame(maps, frame)}, score
+    return {table: write_table(table, made_table), maps: write_frame(maps, frame)}

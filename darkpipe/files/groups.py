@@ -12,7 +12,7 @@ from darkpipe.errors import ProductError
 from darkpipe.files.corrections import LINE, Tolerances, cells_of
 from darkpipe.files.index import RawFrame
 from darkpipe.files.layout import cell_name, exposure_label, temperature_label
-from darkpipe.files.tables import read_table
+from darkpipe.files.tables import read_table, table_of
 
 
 def group_tables(
@@ -51,11 +51,7 @@ def group_tables(
             frames.append(
                 {"cell": name, "file": m.file, "hdu": m.hdu, "offset_adu": float(corrected[m.file]["offset_adu"])}
             )
-    return _table(cells), _table(frames)
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    return Table(rows=[list(r.values()) for r in rows], names=list(rows[0]))
+    return table_of(cells), table_of(frames)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -15,7 +15,7 @@ from astropy.table import Table
 from darkpipe.errors import SettingsError
 from darkpipe.files.frames import FrameSurvey
 from darkpipe.files.headers import configuration_name, usable_as
-from darkpipe.files.tables import read_table, write_table
+from darkpipe.files.tables import read_table, table_of, write_table
 
 ACCEPTED, REJECTED = "accepted", "rejected"
 NAN = math.nan
@@ -185,7 +185,7 @@ def _row(file: str, survey: FrameSurvey) -> dict[str, Any]:
 
 def write_index(path: Path, rows: Sequence[Mapping[str, Any]], root: str) -> str:
     """Write index.ecsv; `root` is the campaign's folder relative to the output directory. Returns the digest."""
-    table = Table(rows=[list(r.values()) for r in rows], names=list(rows[0]))
+    table = table_of(rows)
     table.meta["root"] = root
     return write_table(path, table)
 

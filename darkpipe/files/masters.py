@@ -87,6 +87,13 @@ class ReferenceValues:
         )
 
 
+def effective_exposure(cell: Cell, reference: ReferenceValues) -> float:
+    """Exposure beyond that of the bias: a bias that is a short dark took its share of the signal away."""
+    if cell.bias and cell.exposure_s > reference.bias_exposure_s:
+        return cell.exposure_s - reference.bias_exposure_s
+    return cell.exposure_s
+
+
 def write_reference(path: Path, values: ReferenceValues) -> str:
     """Write reference.yaml; returns its digest."""
     data = {k: (list(v) if isinstance(v, tuple) else v) for k, v in vars(values).items()}

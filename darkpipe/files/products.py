@@ -147,3 +147,9 @@ def read_shape(path: Path) -> tuple[int, int]:
     with _opened(path) as hdus:
         rows, cols = hdus["SCI"].shape
         return int(rows), int(cols)
+
+
+def read_inputs(path: Path) -> list[str]:
+    """Names of the files a product was made from."""
+    with _opened(path) as hdus:
+        return [str(name) for name in hdus["INPUTS"].data["FILE"]]

@@ -116,8 +116,9 @@ def _combine_strip(
     if bias_level_adu is not None:
         full[:] = False  # nothing can be said of what lies below it
     # what a saturated dark reads is worth knowing, if not worth fitting
-    reads = flat.mean(axis=0, dtype=np.float64) / reference.scale_factor + stack.pedestal_adu
-    mean = np.where(full & ~np.isfinite(made.mean), reads, made.mean).astype(np.float32)
+    unread = np.flatnonzero(full & ~np.isfinite(made.mean))
+    mean = made.mean.copy()
+    mean[unread] = flat[:, unread].mean(axis=0, dtype=np.float64) / reference.scale_factor + stack.pedestal_adu
     subtract = level if bias is not None and level is not None else np.float32(0)
     total = made.error if bias is None else np.hypot(made.error, bias_error)
     planes = (mean - subtract, total, made.dq | bits, made.count, made.rejected, made.chi2, bias_error)

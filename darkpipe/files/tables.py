@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from astropy.table import Column, MaskedColumn, Table
 
@@ -11,6 +14,12 @@ from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_text
 
 _FORMAT = "ascii.ecsv"
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A table with the union of the rows' columns, NaN where a row has none."""
+    names = list(dict.fromkeys(k for r in rows for k in r))
+    return Table(rows=[[r.get(n, math.nan) for n in names] for r in rows], names=names)
 
 
 def write_table(path: Path, table: Table) -> str:

@@ -110,10 +110,9 @@ def _signal_to_noise(cells: Cells) -> NDArray[np.float32]:
         return np.asarray(cells.signal_adu / np.sqrt((cells.read_variance_adu2 + shot) / cells.count), np.float32)
 
 
-def _fit(problem: Problem, cells: Cells, population: Population) -> tuple[Fitted, NDArray[np.float32]]:
+def _fit(problem: Problem, cells: Cells, population: Population) -> tuple[Fitted, Prior]:
     prior, start = prior_and_start(problem, population, cells.free_level)
-    fitted = fit_tile(problem, cells, prior, start)
-    return fitted, studentised_residuals(problem, cells, prior, fitted.parameters)
+    return fit_tile(problem, cells, prior, start), prior
 
 
 def _shape(problem: Problem, fitted: Fitted, population: Population) -> Population:
@@ -137,7 +136,9 @@ def _relative_error(problem: Problem, cells: Cells, population: Population) -> f
     precise = _signal_to_noise(cells) > PRECISE
 
     def spread(relative_error: float) -> float:
-        z = _fit(problem, with_relative_error(cells, relative_error), population)[1][precise]
+        weighted = with_relative_error(cells, relative_error)
+        fitted, prior = _fit(problem, weighted, population)
+        z = studentised_residuals(problem, weighted, prior, fitted.parameters)[precise]
         z = z[np.isfinite(z)]
         return float(robust_sigma(z)) if z.size >= FEWEST else 0.0
 
@@ -145,7 +146,7 @@ def _relative_error(problem: Problem, cells: Cells, population: Population) -> f
         return 0.0
     low, high = 0.0, LARGEST_RELATIVE_ERROR
     for _ in range(7):
-        middle = high / 2 if low == 0.0 and high > 1e-3 else 0.5 * (low + high)
+        middle = 0.5 * (low + high)
         if spread(middle) > 1.0:
             low = middle
         else:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.science.design import Unit, nearest_master
-from darkpipe.science.fit import Cells, Fitted, fit_tile
+from darkpipe.science.fit import Cells, fit_tile
 from darkpipe.science.flags import DQ
 from darkpipe.science.metrics import CellErrors, accumulate
 from darkpipe.science.models.base import move_reference
@@ -74,11 +74,12 @@ def fit_unit(
     parameters, covariance = (array.astype(np.float32) for array in moved)
     levels = np.stack([fitted.offset_adu[free_level], fitted.offset_variance_adu2[free_level]])
     offsets = [fitted.offset_adu[q] if free_level[q] else None for q in cells.group]
+    own = (fitted.parameters.astype(np.float32), fitted.covariance.astype(np.float32))
     held, inside, base = [], [], []
     errors = np.full(error_adu.shape, np.nan, np.float32)
     for k in range(error_adu.shape[0]):
         reference = cells.signal_adu[k]
-        value = np.minimum(_in_sample(unit, problem.design[:, k], fitted, offsets[k]), saturation.of())
+        value = np.minimum(_in_sample(unit, problem.design[:, k], *own, offsets[k]), saturation.of())
         inside.append(accumulate(value, np.float32(0), reference, error_adu[k], flagged))
         prediction = np.full_like(reference, np.nan)
         if leave_out[k]:
@@ -94,16 +95,10 @@ def fit_unit(
     return TileFit(parameters, covariance, fitted.chi2, fitted.dof, fitted.dq, kept, held, inside, base, errors)
 
 
-def _in_sample(unit: Unit, design: F8, fitted: Fitted, offset: F4 | None) -> F4:
-    value = np.empty(fitted.parameters.shape[1], np.float32)
-    synthesize(
-        unit.model.family,
-        np.ascontiguousarray(design[:, None]),
-        fitted.parameters.astype(np.float32),
-        fitted.covariance.astype(np.float32),
-        value,
-        np.empty_like(value),
-    )
+def _in_sample(unit: Unit, design: F8, parameters: F4, covariance: F4, offset: F4 | None) -> F4:
+    value = np.empty(parameters.shape[1], np.float32)
+    column = np.ascontiguousarray(design[:, None])
+    synthesize(unit.model.family, column, parameters, covariance, value, np.empty_like(value))
     return value if offset is None else np.asarray(value + offset, np.float32)
 
 
