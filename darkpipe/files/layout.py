@@ -13,6 +13,8 @@ from darkpipe.errors import ProductError
 from darkpipe.files.index import campaign_matches, campaign_names
 from darkpipe.science.models import MODELS
 
+LEAST_DECIMALS = 3  # of exposures in the folders of raw frames: exp_1.000s
+
 SAFE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
 
 
@@ -30,6 +32,42 @@ def exposure_label(exposure_s: float) -> str:
 def cell_name(temperature_c: float, exposure_s: float) -> str:
     """'T-10.0C_texp300s'."""
     return f"{temperature_label(temperature_c)}_{exposure_label(exposure_s)}"
+
+
+@dataclass(frozen=True)
+class RawDir:
+    """A folder of raw frames that are taken here, `dark_capture.output_dir`; not part of an output directory."""
+
+    root: Path
+
+    @property
+    def journal(self) -> Path:
+        """What was planned and what became of it; the capture alone writes it."""
+        return self.root / "frames.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / ".capture.lock"
+
+    def frame(self, stamp: str, kind: str, exposure_s: float, number: int, temperature_c: float | None = None) -> Path:
+        """'exp_1.000s/dark_20250729_143022_001.fits', below 'T-10.0C' where a temperature is given."""
+        text = np.format_float_positional(float(f"{exposure_s:.6g}"), min_digits=LEAST_DECIMALS)
+        folder = self.root if temperature_c is None else self.root / temperature_label(temperature_c)
+        return folder / f"exp_{text}s" / f"{kind}_{stamp}_{number:03d}.fits"
+
+    @property
+    def rejected_folder(self) -> Path:
+        """Frames that came and were not good enough."""
+        return self.root / "rejected"
+
+    def rejected(self, frame: Path, attempt: int) -> Path:
+        """Where the given frame of the library stands after its attempt number `attempt` was rejected. No program
+        takes such a name for a frame: whoever reads the whole folder gets the good ones alone."""
+        flat = "_".join(frame.relative_to(self.root).parts)
+        return self.rejected_folder / f"{flat.removesuffix('.fits')}_r{attempt}.fits.rejected"
+
+    def temperature_log(self, stamp: str) -> Path:
+        return self.root / f"temperature_{stamp}.ecsv"
 
 
 @dataclass(frozen=True)
@@ -153,6 +191,10 @@ class OutputDir:
 
     def survey(self, key: str) -> Path:
         return self.root / "survey" / key[:2] / f"{key}.json"
+
+    def temperature_picture(self, log: Path) -> Path:
+        """Temperature, set point and power over a session of frames, from its temperature log."""
+        return self.logs / f"{log.stem}.png"
 
     # bias
     @property
