@@ -1,0 +1,231 @@
+"""HTTP to an Alpaca server: one connection, a deadline and a size limit on every answer, no redirects, no proxies.
+
+Time-outs of a socket bound each wait, not the whole: a server that sends a byte now and then would hold a client for
+ever. So a timer closes the socket at the deadline, whatever is going on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from hardware.errors import CameraProtocolError, CameraTimeoutError, CameraTransportError
+
+CONNECT_S = 3.0
+GET_S = 5.0
+PUT_S = 10.0
+ANSWER_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 20
+
+
+class LineDroppedError(CameraTransportError):
+    """The connection ended before the answer was whole; the server may or may not have done what was asked."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer of any status. body : at most as long as the limit of its question."""
+
+    status_code: int
+    content_type: str
+    body: bytes | bytearray
+    url: str
+
+    @property
+    def text(self) -> str:
+        return self.body[:ANSWER_BYTES].decode("utf-8", errors="replace")
+
+    def json(self) -> Any:
+        """The body as JSON; `ValueError` if it is none."""
+        return json.loads(self.body)
+
+
+class HttpLine:
+    """A kept connection to one server; `get` and `put` are what the client library asks of its session.
+
+    address : 'host:port', with 'https://' before it if need be. Questions of several threads wait for each other.
+    """
+
+    def __init__(self, address: str) -> None:
+        scheme, _, rest = address.rpartition("://")
+        self.scheme = scheme.lower() or "http"
+        self.netloc = rest.rstrip("/")
+        self.url = f"{self.scheme}://{self.netloc}"
+        parts = urlsplit(self.url)
+        self._host, self._port = parts.hostname or "", _port(parts.netloc, self.url)
+        self._connection: http.client.HTTPConnection | None = None
+        self._lock = threading.RLock()
+        self._put_s = PUT_S
+
+    def get(self, url: str, params: Mapping[str, Any] | None = None, **_: Any) -> Answer:
+        """One GET; repeated once if the connection drops."""
+        query = f"?{urlencode(params)}" if params else ""
+        return self.ask("GET", urlsplit(url).path + query, deadline_s=GET_S)
+
+    def put(self, url: str, data: Mapping[str, Any] | None = None, **_: Any) -> Answer:
+        """One PUT of form data; never repeated here."""
+        return self.ask("PUT", urlsplit(url).path, body=urlencode(data or {}), deadline_s=self._put_s)
+
+    @contextlib.contextmanager
+    def patient(self, seconds: float) -> Iterator[None]:
+        """A longer deadline for PUTs that take long in some drivers (connecting)."""
+        before, self._put_s = self._put_s, seconds
+        try:
+            yield
+        finally:
+            self._put_s = before
+
+    def ask(
+        self,
+        method: str,
+        target: str,
+        *,
+        body: str | None = None,
+        accept: str = "application/json",
+        deadline_s: float,
+        limit_bytes: int = ANSWER_BYTES,
+    ) -> Answer:
+        """Send a question and read the whole answer; a GET is repeated once if the connection drops.
+
+        Raises
+        ------
+        CameraTimeoutError, CameraTransportError
+            if the answer is not here, whole, at the deadline, or the connection fails.
+        CameraProtocolError
+            if the answer is longer than `limit_bytes`, or no HTTP.
+        """
+        headers = {"Accept": accept}
+        if body is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        with self._lock:
+            end_s = time.monotonic() + deadline_s
+            try:
+                return self._once(method, target, body, headers, deadline_s, limit_bytes)
+            except LineDroppedError:
+                left_s = end_s - time.monotonic()
+                if method != "GET" or left_s <= 0:
+                    raise
+                return self._once(method, target, body, headers, left_s, limit_bytes)
+
+    def close(self) -> None:
+        """End the connection; the next question opens another one."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+    def _once(
+        self, method: str, target: str, body: str | None, headers: dict[str, str], deadline_s: float, limit: int
+    ) -> Answer:
+        expired = threading.Event()
+        keep = False
+        timer: threading.Timer | None = None
+        try:
+            connection = self._connected(min(CONNECT_S, deadline_s))
+            sock = connection.sock
+            timer = threading.Timer(deadline_s, _cut, (sock, expired))
+            timer.daemon = True
+            timer.start()
+            sock.settimeout(deadline_s)
+            connection.request(method, target, body, headers)
+            _acknowledge_at_once(sock)
+            response = connection.getresponse()
+            content = _content(response, limit, self.url)
+            keep = not response.will_close and response.isclosed()
+            kind = response.headers.get("Content-Type", "") or ""
+            return Answer(response.status, kind, content, f"{self.url}{target.partition('?')[0]}")
+        except (OSError, http.client.HTTPException, ValueError, LineDroppedError) as error:
+            raise self._failed(error, expired.is_set(), deadline_s) from error
+        finally:
+            if timer is not None:
+                timer.cancel()
+            # also after an interrupt: a half-read answer must not be taken for the next one
+            if not keep:
+                self.close()
+
+    def _connected(self, seconds: float) -> http.client.HTTPConnection:
+        if self._connection is None:
+            kind = http.client.HTTPSConnection if self.scheme == "https" else http.client.HTTPConnection
+            connection = kind(self._host, self._port, timeout=seconds)
+            try:
+                connection.connect()
+                connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _failed(self, error: Exception, expired: bool, deadline_s: float) -> CameraTransportError | CameraProtocolError:
+        if isinstance(error, LineDroppedError) and not expired:
+            return error
+        if expired or isinstance(error, TimeoutError):
+            return CameraTimeoutError(
+                f"no whole answer within {deadline_s:.3g} s",
+                where=self.url,
+                do="Is the server hung, or the network slow?",
+            )
+        if isinstance(error, ConnectionRefusedError | socket.gaierror):
+            what = "connection refused" if isinstance(error, ConnectionRefusedError) else "unknown host"
+            return CameraTransportError(what, where=self.url, do="Start the Alpaca server, or correct camera.address")
+        if isinstance(error, OSError | http.client.RemoteDisconnected | http.client.IncompleteRead):
+            return LineDroppedError(f"the connection was lost ({_described(error)})", where=self.url)
+        return CameraProtocolError(
+            f"the answer is no HTTP ({_described(error)})", where=self.url, do="Is this the port of an Alpaca server?"
+        )
+
+
+def _port(netloc: str, url: str) -> int:
+    text = netloc.rpartition(":")[2]
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise CameraTransportError(f"'{text}' is no port", where=url, do="Give camera.address as host:port")
+    return int(text)
+
+
+def _content(response: http.client.HTTPResponse, limit: int, where: str) -> bytes | bytearray:
+    """The body, read into one buffer where its length is announced."""
+    length = response.length
+    if length is not None and length > limit:
+        raise CameraProtocolError(f"an answer of {length} bytes is longer than {limit}", where=where)
+    if length is None:
+        content = bytearray()
+        while chunk := response.read(CHUNK_BYTES):
+            content += chunk
+            if len(content) > limit:
+                raise CameraProtocolError(f"an answer is longer than {limit} bytes", where=where)
+        if not content and not response.chunked:  # an end within the head looks like this
+            raise LineDroppedError("the answer is empty", where=where)
+        return content
+    content, filled = bytearray(length), 0
+    view = memoryview(content)
+    while filled < length:
+        count = response.readinto(view[filled:])
+        if not count:
+            raise LineDroppedError(f"the answer ended after {filled} of {length} bytes", where=where)
+        filled += count
+    response.read()  # at the end, so that the connection can be used again
+    return content
+
+
+def _acknowledge_at_once(sock: socket.socket) -> None:
+    """Many small servers send head and body apart, and the body only when the head is acknowledged: 40 ms later."""
+    if hasattr(socket, "TCP_QUICKACK"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
+def _cut(sock: socket.socket, expired: threading.Event) -> None:
+    expired.set()
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def _described(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__} {error}".split())[:120]
