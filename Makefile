@@ -1,4 +1,4 @@
-# make demo: set up, simulate a small campaign, run the whole pipeline on it. make test: set up, run the tests.
+# make demo: set up, run the whole job with a simulated camera. make test: set up, run the tests.
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= demo
@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 .PHONY: help demo test lint bench-quick clean
 
 help:
-	@echo "make demo         a small simulated campaign through the whole pipeline, into $(DEMO)/"
+	@echo "make demo         a simulated camera, a small campaign with it, its model: into $(DEMO)/"
 	@echo "make test         all tests"
 	@echo "make lint         style, types, import rules"
 	@echo "make bench-quick  accuracy against simulated truth, one law"
@@ -26,9 +26,7 @@ $(VENV)/.dev: requirements.txt requirements-dev.txt | $(VENV)/bin/python
 	@touch $@ $(VENV)/.run
 
 demo: $(VENV)/.run
-	$(RUN) tests/simulated.py $(DEMO)/frames --preset demo
-	$(RUN) run_pipeline.py --mode full --basepath $(DEMO)/frames --output_dir $(DEMO)/out
-	@echo "Results: $(DEMO)/out (see evaluation/evaluation_summary.png, synthetic/, dark_model/)"
+	$(RUN) examples/demo.py $(DEMO)
 
 test: $(VENV)/.dev
 	$(RUN) -m pytest

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from darkpipe import settings as composing
 from darkpipe.errors import SettingsError
-from darkpipe.jobs.contract import Place, Step
+from darkpipe.jobs.contract import Place, Step, sections_of
 from darkpipe.jobs.engine import open_engine
 from darkpipe.jobs.explain import explain
 from darkpipe.jobs.journal import Journal
@@ -54,24 +54,30 @@ def load_steps() -> tuple[Step, ...]:
 class Mode:
     """What a mode is: data.
 
-    steps : numbers, in order; frame_steps : further ones that go first where frames are given (--basepath).
+    steps : numbers, in order; frame_steps : further ones that go first where frames are given (--basepath);
+    camera_steps : further ones that go first where a camera is configured.
     overrides : settings that the mode itself wants, by dotted place.
     required : settings that must be given, by the flag that gives them.
     prunes : steps whose plan in this mode holds all of their products, so that the others can be removed.
     model_dir : dotted place of the setting that names the model, where new frames must not go into its own directory.
+    question : a function, 'module.name', that answers in lines of text instead of running steps.
     """
 
     help: str
-    steps: tuple[int, ...]
+    steps: tuple[int, ...] = ()
     frame_steps: tuple[int, ...] = ()
+    camera_steps: tuple[int, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
     required: Mapping[str, str] = field(default_factory=dict)
     prunes: tuple[int, ...] = ()
     model_dir: str | None = None
+    question: str | None = None
 
 
 BASEPATH = "load_data.basepath"
 FRAMES = {"--basepath": BASEPATH}
+CAMERA_ADDRESS = "camera.address"
+CAMERA_SECTIONS = ("camera", "dark_capture")
 ONE_CELL = {
     "--temp_single": "generate_synthetic_darks.temp_single_c",
     "--exptime_single": "generate_synthetic_darks.exptime_single_s",
@@ -92,13 +98,15 @@ def _synthetic(what: str) -> dict[str, str]:
 
 MODES: dict[str, Mode] = {
     "full": Mode(
-        "everything: index, bias, master darks, mask, models, synthetic darks, evaluation",
+        "everything: missing frames (with a camera), index, bias, master darks, models, synthetic darks, evaluation",
         steps=(1, 2, 3, 4, 5, 6, 7),
+        camera_steps=(0,),
         overrides=_synthetic("cells"),
         required=FRAMES,
         prunes=(1, 2, 3, 4, 5, 6, 7),
     ),
-    "acquire": Mode("take the frames that are still missing", steps=(0,)),
+    "acquire": Mode("take the frames that are still missing, with a camera", steps=(0,)),
+    "cameras": Mode("list the cameras that answer on this network", question="steps.step0_acquire_darks.list_cameras"),
     "fit_2d_model": Mode(
         "fit the models of temperature and exposure",
         steps=(1, 2, 3, 4, 5),
@@ -154,7 +162,10 @@ class MasterController:
     ) -> None:
         given = settings.model_dump(exclude_unset=True) if isinstance(settings, BaseModel) else dict(settings or {})
         self.steps = load_steps() if steps is None else tuple(steps)
-        self.model = composing.compose({step.NAME: step.Settings for step in self.steps})
+        self.model = composing.compose(
+            {step.NAME: step.Settings for step in self.steps if sections_of(step) == (step.NAME,)},
+            [step.Settings for step in self.steps if sections_of(step) != (step.NAME,)],
+        )
         composing.check_keys(self.model, given, source)
         composing.check_keys(self.model, flags or {}, None)
         base = Path.cwd() if source is None else source.parent
@@ -173,17 +184,50 @@ class MasterController:
         """
         own = composing.nested(mode_named(mode).overrides) if mode else {}
         own = {name: value for name, value in own.items() if name in self.model.model_fields}
-        return composing.validate(self.model, composing.merged(self._given, own, self._flags))
+        settings = composing.validate(self.model, composing.merged(self._given, own, self._flags))
+        if mode and self._takes_acquired(mode_named(mode)):
+            folder = os.path.abspath(attrgetter("dark_capture.output_dir")(settings))
+            loading = attrgetter("load_data")(settings).model_copy(update={"acquired": Path(folder)})
+            settings = settings.model_copy(update={"load_data": loading})
+        return settings
 
     def place(self, settings: composing.RunSettings) -> Place:
         """The output directory."""
         return self._layout(Path(os.path.abspath(settings.output_dir)))
 
     def numbers(self, mode: str) -> tuple[int, ...]:
-        """Numbers of the steps of a mode, with those for new frames where a flag gives frames."""
+        """Numbers of the steps of a mode, with those for a camera that is configured, and for new frames that a flag
+        gives."""
         chosen = mode_named(mode)
         new_frames = composing.lookup(self._flags, BASEPATH) is not None
-        return (*(chosen.frame_steps if new_frames else ()), *chosen.steps)
+        camera = chosen.camera_steps if self._has_camera() else ()
+        return (*camera, *(chosen.frame_steps if new_frames else ()), *chosen.steps)
+
+    def _has_camera(self) -> bool:
+        """Whether frames come from a camera: its address is given, or its section where no folder of frames is."""
+        if not set(CAMERA_SECTIONS) <= set(self.model.model_fields):
+            return False
+        given = composing.merged(self._given, self._flags)
+        if composing.lookup(given, CAMERA_ADDRESS) is not None:
+            return True
+        return composing.lookup(given, BASEPATH) is None and any(section in given for section in CAMERA_SECTIONS)
+
+    def _takes_acquired(self, mode: Mode) -> bool:
+        """Whether frames that were taken here are among those of a mode."""
+        return BASEPATH in mode.required.values() and self._has_camera()
+
+    def answer(self, mode: str) -> list[str]:
+        """The answer of a mode that runs no steps, in lines.
+
+        Raises
+        ------
+        PipelineError
+            of the question itself; `SettingsError` for wrong settings.
+        """
+        module, _, name = (mode_named(mode).question or "").rpartition(".")
+        self.settings(mode)
+        lines: list[str] = getattr(importlib.import_module(module), name)()
+        return lines
 
     def run(
         self,
@@ -214,6 +258,8 @@ class MasterController:
         numbers = self._between(mode, from_step, until_step)
         sections = {self.steps[number].NAME for number in numbers}
         for flag, place in mode_named(mode).required.items():
+            if place == BASEPATH and self._takes_acquired(mode_named(mode)):
+                continue
             if place.partition(".")[0] in sections and attrgetter(place)(settings) is None:
                 raise SettingsError(f"mode '{mode}' needs {flag}", do=f"Give the flag, or {place} in the settings")
         self._keep_apart(mode_named(mode), numbers, settings)
@@ -250,6 +296,8 @@ class MasterController:
 
     def _between(self, mode: str, from_step: int | None, until_step: int | None) -> tuple[int, ...]:
         numbers = self.numbers(mode)
+        if not numbers:
+            raise SettingsError(f"mode '{mode}' runs no steps", where="--mode")
         first = numbers[0] if from_step is None else from_step
         last = numbers[-1] if until_step is None else until_step
         chosen = tuple(number for number in numbers if first <= number <= last)

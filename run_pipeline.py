@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from darkpipe.console import JobBar, error_console, logging_to, print_report
 from darkpipe.errors import PipelineError, SettingsError
+from darkpipe.jobs.contract import sections_of
 from darkpipe.settings import RunSettings, commented_yaml, nested, read_yaml
 from darkpipe.version import __version__
 from master_controller import MODES, MasterController, mode_named
@@ -77,6 +78,7 @@ class Flag:
     metavar: str | None = None
 
 
+CAMERA = ("acquire", "full")
 CELLS = ("synthetic_only", "synthetic_2d")
 SINGLE = ("synthetic_2d_single",)
 GIVEN_MODEL = (*CELLS, *SINGLE, "evaluation_only", "evaluate_2d_model")
@@ -117,6 +119,31 @@ FLAGS = (
         choices=MODELS,
     ),
     Flag("bias_model", "a bias made elsewhere (b0 and b1 maps)", ("subtract_bias.bias_model",), Path, metavar="PATH"),
+    Flag(
+        "camera_address",
+        "ASCOM Alpaca server of the camera",
+        ("camera.address",),
+        modes=CAMERA,
+        metavar="HOST:PORT",
+    ),
+    Flag("bias_only", "take bias frames alone", ("dark_capture.select",), constant="bias", modes=CAMERA),
+    Flag(
+        "science_only",
+        "take darks of the science exposure alone",
+        ("dark_capture.select",),
+        constant="science",
+        modes=CAMERA,
+    ),
+    Flag("num_darks", "frames of each exposure", ("dark_capture.num_darks",), int, modes=CAMERA, metavar="N"),
+    Flag(
+        "science_exposure_time",
+        "exposure of the science frames in s",
+        ("dark_capture.science_exposure_time",),
+        number,
+        modes=CAMERA,
+        metavar="S",
+    ),
+    Flag("session", "name of a session of frames; a new one begins another", ("dark_capture.session",), modes=CAMERA),
     Flag("from_step", "leave out the steps before this one", parse=int, metavar="N"),
     Flag("until_step", "leave out the steps after this one", parse=int, metavar="N"),
     Flag("force", "run this step (all steps) though nothing changed", parse=int, optional_value=True, metavar="N"),
@@ -211,7 +238,8 @@ def refuse_idle_flags(given: Mapping[str, Any], mode: str, controller: MasterCon
     SettingsError
         naming the flag and the modes that it is for.
     """
-    sections = {*RunSettings.model_fields, *(controller.steps[number].NAME for number in controller.numbers(mode))}
+    steps = [controller.steps[number] for number in controller.numbers(mode)]
+    sections = {*RunSettings.model_fields, *(name for step in steps for name in sections_of(step))}
     for flag in FLAGS:
         if given[flag.name] is None or not flag.targets:
             continue
@@ -238,6 +266,8 @@ def run(given: Mapping[str, Any]) -> int:
         mode_named(mode)  # before the steps are imported
     elif not given["print_config"] and given["explain"] is None:
         raise SettingsError("what is to be done?", where="--mode", do=f"Modes: {', '.join(MODES)}")
+    if given["bias_only"] and given["science_only"]:
+        raise SettingsError("--bias_only and --science_only exclude each other", do="Leave both out to take everything")
     config = None if given["config"] is None else Path(os.path.abspath(given["config"]))
     controller = MasterController(read_yaml(config) if config else {}, flags=flag_settings(given), source=config)
     settings = controller.settings(mode)
@@ -249,11 +279,15 @@ def run(given: Mapping[str, Any]) -> int:
     if mode is None or given["explain"] is not None:
         print(controller.explain(given["explain"]))
         return 0
+    if mode_named(mode).question is not None:
+        print("\n".join(controller.answer(mode)))
+        return 0
     console = error_console()
-    if not settings.quiet:
-        controller.progress = JobBar(console)
+    bar = None if settings.quiet else JobBar(console)
+    if bar is not None:
+        controller.progress = bar
     logs = None if given["dry_run"] else controller.place(settings).logs
-    with logging_to(logs, settings.log_level, quiet=settings.quiet, console=console):
+    with logging_to(logs, settings.log_level, quiet=settings.quiet, console=console, bar=bar):
         chosen = {name: given[name] for name in ("from_step", "until_step", "force")}
         report = controller.run(mode, **chosen, dry_run=bool(given["dry_run"]))
     if not settings.quiet or report.dry_run:

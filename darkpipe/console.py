@@ -17,31 +17,43 @@ from rich.table import Table
 
 from darkpipe.jobs.report import RunReport
 
+MOST_LINES_IN_ORDER = 10
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 
 
+CAPTURE = "darkpipe.capture"
+"""Logger of everything about a camera. Its records may be marked as `state` (of the moment: shown beside the bar, kept
+nowhere) or as `frame` (a line a frame: not on a terminal, where the bar shows it)."""
+
+
 @contextlib.contextmanager
-def logging_to(folder: Path | None, level: str, *, quiet: bool, console: Console) -> Iterator[None]:
+def logging_to(
+    folder: Path | None, level: str, *, quiet: bool, console: Console, bar: JobBar | None = None
+) -> Iterator[None]:
     """Log to `folder`/pipeline_YYYYMMDD.log (None: to no file) and to the console, until the end of the block.
 
-    The file gets a line for each job; the console only at level DEBUG.
+    The file gets a line for each job; the console only at level DEBUG. What a camera does goes to
+    dark_capture_YYYYMMDD.log as well; its state of the moment to the bar.
     """
-    logger = logging.getLogger("darkpipe")
-    handlers = [_console_handler("WARNING" if quiet else level, console)]
+    logger, capture = logging.getLogger("darkpipe"), logging.getLogger(CAPTURE)
+    handlers = [(logger, _console_handler("WARNING" if quiet else level, console))]
     if folder is not None:
-        handlers.append(_file_handler(folder, level))
+        handlers.append((logger, _file_handler(folder, level, "pipeline")))
+        handlers.append((capture, _file_handler(folder, level, "dark_capture")))
+    if bar is not None:
+        handlers.append((capture, _StateHandler(bar)))
     before = logger.level, logger.propagate
-    logger.setLevel(min(handler.level for handler in handlers))
+    logger.setLevel(min(handler.level for _, handler in handlers))
     logger.propagate = False
-    for handler in handlers:
-        logger.addHandler(handler)
+    for owner, handler in handlers:
+        owner.addHandler(handler)
     try:
         yield
     finally:
         logger.level, logger.propagate = before
         logger.setLevel(before[0])
-        for handler in handlers:
-            logger.removeHandler(handler)
+        for owner, handler in handlers:
+            owner.removeHandler(handler)
             handler.close()
 
 
@@ -54,8 +66,21 @@ def _console_handler(level: str, console: Console) -> logging.Handler:
         handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
         handler.addFilter(_plain_information)
     handler.setLevel(level)
-    handler.addFilter(lambda record: level == "DEBUG" or not getattr(record, "detail", False))
+    unwanted = ("detail", "state", "frame") if console.is_terminal else ("detail", "state")
+    handler.addFilter(lambda record: level == "DEBUG" or not any(getattr(record, mark, False) for mark in unwanted))
     return handler
+
+
+class _StateHandler(logging.Handler):
+    """Shows the state of the moment beside the bar."""
+
+    def __init__(self, bar: JobBar) -> None:
+        super().__init__(logging.INFO)
+        self._bar = bar
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "state", False):
+            self._bar.state(record.getMessage())
 
 
 def _plain_information(record: logging.LogRecord) -> bool:
@@ -71,8 +96,9 @@ class _LateFile(logging.FileHandler):
         return super()._open()
 
 
-def _file_handler(folder: Path, level: str) -> logging.Handler:
-    handler = _LateFile(folder / f"pipeline_{datetime.now():%Y%m%d}.log", encoding="utf-8", delay=True)
+def _file_handler(folder: Path, level: str, name: str) -> logging.Handler:
+    handler = _LateFile(folder / f"{name}_{datetime.now():%Y%m%d}.log", encoding="utf-8", delay=True)
+    handler.addFilter(lambda record: level == "DEBUG" or not getattr(record, "state", False))
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     handler.setLevel("DEBUG" if level == "DEBUG" else "INFO")
     return handler
@@ -88,6 +114,7 @@ class JobBar:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[label]}"),
+            TextColumn("{task.fields[state]}"),
         )
         self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task: TaskID | None = None
@@ -95,12 +122,17 @@ class JobBar:
     def begin(self, title: str, total: int) -> None:
         """Show an empty bar."""
         self._bar.start()
-        self._task = self._bar.add_task(title, total=total, label="")
+        self._task = self._bar.add_task(title, total=total, label="", state="")
 
     def advance(self, label: str) -> None:
         """One job further."""
         if self._task is not None:
             self._bar.update(self._task, advance=1, label=label)
+
+    def state(self, text: str) -> None:
+        """What holds at this moment, in a few words."""
+        if self._task is not None:
+            self._bar.update(self._task, state=text)
 
     def end(self) -> None:
         """Take the bar away."""
@@ -151,7 +183,14 @@ def _count_rows(report: RunReport) -> list[tuple[str, ...]]:
 
 
 def _dry_run_lines(report: RunReport) -> Iterator[str]:
+    ordered = [job for job in report.jobs if job.in_order]  # the step itself has said what they are
+    if len(ordered) > MOST_LINES_IN_ORDER:
+        yield f"{ordered[0].step}: {len(ordered)} jobs one after the other, {ordered[0].label} … {ordered[-1].label}"
+    else:
+        ordered = []
     for job in report.jobs:
+        if job in ordered:
+            continue
         yield ": ".join(filter(None, (job.campaign, job.step, job.label, job.reason)))
     for step, campaign in report.unknown:
         yield ": ".join(filter(None, (campaign, step, "not yet known, its inputs are to be made first")))

@@ -61,6 +61,10 @@ class NothingToModelError(PipelineError):
     """This configuration holds no darks: what could be made was made, and there is nothing more to do."""
 
 
+class LeftOutError(PipelineError):
+    """This batch was left out, as the settings ask in such a case; the next one is tried."""
+
+
 class BusyError(PipelineError):
     """Another run holds the lock of this output directory."""
 

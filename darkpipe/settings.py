@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -47,14 +47,15 @@ class RunSettings(BaseModel):
     )
 
 
-def compose(sections: Mapping[str, type[BaseModel]]) -> type[RunSettings]:
-    """The model of all settings: those of the run, and a section for each name."""
+def compose(sections: Mapping[str, type[BaseModel]], at_top: Sequence[type[BaseModel]] = ()) -> type[RunSettings]:
+    """The model of all settings: those of the run, a section for each name, and models whose fields are sections
+    themselves."""
     fields: dict[str, Any] = {}
     for name, section in sections.items():
         doc = (section.__doc__ or "").strip().partition("\n")[0]
         fields[name] = (section, Field(default_factory=section, description=doc or None))
-    model: type[RunSettings] = create_model("Settings", __base__=RunSettings, **fields)
-    return model
+    bases = cast(tuple[type[RunSettings], ...], (*at_top, RunSettings))
+    return create_model("Settings", __base__=bases, **fields)
 
 
 # plain dicts

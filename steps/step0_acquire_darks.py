@@ -1,39 +1,103 @@
-"""Step 0: take the frames that the plan still lacks, from a camera.
+"""Step 0: take the frames that the plan still lacks, from a camera -> raw frames.
 
-Its place in the order; the camera side is not there yet, so a run that asks for it is told so.
+The recipe of a frame is its identity and nothing else: a raw frame that verifies never goes stale, whatever settings
+or versions change. What is there and what is missing is known from the frame journal beside the frames.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
-from darkpipe.errors import SettingsError
+from darkpipe.errors import PipelineError
+from darkpipe.files.atomic import replace_file
 from darkpipe.files.layout import OutputDir
 from darkpipe.jobs.contract import Job
+from hardware.settings import AcquisitionSettings
 
 NAME = "acquire_darks"
 VERSION = 1
+SECTIONS = ("dark_capture", "camera")
+
+log = logging.getLogger("darkpipe.capture")
 
 
-class Settings(BaseModel):
-    """No setting yet."""
+class Settings(AcquisitionSettings):
+    """Which darks are taken, and with which camera."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
-    """Nothing can be acquired yet.
+    """A batch a temperature, a job a frame that is missing. Where nothing is, the camera is not even asked.
 
     Raises
     ------
-    SettingsError
-        always: a mode that reaches this step wants a camera.
+    CameraError
+        if the camera does not answer, is not the one that the settings describe, or gave no frame at all.
     """
-    raise SettingsError(
-        "this version cannot take frames from a camera",
-        where="acquire_darks",
-        do="point --basepath to a folder of raw darks and biases and run --mode full",
-    )
-    yield []
+    # these bring HTTP clients along, which most runs do not need
+    from hardware.dark_capture import DarkCapture
+    from hardware.worklist import complete
+
+    if (done := complete(settings)) is not None:
+        log.info("%s", done)
+        return
+    with DarkCapture.open(settings) as capture:
+        for line in capture.described():
+            log.info("%s", line)
+        capture.on_end = partial(_draw, out)
+        for label, slots in capture.work.batches():
+            yield [
+                Job(
+                    function=capture.take,
+                    inputs=(),
+                    outputs=(capture.work.paths[slot],),
+                    params=capture.work.identity(slot),
+                    in_order=True,
+                    label=f"{slot.kind} {label} {slot.exposure_s:g} s {slot.number}/{capture.work.count(slot)}".replace(
+                        "  ", " "
+                    ),
+                )
+                for slot in slots
+            ]
+        capture.finish()
+
+
+def _draw(out: OutputDir, readings: Path) -> None:
+    """A picture of the temperature log. It is a log too, no product: drawn after each run, whatever its end."""
+    from darkpipe.report.canvas import save_png
+    from darkpipe.report.temperature import temperature_figure
+    from hardware.temperature_log import read_temperature_log
+
+    try:
+        figure = temperature_figure(read_temperature_log(readings))
+        replace_file(out.temperature_picture(readings), lambda stream: save_png(figure, stream))
+    except PipelineError as error:
+        log.warning("the temperature log could not be drawn: %s", error)
+
+
+def list_cameras() -> list[str]:
+    """The cameras that answer on this network, a line each.
+
+    Raises
+    ------
+    CameraError
+        if none does.
+    """
+    from hardware.discovery import find_cameras
+    from hardware.errors import CameraError
+
+    found = find_cameras()
+    if not found:
+        raise CameraError(
+            "no ASCOM Alpaca camera answers on this network",
+            where="UDP port 32227",
+            do="Start its server, or name it: --camera_address HOST:PORT (some servers do not answer to discovery)",
+        )
+    width = max(len(camera.address) for camera in found)
+    return [f"{c.address:<{width}}  camera {c.device_number}  {c.name}  ({c.server})" for c in found]

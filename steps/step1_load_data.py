@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import xxhash
@@ -27,6 +27,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     basepath: Path | None = Field(None, description="folder of raw dark and bias frames; sub-folders are searched")
+    acquired: Path | None = Field(
+        None, description="folder of the frames that are taken here; set by the controller where a camera is configured"
+    )
     keyword_synonyms: dict[str, list[str]] = Field(
         default_factory=dict,
         description="further header keywords by quantity, tried before the known ones, e.g. {temperature: [MYTEMP]}",
@@ -45,14 +48,17 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     FrameError
         when the folder holds no frame.
     """
-    if settings.basepath is None:
+    folders = [Path(os.path.abspath(path)) for path in (settings.basepath, settings.acquired) if path is not None]
+    if not folders:
         raise SettingsError("no folder of raw frames was given", where="load_data.basepath", do="use --basepath")
-    root = Path(os.path.abspath(settings.basepath))
-    if not root.is_dir():
-        raise SettingsError("there is no such folder of raw frames", where=root, do="check --basepath")
-    files = _raw_frames(root, out.root)
+    for folder in folders:
+        if not folder.is_dir():
+            raise SettingsError("there is no such folder of raw frames", where=folder, do="check --basepath")
+    root = _common(folders)
+    files = sorted({file for folder in folders for file in _raw_frames(folder, out.root)})
     if not files:
-        raise FrameError("no FITS file was found", where=root, do="check --basepath (*.fit, *.fits, *.fts, .gz, .fz)")
+        where = " and ".join(map(str, folders))
+        raise FrameError("no FITS file was found", where=where, do="check --basepath (*.fit, *.fits, *.fts, .gz, .fz)")
     names = [f.relative_to(root).as_posix() for f in files]
     surveys = [_survey_job(out, settings, f, n) for f, n in zip(files, names, strict=True)]
     yield surveys
@@ -62,6 +68,18 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
         "expect_filter": settings.expect_filter,
     }
     yield [Job(index, tuple(j.outputs[0] for j in surveys), (out.index,), params, label="index of frames")]
+
+
+def _common(folders: Sequence[Path]) -> Path:
+    """The folder that names of frames are relative to."""
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError:  # two drives on Windows
+        raise SettingsError(
+            "the frames stand on different drives",
+            where=" and ".join(map(str, folders)),
+            do="Let --basepath and dark_capture.output_dir be on the same one",
+        ) from None
 
 
 def _raw_frames(root: Path, output: Path) -> list[Path]:

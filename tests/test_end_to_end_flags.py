@@ -181,7 +181,7 @@ def test_quiet_and_debug(small: Campaign, line: list[str], capsys: pytest.Captur
         (["--mode", "full"], 2, "needs --basepath"),
         (["--mode", "fulll"], 2, "Did you mean 'full'"),
         (["--mode", "full", "--basepath", "nowhere"], 2, "no such folder"),
-        (["--mode", "acquire"], 2, "cannot take frames"),
+        (["--mode", "acquire", "--camera_address", "127.0.0.1:9"], 1, "127.0.0.1:9"),
         (["--mode", "synthetic_2d"], 1, "no dark model here"),
         (["--mode", "synthetic_only", "--model_dir", "nowhere", "--temps", "-5"], 1, "no dark model here"),
         (["--mode", "evaluation_only"], 1, "no dark model here"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import random
 import signal
@@ -457,10 +458,14 @@ def test_what_was_finished_before_a_failure_is_summarised(root: Path) -> None:
 
 def test_modes_and_steps_fit_together() -> None:
     for name, mode in MODES.items():
-        numbers = (*mode.frame_steps, *mode.steps)
+        numbers = (*mode.camera_steps, *mode.frame_steps, *mode.steps)
         assert list(numbers) == sorted(set(numbers)), name
-        assert max(numbers) < len(STEP_MODULES)
+        assert set(numbers) <= set(range(len(STEP_MODULES)))
         assert set(mode.prunes) <= set(numbers)
+        assert bool(numbers) != bool(mode.question), name
+        if mode.question:
+            module, _, function = mode.question.rpartition(".")
+            assert callable(getattr(importlib.import_module(module), function))
     for position, module in enumerate(STEP_MODULES):
         assert module.startswith(f"steps.step{position}_")
 

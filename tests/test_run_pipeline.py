@@ -21,10 +21,12 @@ from darkpipe.jobs.lock import hold
 from darkpipe.settings import RunSettings, lookup
 from master_controller import MODES, STEP_MODULES, MasterController
 from run_pipeline import FLAGS, main
+from steps import step0_acquire_darks as step0
+from steps import step1_load_data as step1
 
 PROJECT = Path(run_pipeline.__file__).parent
 NAMES = (
-    *("acquire_darks", "load_data", "subtract_bias", "group_darks", "mask_hotpixels", "fit_dark_model"),
+    *("subtract_bias", "group_darks", "mask_hotpixels", "fit_dark_model"),
     *("generate_synthetic_darks", "evaluate_model"),
 )
 ALL_TARGETS = {target for flag in FLAGS for target in flag.targets} | {
@@ -40,7 +42,7 @@ def section(name: str) -> type[BaseModel]:
     return model
 
 
-WIRED = tuple(ToyStep(name, 1, section(name), no_plan) for name in NAMES)
+WIRED = (step0, step1, *(ToyStep(name, 1, section(name), no_plan) for name in NAMES))
 
 
 @pytest.fixture
@@ -100,6 +102,13 @@ SYNTHETIC = "generate_synthetic_darks"
         ("--mode|full|--select|gain=100|--select|camera=A=B", "select", {"gain": "100", "camera": "A=B"}),
         ("--mode|full|--output-dir|there", "output_dir", Path("there")),
         ("--mode|evaluate_2d_model|--basepath|new", "load_data.basepath", Path("new")),
+        ("--mode|acquire|--bias-only", "dark_capture.select", "bias"),
+        ("--mode|acquire|--science-only|--num-darks|30", "dark_capture.select", "science"),
+        ("--mode|acquire|--science-only|--num-darks|30", "dark_capture.num_darks", 30),
+        ("--mode|acquire|--science-exposure-time|2.0", "dark_capture.science_exposure_time", 2.0),
+        ("--mode|acquire|--camera-address|127.0.0.1:11111", "camera.address", "127.0.0.1:11111"),
+        ("--mode|full|--camera-address|127.0.0.1:11111|--session|b", "dark_capture.session", "b"),
+        ("--mode|full|--camera-address|127.0.0.1:11111", "load_data.acquired", Path("darks")),
     ],
 )
 def test_flags_arrive(wired: dict[str, Any], line: str, place: str, value: Any) -> None:
@@ -134,6 +143,11 @@ def test_flags_of_the_run_arrive(wired: dict[str, Any]) -> None:
         ("--mode|full|--temp_single|3", "--temp_single has no effect in mode 'full'. It is for: synthetic_2d_single"),
         ("--mode|synthetic_only|--basepath|x", "--basepath has no effect in mode 'synthetic_only'"),
         ("--mode|full|--config|nowhere.yaml", "cannot read the settings: No such file or directory"),
+        ("--mode|acquire|--bias-only|--science-only", "--bias_only and --science_only exclude each other"),
+        ("--mode|full|--basepath|x|--num_darks|3", "--num_darks has no effect in mode 'full'"),
+        ("--mode|acquire|--num_darks|0", "dark_capture.num_darks: Input should be greater than or equal to 1"),
+        ("--mode|acquire|--camera_address|nowhere", "camera.address 'nowhere' is not host:port"),
+        ("--mode|acquire|--session|../x", "dark_capture.session"),
         ("--mode|full|--workers|0", "workers: Input should be greater than or equal to 1 (it is 0)"),
     ],
 )

@@ -23,10 +23,12 @@ class Job:
     Parameters
     ----------
     function : at module level; called as ``function(inputs, outputs, **params)``; reads, computes, replaces every
-        output, and returns the digests of what it wrote (and, if it likes, of inputs that it has read whole).
+        output, and returns the digests of what it wrote (and, if it likes, of inputs that it has read whole). With
+        `in_order` it may be a method of what the plan holds open.
     inputs, outputs : files. A product has one job.
     params : the only settings the function sees; plain data that JSON can hold, and no paths (a folder may move).
-    in_order : run one by one, in the controller's process (cameras). Such products are never pruned.
+    in_order : run one by one, in the controller's process (cameras); the first that fails ends its batch. Such
+        products are never pruned.
     requested : made on a user's wish: not pruned when a later plan does not hold it.
     label : a few words for people, "master dark T-10.0C 300 s".
     when_forced : further arguments of the function where the user forces the job. No part of its recipe: they may
@@ -85,7 +87,9 @@ class Place(Protocol):
 class Step(Protocol):
     """A module with these names is a step.
 
-    It may also have ``summary(out) -> list[tuple[str, str]]``: rows for the table at the end of a run.
+    It may also have ``summary(out) -> list[tuple[str, str]]``: rows for the table at the end of a run; and
+    ``SECTIONS``: names of the fields of its Settings, where these stand at the top of the settings file instead of in a
+    section of the step's name.
     """
 
     @property
@@ -103,8 +107,22 @@ class Step(Protocol):
 
     @property
     def plan(self) -> Callable[[Any, Any], Iterator[list[Job]]]:
-        """``plan(out, settings)``: batches of independent jobs; the next is asked for when the last is on disk."""
+        """``plan(out, settings)``: batches of independent jobs; the next is asked for when the last is on disk.
+        A generator is closed at the end, whatever happened: there a plan that holds something open puts it in order."""
         ...
+
+
+def sections_of(step: Step) -> tuple[str, ...]:
+    """Names at the top of the settings file that belong to a step."""
+    return getattr(step, "SECTIONS", (step.NAME,))
+
+
+def settings_of(step: Step, settings: BaseModel) -> BaseModel:
+    """The part of all settings that a step gets to see."""
+    if not hasattr(step, "SECTIONS"):
+        own: BaseModel = getattr(settings, step.NAME)
+        return own
+    return step.Settings.model_validate({name: getattr(settings, name) for name in step.SECTIONS})
 
 
 def recipe_text(step: Step, job: Job) -> str:

@@ -22,6 +22,7 @@ class JobRun:
     reason: str
     outputs: tuple[Path, ...]
     error: PipelineError | None = None
+    in_order: bool = False
 
 
 @dataclass

@@ -28,10 +28,11 @@ class StaleJob:
     def __init__(self, job: Job, reason: str, forced: bool = False) -> None:
         self.job, self.reason, self.forced = job, reason, forced
         self.error: PipelineError | None = None
+        self.ended = False
 
     def described(self, step: Step, campaign: str) -> JobRun:
         """What a report says of it."""
-        return JobRun(step.NAME, campaign, self.job.name, self.reason, self.job.outputs, self.error)
+        return JobRun(step.NAME, campaign, self.job.name, self.reason, self.job.outputs, self.error, self.job.in_order)
 
 
 class Runner:
@@ -68,21 +69,25 @@ class Runner:
         return stale
 
     def run(self, step: Step, campaign: str, stale: Sequence[StaleJob]) -> list[JobRun]:
-        """Run jobs that are independent of each other, and record those that succeed.
+        """Run jobs that are independent of each other, and record those that succeed; returns those that were run.
 
-        A `PipelineError` fails its job; the others are finished. At any other exception, and at an interrupt, no
-        further job is started, those that run are finished and recorded, and it is raised again.
+        A `PipelineError` fails its job; the others are finished, but those that go in order. At any other exception,
+        and at an interrupt, no further job is started, those that run are finished and recorded, and it is raised
+        again.
         """
         self._progress.begin(" ".join(filter(None, (step.NAME, campaign))), len(stale))
         try:
             for item in stale:
                 if item.job.in_order:
                     self._settle(step, campaign, item, partial(execute, item.job, item.forced))
+                    self._commit_if_due()
+                    if item.error is not None:
+                        break
             self._run_pooled(step, campaign, [item for item in stale if not item.job.in_order])
         finally:
             self._journal.commit()
             self._progress.end()
-        return [item.described(step, campaign) for item in stale]
+        return [item.described(step, campaign) for item in stale if item.ended]
 
     def close(self) -> None:
         """Record what is left, and end the workers."""
@@ -102,7 +107,8 @@ class Runner:
                     return
                 done, _ = wait(pending, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED)
                 for future in done:
-                    self._settle(step, campaign, pending.pop(future), future.result)
+                    self._settle(step, campaign, pending[future], future.result)
+                    del pending[future]  # after: what an interrupt meets here is settled once more, not forgotten
                 self._commit_if_due()
         except BaseException:
             for future in pending:
@@ -140,6 +146,7 @@ class Runner:
             item.error = PipelineError(
                 "a worker process died (out of memory?)", where=item.job.name, do="Try fewer --workers"
             )
+        item.ended = True
         detail = "made" if item.error is None else "FAILED"
         log.info("%s: %s %s (%s)", step.NAME, detail, item.job.name, item.reason, extra={"detail": True})
         self._progress.advance(item.job.name)

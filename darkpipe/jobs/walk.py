@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from darkpipe.errors import NothingToModelError, PipelineError, ProductError, SettingsError
-from darkpipe.jobs.contract import Job, Place, Step
+from darkpipe.errors import LeftOutError, NothingToModelError, PipelineError, ProductError, SettingsError
+from darkpipe.jobs.contract import Job, Place, Step, settings_of
 from darkpipe.jobs.journal import Journal
 from darkpipe.jobs.report import Failure, RunReport, StepCount
 from darkpipe.jobs.runner import Runner, StaleJob
@@ -83,7 +83,8 @@ class Walk:
                 self.report.fail(Failure(step.NAME, campaign, "", error))
                 ended = False
             if not ended:
-                self._unknown(steps[position:], campaign)
+                told = bool(self.report.jobs) and self.report.jobs[-1].in_order  # such a step has told all it plans
+                self._unknown(steps[position + told :], campaign)
                 self._summarise(place, steps[:position])
                 return False
         self._summarise(place, steps)
@@ -94,15 +95,19 @@ class Walk:
         count = StepCount(step.NAME, campaign)
         self.report.counts.append(count)
         planned: set[str] = set()
-        for batch in step.plan(place, getattr(self.settings, step.NAME)):
-            self._claim(step, batch, planned)
-            stale = self.runner.stale(step, batch, force=step.NAME in self.forced)
-            count.up_to_date += len(batch) - len(stale)
-            if stale and self.report.dry_run:
-                self.report.jobs += [item.described(step, campaign) for item in stale]
-                return False
-            if stale and not self._run_batch(step, campaign, stale, count):
-                return False
+        batches = step.plan(place, settings_of(step, self.settings))
+        with contextlib.ExitStack() as stack:
+            if isinstance(batches, Generator):
+                stack.callback(batches.close)
+            for batch in batches:
+                self._claim(step, batch, planned)
+                stale = self.runner.stale(step, batch, force=step.NAME in self.forced)
+                count.up_to_date += len(batch) - len(stale)
+                if stale and self.report.dry_run:
+                    self.report.jobs += [item.described(step, campaign) for item in stale]
+                    return False
+                if stale and not self._run_batch(step, campaign, stale, count):
+                    return False
         if step.NAME in self.prunes and not self.report.dry_run:
             count.removed = self._prune(step, campaign, planned)
         log.info(
@@ -115,6 +120,9 @@ class Walk:
         self.report.jobs += runs
         failed = [run for run in runs if run.error is not None]
         count.made += len(runs) - len(failed)
+        for run in [run for run in failed if isinstance(run.error, LeftOutError)]:
+            self.report.note(": ".join(filter(None, (campaign, step.NAME, str(run.error)))))
+            failed.remove(run)
         count.failed += len(failed)
         for run in failed:
             if isinstance(run.error, NothingToModelError):
