@@ -246,6 +246,8 @@ def refuse_idle_flags(given: Mapping[str, Any], mode: str, controller: MasterCon
         heard = any(target.partition(".")[0] in sections for target in flag.targets)
         if not heard or (flag.modes and mode not in flag.modes):
             advice = f"It is for: {', '.join(flag.modes)}" if flag.modes else None
+            if mode in flag.modes:
+                advice = "It needs a camera: give --camera_address, or a section `camera` in the settings"
             raise SettingsError(f"--{flag.name} has no effect in mode '{mode}'", do=advice)
 
 

@@ -5,6 +5,7 @@ either.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 from alpaca.camera import Camera as ClientCamera  # type: ignore[import-untyped]
 from alpaca.exceptions import AlpacaRequestException  # type: ignore[import-untyped]
 
-from hardware.alpaca_http import GET_S, HttpLine, LineDroppedError
+from hardware.alpaca_http import HttpLine, LineDroppedError
 from hardware.errors import (
     CameraDriverError,
     CameraError,
@@ -23,11 +24,17 @@ from hardware.errors import (
     CameraValueError,
 )
 
+log = logging.getLogger("darkpipe.capture")
+
 T = TypeVar("T")
 
 
 class ValueNotSetError(CameraDriverError):
     """The camera has this value, but nobody has set it yet."""
+
+
+class ServerFaultError(CameraDriverError):
+    """HTTP 500: the server itself stumbled over the question; it may not do so again."""
 
 
 _BY_NUMBER: dict[int, type[CameraError]] = {
@@ -76,7 +83,7 @@ def _http_error(status: int, message: str, member: str, where: str, writing: boo
         return CameraTransportError(what, where=where)
     if status < 400:
         return CameraProtocolError(what, where=where, do="Redirects are not followed: give the camera's own address")
-    return CameraDriverError(what, where=where)
+    return ServerFaultError(what, where=where)
 
 
 class AlpacaCalls:
@@ -95,8 +102,9 @@ class AlpacaCalls:
         self._client.rqs = self.line
 
     def raw(self, member: str) -> Any:
-        """A property as it comes; repeated once by the line if the connection drops."""
-        return self._call(lambda: getattr(self._client, member), member, writing=False)
+        """A property as it comes; repeated by the line if the connection drops, or the server stumbles."""
+        # not by its name: two of the library's properties cannot take a number as text
+        return self._call(lambda: self._client._get(member.lower()), member, writing=False)
 
     def number(self, member: str) -> float:
         """A property that is a number; null is NaN, whoever asked judges it."""
@@ -152,11 +160,19 @@ class AlpacaCalls:
         except (CameraNotImplementedError, ValueNotSetError):
             return None
 
+    def described(self, read: Callable[[str], T], member: str) -> T | None:
+        """As `optional`, for what only describes a camera: None also where the camera fails to say it."""
+        try:
+            return self.optional(read, member)
+        except (CameraDriverError, CameraProtocolError, CameraValueError) as error:
+            log.warning("%s; taken as not there", error)
+            return None
+
     def write(self, member: str, value: float | str) -> None:
-        """Set a property; repeated once if the connection drops, since setting twice does no harm."""
+        """Set a property; repeated once if the connection drops or the server stumbles: setting twice does no harm."""
         try:
             self._set(member, value)
-        except LineDroppedError:
+        except (LineDroppedError, ServerFaultError):
             self._set(member, value)
 
     def write_boolean(self, member: str, value: bool) -> None:
@@ -191,7 +207,7 @@ def management(line: HttpLine, what: str) -> Any:
     """The value of /management/v1/`what` of a server; None if it has no such thing. Raises `CameraTransportError`."""
     try:
         target = f"/management/v1/{what}?ClientID=1&ClientTransactionID=1"
-        answer = line.ask("GET", target, deadline_s=GET_S)
+        answer = line.ask_firmly(target)
         found = answer.json() if answer.status_code == 200 else None
     except (LineDroppedError, CameraProtocolError, ValueError, RecursionError):
         return None

@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -22,8 +23,14 @@ from hardware.errors import CameraProtocolError, CameraTimeoutError, CameraTrans
 CONNECT_S = 3.0
 GET_S = 5.0
 PUT_S = 10.0
+STUMBLES_S = (0.05, 0.2)  # pauses before a question is asked again to which the server answered HTTP 5xx
 ANSWER_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 20
+
+
+_KEYS = {
+    key.lower(): key for key in ("Value", "ErrorNumber", "ErrorMessage", "ClientTransactionID", "ServerTransactionID")
+}
 
 
 class LineDroppedError(CameraTransportError):
@@ -44,8 +51,9 @@ class Answer:
         return self.body[:ANSWER_BYTES].decode("utf-8", errors="replace")
 
     def json(self) -> Any:
-        """The body as JSON; `ValueError` if it is none."""
-        return json.loads(self.body)
+        """The body as JSON, its keys as the protocol spells them; `ValueError` if it is none."""
+        found = json.loads(self.body)
+        return spelled(found) if isinstance(found, dict) else found
 
 
 class HttpLine:
@@ -66,9 +74,18 @@ class HttpLine:
         self._put_s = PUT_S
 
     def get(self, url: str, params: Mapping[str, Any] | None = None, **_: Any) -> Answer:
-        """One GET; repeated once if the connection drops."""
+        """One GET; repeated once if the connection drops, and where the server stumbles (HTTP 5xx)."""
         query = f"?{urlencode(params)}" if params else ""
-        return self.ask("GET", urlsplit(url).path + query, deadline_s=GET_S)
+        return self.ask_firmly(urlsplit(url).path + query)
+
+    def ask_firmly(self, target: str) -> Answer:
+        """A GET that is repeated after HTTP 5xx, which comes of a fault of the server and may not come again."""
+        for pause_s in STUMBLES_S:
+            answer = self.ask("GET", target, deadline_s=GET_S)
+            if answer.status_code < 500 or answer.status_code == 501:
+                return answer
+            time.sleep(pause_s)
+        return self.ask("GET", target, deadline_s=GET_S)
 
     def put(self, url: str, data: Mapping[str, Any] | None = None, **_: Any) -> Answer:
         """One PUT of form data; never repeated here."""
@@ -176,11 +193,31 @@ class HttpLine:
         if isinstance(error, ConnectionRefusedError | socket.gaierror):
             what = "connection refused" if isinstance(error, ConnectionRefusedError) else "unknown host"
             return CameraTransportError(what, where=self.url, do="Start the Alpaca server, or correct camera.address")
+        if isinstance(error, ssl.SSLError):
+            return CameraTransportError(
+                f"no https can be had there ({_described(error)})",
+                where=self.url,
+                do="Alpaca servers speak plain http: take https:// out of camera.address, or mend the certificate",
+            )
         if isinstance(error, OSError | http.client.RemoteDisconnected | http.client.IncompleteRead):
             return LineDroppedError(f"the connection was lost ({_described(error)})", where=self.url)
         return CameraProtocolError(
             f"the answer is no HTTP ({_described(error)})", where=self.url, do="Is this the port of an Alpaca server?"
         )
+
+
+def spelled(found: dict[str, Any]) -> dict[str, Any]:
+    """An answer with keys and error number as the protocol has them: there are servers that write keys in lower case,
+    numbers as text, and no error number where there is no error."""
+    answer = {_KEYS.get(key.lower(), key): value for key, value in found.items()}
+    number = answer.get("ErrorNumber")
+    if isinstance(number, str) and number.strip().lstrip("-").isdecimal():
+        answer["ErrorNumber"] = int(number)
+    if number is None and not _KEYS.keys().isdisjoint(key.lower() for key in found):
+        answer["ErrorNumber"] = -1 if answer.get("ErrorMessage") else 0
+    if "ErrorNumber" in answer:
+        answer.setdefault("ErrorMessage", "")
+    return answer
 
 
 def _port(netloc: str, url: str) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.alpaca_calls import error_of
-from hardware.alpaca_http import Answer, HttpLine
+from hardware.alpaca_http import Answer, HttpLine, spelled
 from hardware.errors import CameraDriverError, CameraProtocolError, CameraTransportError
 
 IMAGE_BYTES = "application/imagebytes"
@@ -51,7 +51,7 @@ def download(address: str, number: int, shape: tuple[int, int], *, deadline_s: f
     target = f"/api/v1/camera/{number}/imagearray?ClientID=1&ClientTransactionID=1"
     try:
         answer = line.ask("GET", target, accept=IMAGE_BYTES, deadline_s=deadline_s, limit_bytes=limit)
-        if answer.status_code in (400, 406, 415):  # there are servers that know nothing but JSON
+        if answer.status_code in (400, 406, 415, 500):  # there are servers that know nothing but JSON
             answer = line.ask("GET", target, deadline_s=deadline_s, limit_bytes=limit)
     finally:
         line.close()
@@ -108,6 +108,7 @@ def from_json(body: bytes | bytearray, shape: tuple[int, int], where: str) -> ND
         raise CameraProtocolError(f"{MEMBER}: the answer is no JSON ({type(error).__name__})", where=where) from None
     if not isinstance(found, dict):
         raise CameraProtocolError(f"{MEMBER}: the answer is no JSON object", where=where)
+    found = spelled(found)
     number = found.get("ErrorNumber", 0)
     if number != 0:
         raise error_of(number if isinstance(number, int) else -1, found.get("ErrorMessage", ""), MEMBER, where)
@@ -158,7 +159,8 @@ def _check_range(values: NDArray[Any], where: str) -> None:
         return
     low, high = values.min(), values.max()
     if not (low >= 0 and high <= HIGHEST):  # also false for NaN
-        raise CameraProtocolError(f"{MEMBER}: counts from {low} to {high}, outside 0 to {HIGHEST}", where=where)
+        what = f"{MEMBER}: counts from {low} to {high}, outside 0 to {HIGHEST}"
+        raise CameraProtocolError(what, where=where, do="Choose raw, unsigned counts of 16 bits in the driver")
     if values.dtype.kind == "f" and not np.array_equal(values, np.trunc(values)):
         raise CameraProtocolError(f"{MEMBER}: counts that are not whole numbers", where=where)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hardware.alpaca_calls import AlpacaCalls, said
+from hardware.alpaca_calls import AlpacaCalls, ServerFaultError, said
 from hardware.camera import CameraInfo
 from hardware.errors import (
     CameraBusyError,
@@ -92,7 +92,7 @@ def _connect_asynchronously(calls: AlpacaCalls) -> bool:
         calls.do("Connect")
         if not wait_until(lambda: not calls.boolean("Connecting"), CONNECT_S):
             raise CameraTimeoutError(f"still connecting after {CONNECT_S:g} s", where=calls.where)
-    except (CameraNotImplementedError, CameraValueError):  # says version 4, and is none
+    except (CameraNotImplementedError, CameraValueError, ServerFaultError):  # says version 4, and is none
         return False
     return True
 
@@ -147,29 +147,29 @@ def read_facts(calls: AlpacaCalls) -> CameraInfo:
     if not (0 < cols < 1 << 17 and 0 < rows < 1 << 17):
         raise CameraProtocolError(f"the sensor is said to have {cols} × {rows} pixels", where=calls.where)
     number = _plausible(calls)
-    pitch = (number("PixelSizeX", 0.0), number("PixelSizeY", 0.0))
-    sensor = calls.optional(calls.integer, "SensorType")
-    program = (calls.optional(calls.text, "DriverInfo"), calls.optional(calls.text, "DriverVersion"))
+    pitch = [calls.described(calls.number, member) or 0.0 for member in ("PixelSizeX", "PixelSizeY")]
+    sensor = calls.described(calls.integer, "SensorType")
+    program = (calls.described(calls.text, "DriverInfo"), calls.described(calls.text, "DriverVersion"))
     return CameraInfo(
         name=calls.optional(calls.text, "Name") or f"camera {calls.number_on_server}",
         camera_id=_unique_id(calls),
         driver=" ".join(dict.fromkeys(part for part in program if part)),
-        sensor_name=calls.optional(calls.text, "SensorName") or "",
+        sensor_name=calls.described(calls.text, "SensorName") or "",
         sensor_cols=cols,
         sensor_rows=rows,
-        pixel_size_um=pitch if min(pitch) > 0 else None,
+        pixel_size_um=(pitch[0], pitch[1]) if all(math.isfinite(side) and side > 0 for side in pitch) else None,
         color=bool(sensor),
         max_adu=min(int(number("MaxADU", 65535.0)), 65535) or 65535,
         exposure_min_s=number("ExposureMin", 0.0),
         exposure_max_s=number("ExposureMax", 0.0) or math.inf,
         exposure_resolution_s=number("ExposureResolution", 0.0),
-        has_cooler=calls.optional(calls.boolean, "CoolerOn") is not None,
-        can_set_temperature=bool(calls.optional(calls.boolean, "CanSetCCDTemperature")),
+        has_cooler=calls.described(calls.boolean, "CoolerOn") is not None,
+        can_set_temperature=bool(calls.described(calls.boolean, "CanSetCCDTemperature")),
     )
 
 
 def _plausible(calls: AlpacaCalls) -> Callable[[str, float], float]:
-    """A reader of limits and sizes: finite and not negative, else what stands for 'not said'."""
+    """A reader of limits: finite and not negative, else what stands for 'not said'."""
 
     def number(member: str, missing: float) -> float:
         value = calls.optional(calls.number, member)
@@ -245,7 +245,7 @@ def apply_settings(calls: AlpacaCalls, info: CameraInfo, settings: CameraSetting
         set_and_verify(calls, member, value)
     gain = _set_choice(calls, "Gain", settings.gain)
     offset = _set_choice(calls, "Offset", settings.offset)
-    electrons = calls.optional(calls.number, "ElectronsPerADU")
+    electrons = calls.described(calls.number, "ElectronsPerADU")
     known = electrons is not None and math.isfinite(electrons) and electrons > 0
     return {
         "binning": (binning, binning),
@@ -311,7 +311,7 @@ def _set_choice(calls: AlpacaCalls, member: str, wanted: int | None) -> int | No
 
     Where every name of the list holds a number ('ISO 800'), that number is the setting, else its place is.
     """
-    names = calls.optional(calls.names, f"{member}s") or []
+    names = calls.described(calls.names, f"{member}s") or []
     values = _values_of(names)
     if wanted is not None:
         if names and wanted not in values:
@@ -331,7 +331,7 @@ def _values_of(names: list[str]) -> list[int]:
 
 
 def _check_limits(calls: AlpacaCalls, member: str, wanted: int) -> None:
-    low, high = (calls.optional(calls.integer, f"{member}{end}") for end in ("Min", "Max"))
+    low, high = (calls.described(calls.integer, f"{member}{end}") for end in ("Min", "Max"))
     if (low is not None and wanted < low) or (high is not None and wanted > high):
         what = f"camera.{member.lower()} {wanted} is outside {low} to {high}, the limits of this camera"
         raise CameraValueError(what, where=calls.where, do="Choose a value inside")

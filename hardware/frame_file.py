@@ -119,6 +119,7 @@ def _what(exposure: Exposure, info: CameraInfo, slot: Slot) -> list[Card]:
         ("EXPREQ", slot.exposure_s, "[s] exposure, as asked"),
         ("XBINNING", info.binning[0], "binning of columns"),
         ("YBINNING", info.binning[1], "binning of rows"),
+        ("ROWORDER", "TOP-DOWN", "the first row is the top of the image"),
     ]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from pydantic import ConfigDict
 
 from darkpipe.errors import PipelineError
@@ -75,7 +76,10 @@ def _draw(out: OutputDir, readings: Path) -> None:
     from hardware.temperature_log import read_temperature_log
 
     try:
-        figure = temperature_figure(read_temperature_log(readings))
+        table = read_temperature_log(readings)
+        if not np.isfinite(np.ma.filled(table["temperature_c"].astype(float), np.nan)).any():
+            return  # a camera without a thermometer
+        figure = temperature_figure(table)
         replace_file(out.temperature_picture(readings), lambda stream: save_png(figure, stream))
     except PipelineError as error:
         log.warning("the temperature log could not be drawn: %s", error)

@@ -6,14 +6,16 @@ Run in an empty folder, in the order of the README. Substituted, so that this ta
   gets one is seen from what make plans;
 * lines of `pip` and `venv` are left out; pytest only collects, and that in the checkout;
 * `python` and `.venv\\Scripts\\python`: this interpreter; `\\` in paths: `/`; the scripts are those of this checkout;
-* the preset `demo` of the simulated campaign: `tiny`, smaller by a factor of 50;
-* the YAML example is written to the file that its first line names; lines for cron and the Windows task scheduler are
+* the demo has 64 x 64 pixels and a faster clock; the simulated camera of the README is small and fast too, listens at a
+  free port, which takes the place of the one in the README, and ends with the test;
+* a YAML example is written to the file that its first line names; lines for cron and the Windows task scheduler are
   not scheduled, but the pipeline's command in them is run;
 * a command that stands twice is run once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -38,7 +40,10 @@ from run_pipeline import FLAGS
 PROJECT = Path(run_pipeline.__file__).resolve().parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SCRIPTS = ("run_pipeline.py", "tests/simulated.py")
+SMALL_DEMO = "import sys, demo; demo.SIZE, demo.TIME_SCALE = 64, 1000; sys.exit(demo.main())"
+SIMULATOR = "python -m hardware.simulator "
+SMALL_CAMERA = ["--port", "0", "--no-discovery", "--rows", "48", "--cols", "64", "--time-scale", "1000"]
+CAMERA_ADDRESS = "127.0.0.1:11111"
 
 
 class Block(NamedTuple):
@@ -53,6 +58,8 @@ class Block(NamedTuple):
 
 
 BLOCKS = [Block(*found.groups()) for found in FENCE.finditer(README)]
+PAGES = sorted((PROJECT / "docs").rglob("*.md"))
+DOCUMENTS = ["README.md", *(page.relative_to(PROJECT).as_posix() for page in PAGES)]
 NEEDS_MAKE = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 
 
@@ -61,14 +68,31 @@ def run(command: str, place: Path) -> str:
     words = [word.replace("\\", "/") for word in shlex.split(command.replace("\\", "\\\\"))]
     if words[0] in ("python", ".venv/Scripts/python", ".venv/bin/python"):
         words[0] = sys.executable
-    words = [str(PROJECT / word) if word in SCRIPTS else "tiny" if word == "demo" else word for word in words]
+    if words[1] == "examples/demo.py":
+        words[1:2] = ["-c", SMALL_DEMO]
+    words = [str(PROJECT / word) if word == "run_pipeline.py" else word for word in words]
     if "pytest" in words:
         words += ["--collect-only", "-q", "-p", "no:cacheprovider", "tests/test_settings.py"]
         place = PROJECT
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT / "examples"), str(PROJECT)])}
     done = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=600, check=False, env=environment)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+@contextlib.contextmanager
+def small_camera(command: str) -> Iterator[str]:
+    """The address of the simulated camera of the README, small and fast."""
+    words = [sys.executable, *shlex.split(command)[1:], *SMALL_CAMERA]  # the last of a flag that stands twice counts
+    with subprocess.Popen(words, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            found = re.search(r"127\.0\.0\.1:\d+", process.stdout.readline())
+            assert found
+            yield found.group()
+        finally:
+            process.terminate()
+    assert process.returncode == 0
 
 
 def is_set_up(line: str) -> bool:
@@ -110,26 +134,17 @@ def test_make_sets_up_a_fresh_machine(target: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_commands_of_the_readme(tmp_path: Path) -> None:
-    done = set()
-    for block in BLOCKS:
-        if block.language == "yaml":
-            (tmp_path / block.text.splitlines()[0].lstrip("# ").partition(";")[0]).write_text(block.text)
-        elif block.language == "python":
-            (tmp_path / "example.py").write_text(block.text)
-            run("python example.py", tmp_path)
-        for line in block.lines if block.language in ("sh", "bat") else ():
-            for step in steps_of(line, tmp_path):
-                same = step.replace(".venv\\Scripts\\python", "python").replace("\\", "/")
-                if same not in done:
-                    run(step, tmp_path)
-                done.add(same)
-    assert len(done) > 12
+    with contextlib.ExitStack() as stack:
+        run_all(tmp_path, stack)
     out = tmp_path / "demo" / "out"
     for product in ("index.ecsv", "dark_model/dark_A_map.fits", "evaluation/evaluation_summary.png"):
         assert (out / product).is_file(), product
-    assert (out / "synthetic" / "synthetic_dark_T-8.0C_texp180s.fits").is_file()
+    assert (out / "synthetic" / "synthetic_dark_T-8.0C_texp90s.fits").is_file()
     assert (tmp_path / "demo" / "check" / "evaluation" / "evaluation.ecsv").is_file()
     assert fits.getdata(tmp_path / "demo" / "dark_for_my_program.fits").dtype.name == "uint16"
+    # of the simulated camera: 3 temperatures x (bias + 4 exposures) x 5, and 3 x 2 in another session
+    assert len(list((tmp_path / "observatory" / "darks").rglob("*.fits"))) == 81
+    assert (tmp_path / "observatory" / "model" / "dark_model" / "model.yaml").is_file()
     # scheduled commands; camera.yaml has been written above
     scheduled = [line for block in BLOCKS if block.language == "text" for line in block.lines if "run_pipeline" in line]
     assert len(scheduled) == 2
@@ -137,6 +152,29 @@ def test_commands_of_the_readme(tmp_path: Path) -> None:
         found = re.search(r"(run_pipeline\.py .*?--quiet)", line)
         assert found
         assert run("python " + found.group(1), tmp_path) == ""
+
+
+def run_all(tmp_path: Path, stack: contextlib.ExitStack) -> None:
+    """Run every command and example in the order of the README; what runs on ends with the stack."""
+    done = set()
+    camera = CAMERA_ADDRESS
+    for block in BLOCKS:
+        if block.language == "yaml":
+            name = block.text.splitlines()[0].lstrip("# ").partition(";")[0]
+            (tmp_path / name).write_text(block.text.replace(CAMERA_ADDRESS, camera))
+        elif block.language == "python":
+            (tmp_path / "example.py").write_text(block.text)
+            run("python example.py", tmp_path)
+        for line in block.lines if block.language in ("sh", "bat") else ():
+            for step in steps_of(line, tmp_path):
+                same = step.replace(".venv\\Scripts\\python", "python").replace("\\", "/")
+                if same.startswith(SIMULATOR):
+                    camera = stack.enter_context(small_camera(same))
+                elif same not in done:
+                    run(same, tmp_path)
+                done.add(same)
+    assert len(done) > 18
+    assert camera != CAMERA_ADDRESS
 
 
 def test_every_block_is_looked_at() -> None:
@@ -165,14 +203,10 @@ def test_exit_codes_are_those_of_the_program() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    pages = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
-    for page in pages:
+    for page in (PROJECT / name for name in DOCUMENTS):
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             if not target.startswith("http"):
                 assert (page.parent / target).is_file(), f"{page.name}: {target}"
-
-
-DOCUMENTS = ["README.md", *(f"docs/{path.name}" for path in sorted((PROJECT / "docs").glob("*.md")))]
 
 
 @pytest.mark.parametrize("page", DOCUMENTS)

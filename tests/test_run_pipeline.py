@@ -144,7 +144,7 @@ def test_flags_of_the_run_arrive(wired: dict[str, Any]) -> None:
         ("--mode|synthetic_only|--basepath|x", "--basepath has no effect in mode 'synthetic_only'"),
         ("--mode|full|--config|nowhere.yaml", "cannot read the settings: No such file or directory"),
         ("--mode|acquire|--bias-only|--science-only", "--bias_only and --science_only exclude each other"),
-        ("--mode|full|--basepath|x|--num_darks|3", "--num_darks has no effect in mode 'full'"),
+        ("--mode|full|--basepath|x|--num_darks|3", "--num_darks has no effect in mode 'full'. It needs a camera"),
         ("--mode|acquire|--num_darks|0", "dark_capture.num_darks: Input should be greater than or equal to 1"),
         ("--mode|acquire|--camera_address|nowhere", "camera.address 'nowhere' is not host:port"),
         ("--mode|acquire|--session|../x", "dark_capture.session"),

@@ -1,0 +1,136 @@
+"""The settings that are handed out: examples/observatory.yaml is whole and true, and the YAML that users of the capture
+and the cooling guide have is taken as it stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+import run_pipeline
+from darkpipe.settings import read_yaml
+from hardware.settings import AcquisitionSettings, CameraSettings, CoolingSettings, DarkCaptureSettings
+from master_controller import MasterController
+
+EXAMPLES = Path(run_pipeline.__file__).resolve().parent / "examples"
+OBSERVATORY = EXAMPLES / "observatory.yaml"
+SECTIONS = (
+    ("dark_capture", DarkCaptureSettings),
+    ("camera", CameraSettings),
+    ("camera.cooling", CoolingSettings),
+)
+
+CAPTURE_GUIDE = """
+dark_capture:
+  num_darks: 20                    # Darks per exposure time
+  flat_exposure_time: null         # Auto-detected from flats
+  science_exposure_time: 1.0       # Science image exposure
+  min_exposure: 0.001              # 1ms for bias frames
+  max_exposure: 60.0               # 60s maximum
+  exposure_factors: [0.5, 1.0, 2.0, 4.0]  # Extended range
+  output_dir: "darks"              # Output directory
+"""
+COOLING_GUIDE = """
+camera:
+  sensor_width: 36.0    # Sensor width in mm
+  sensor_height: 24.0   # Sensor height in mm
+  pixel_size: 3.76      # Pixel size in micrometers
+  type: "mono"          # Camera type (mono, color)
+  bit_depth: 16         # Bit depth
+  cooling:
+    enable_cooling: true           # Enable camera cooling
+    target_temperature: -10.0      # Target temperature in Celsius
+    auto_cooling: true             # Auto-cooling mode
+    cooling_timeout: 300           # Cooling timeout in seconds
+    temperature_tolerance: 1.0     # Temperature tolerance in Celsius
+    wait_for_cooling: true         # Wait for target temperature before capture
+"""
+
+
+def part(settings: dict[str, Any], place: str) -> dict[str, Any]:
+    for name in place.split("."):
+        settings = settings[name]
+    return settings
+
+
+def plain(value: Any) -> Any:
+    """A default as YAML holds it."""
+    return str(value) if isinstance(value, Path) else value
+
+
+def defaults(model: type[BaseModel]) -> dict[str, Any]:
+    """Name and default of each setting but those that are sections."""
+    found = {name: field.get_default(call_default_factory=True) for name, field in model.model_fields.items()}
+    return {name: plain(value) for name, value in found.items() if not isinstance(value, BaseModel)}
+
+
+def commented() -> Iterator[tuple[str, str]]:
+    """Name and comment of each line of the file that holds a setting."""
+    for line in OBSERVATORY.read_text(encoding="utf-8").splitlines():
+        found = re.match(r" +(\w+): *\S.*? # (.*)$", line)
+        if found:
+            yield found.group(1), found.group(2)
+
+
+@pytest.mark.parametrize(("place", "model"), SECTIONS)
+def test_observatory_holds_every_setting_with_its_default(place: str, model: type[BaseModel]) -> None:
+    given = part(read_yaml(OBSERVATORY), place)
+    assert {name: value for name, value in given.items() if not isinstance(value, dict)} == defaults(model)
+
+
+def test_observatory_says_what_the_defaults_are() -> None:
+    expected = [pair for _, model in SECTIONS for pair in defaults(model).items()]
+    found = list(commented())
+    assert sorted(name for name, _ in found) == sorted(name for name, _ in expected)
+    told = {(name, comment.rpartition("default ")[2].partition(":")[0]) for name, comment in found}
+    as_yaml = {True: "true", False: "false", None: "null"}
+    for name, value in expected:
+        text = as_yaml[value] if value is None or isinstance(value, bool) else str(value)
+        assert (name, text) in told
+
+
+def test_observatory_is_accepted_and_changes_nothing() -> None:
+    settings = MasterController(read_yaml(OBSERVATORY), source=OBSERVATORY).settings("acquire")
+    untouched = AcquisitionSettings().model_dump()
+    untouched["dark_capture"]["output_dir"] = EXAMPLES / "darks"  # relative to the file
+    assert {name: settings.model_dump()[name] for name in untouched} == untouched
+
+
+@pytest.mark.parametrize(
+    ("guide", "place", "temperatures_c"),
+    [(CAPTURE_GUIDE, "dark_capture", None), (COOLING_GUIDE, "camera", (-10.0,))],
+)
+def test_the_guides_are_accepted(guide: str, place: str, temperatures_c: tuple[float, ...] | None) -> None:
+    given = yaml.safe_load(guide)
+    section = AcquisitionSettings.model_validate(given)
+    assert section.temperatures_c == temperatures_c
+    found = MasterController(given).settings("acquire").model_dump()[place]
+    for name, value in given[place].items():
+        wanted = {**found[name], **value} if isinstance(value, dict) else value
+        assert wanted == (found[name] if name != "output_dir" else found[name].name)
+
+
+def test_the_guides_are_accepted_together_with_the_pipeline() -> None:
+    given = {**yaml.safe_load(CAPTURE_GUIDE), **yaml.safe_load(COOLING_GUIDE)}
+    controller = MasterController(given)
+    assert controller.numbers("full")[0] == 0
+    assert controller.settings("full").model_dump()["load_data"]["acquired"] == Path.cwd() / "darks"
+
+
+def test_the_keys_of_the_guides_come_first() -> None:
+    given = read_yaml(OBSERVATORY)
+    for guide in (CAPTURE_GUIDE, COOLING_GUIDE):
+        for section, keys in yaml.safe_load(guide).items():
+            assert list(given[section])[: len(keys)] == list(keys)
+    cooling = yaml.safe_load(COOLING_GUIDE)["camera"]["cooling"]
+    assert list(given["camera"]["cooling"])[: len(cooling)] == list(cooling)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_settings_of_the_examples_are_valid(path: Path) -> None:
+    MasterController(read_yaml(path), source=path).settings("full")
