@@ -25,6 +25,9 @@ Setting = tuple[str, float, float | None]
 SATURATED = 0.05  # of all pixels: hot ones alone are fewer
 TOO_HIGH = 0.5  # of the highest count: a dark of such a level is full of light, or hopelessly warm
 ZEROS = 0.02  # of all pixels: the noise is cut off at the bottom
+EMPTY = 0.1  # pixels at 0 in a frame whose level is so many sigma above: no noise puts them there
+MORE_EMPTY = 0.01  # than in the frames that were accepted, where a sensor has dead corners
+EMPTY_SIGMA = 20.0
 FLAT_ROWS = 0.1  # of all rows, in the first frame
 MORE_FLAT_ROWS = 0.01  # of all rows, beyond those of accepted frames
 
@@ -56,7 +59,8 @@ class FrameChecks:
         self.warnings: list[str] = []
         self._digests: dict[str, str] = {}
         self._accepted: defaultdict[Setting, list[FrameMeasure]] = defaultdict(list)
-        self._flat_rows: int | None = None
+        self._flat: dict[str, int] = {}
+        self._last: tuple[NDArray[np.uint16], FrameMeasure] | None = None
 
     def check(self, slot: Slot, pixels: NDArray[np.uint16]) -> list[str]:
         """Reasons to reject a frame (rows, cols), in words; [] for a good one. `warnings` are those of this frame."""
@@ -68,6 +72,7 @@ class FrameChecks:
         if not pixels.size:
             return ["dimensions: there is no pixel in it"]
         measure = FrameMeasure.of(pixels)
+        self._last = pixels, measure
         reasons = self._alone(pixels, measure) or [*self._level(slot, measure), *self._gradient(slot, measure)]
         if reasons:
             self._digests.setdefault(measure.digest, f"a rejected frame of {slot.key}")
@@ -75,10 +80,12 @@ class FrameChecks:
 
     def accept(self, slot: Slot, pixels: NDArray[np.uint16]) -> None:
         """Learn from a frame that is kept."""
-        measure = FrameMeasure.of(pixels)
+        measure = self._last[1] if self._last is not None and self._last[0] is pixels else FrameMeasure.of(pixels)
+        self._last = None
         self._digests[measure.digest] = slot.key
         self._accepted[_setting(slot)].append(measure)
-        self._flat_rows = max(self._flat_rows or 0, measure.flat_rows)
+        for axis, flat in (("rows", measure.flat_rows), ("columns", measure.flat_cols)):
+            self._flat[axis] = max(self._flat.get(axis, 0), flat)
 
     def learn_file(self, slot: Slot, path: Path) -> None:
         """`accept` for a frame that is on the disk; one of another size than the camera's is passed over.
@@ -99,7 +106,12 @@ class FrameChecks:
         twin = self._digests.get(measure.digest)
         if twin is not None:
             return [f"duplicate image: pixel for pixel the same as {twin}"]
-        return [*self._saturation(pixels, measure), *self._rows(measure)]
+        return [
+            *self._saturation(pixels, measure),
+            *self._lost("rows", measure.flat_rows, 0, measure),
+            *self._lost("columns", measure.flat_cols, 1, measure),
+            *self._empty(measure),
+        ]
 
     def _saturation(self, pixels: NDArray[np.uint16], measure: FrameMeasure) -> list[str]:
         top = self._info.max_adu if 0 < self._info.max_adu <= 65535 else 65535
@@ -115,14 +127,22 @@ class FrameChecks:
         part = np.count_nonzero(pixels >= top) / pixels.size
         return [f"saturated: {part:.0%} of the pixels are at {top} ADU"] if part > SATURATED else []
 
-    def _rows(self, measure: FrameMeasure) -> list[str]:
-        """Rows that a transfer has lost hold one value; dead or masked ones do so in every frame."""
-        rows = self._info.shape[0]
-        usual = FLAT_ROWS * rows if self._flat_rows is None else self._flat_rows + MORE_FLAT_ROWS * rows
-        cut_off = measure.zeros - measure.flat_rows / rows > ZEROS  # zeros all over: whole rows of them mean nothing
-        if measure.flat_rows <= usual or cut_off:
+    def _lost(self, axis: str, flat: int, side: int, measure: FrameMeasure) -> list[str]:
+        """Rows or columns that a transfer has lost hold one value (Alpaca sends columns); dead ones do so always."""
+        of = self._info.shape[side]
+        usual = FLAT_ROWS * of if axis not in self._flat else self._flat[axis] + MORE_FLAT_ROWS * of
+        cut_off = measure.zeros - flat / of > ZEROS
+        if flat <= usual or cut_off:
             return []
-        return [f"part of the image is missing: {measure.flat_rows} of {rows} rows hold one value only"]
+        return [f"part of the image is missing: {flat} of {of} {axis} hold one value only"]
+
+    def _empty(self, measure: FrameMeasure) -> list[str]:
+        """A part of the frame at 0, far below the rest: a hole in its middle has neither whole rows nor columns."""
+        known = [measures[-1].zeros for measures in self._accepted.values() if measures]
+        usual = max(known) + MORE_EMPTY if known else EMPTY
+        if measure.zeros <= usual or measure.level_adu < EMPTY_SIGMA * measure.sigma_adu:
+            return []
+        return [f"part of the image is missing: {measure.zeros:.1%} of the pixels are 0"]
 
     # against other frames
     def _level(self, slot: Slot, measure: FrameMeasure) -> list[str]:

@@ -22,7 +22,8 @@ _TO_SIGMA = 1.4826
 class FrameMeasure:
     """Numbers of one frame.
 
-    digest : of its pixels. lowest, highest [ADU]. zeros : fraction of pixels at 0. flat_rows : rows of one value.
+    digest : of its pixels. lowest, highest [ADU]. zeros : fraction of pixels at 0. flat_rows, flat_cols : of
+    one value.
     blocks : (n, m) clipped means of blocks around their medians [ADU]. level_adu : median of these.
     sigma_adu : typical robust noise within a block, at least 1.
     """
@@ -32,6 +33,7 @@ class FrameMeasure:
     highest: int
     zeros: float
     flat_rows: int
+    flat_cols: int
     blocks: NDArray[np.float64]
     level_adu: float
     sigma_adu: float
@@ -49,6 +51,7 @@ class FrameMeasure:
             highest=int(high.max()),
             zeros=1.0 - np.count_nonzero(whole) / whole.size if lowest == 0 else 0.0,
             flat_rows=int(np.count_nonzero(low == high)),
+            flat_cols=int(np.count_nonzero(whole.min(axis=0) == whole.max(axis=0))),
             blocks=blocks,
             level_adu=float(np.median(blocks)),
             sigma_adu=max(sigma_adu, 1.0),

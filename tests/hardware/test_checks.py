@@ -327,3 +327,32 @@ def test_no_real_dark_is_rejected_but_the_one_that_holds_jupiter(real_data: Path
                 checks.accept(slot, pixels)
     assert rejected == ["JupiterandIo.fit"]
     assert told == ["Dark-0001_300s.fit", "Dark-0002_300s.fit", "Dark-0003_300s.fit"]  # light, or glow: see the picture
+
+
+@pytest.mark.parametrize("value", [0, 321])
+def test_columns_that_a_transfer_has_lost_are_found(value: int) -> None:
+    torn = frame(seed=9)
+    torn[:, -20:] = value
+    assert "20 of 192 columns" in FrameChecks(INFO).check(BIAS, torn)[0]
+    assert "20 of 192 columns" in taught().check(BIAS, torn)[0]
+
+
+def test_a_hole_of_zeros_is_found_and_a_dead_corner_is_not_found_again_and_again() -> None:
+    torn = frame(seed=9)
+    torn[30:80, 40:90] = 0
+    assert "10.2% of the pixels are 0" in FrameChecks(INFO).check(BIAS, torn)[0]
+    small = frame(seed=9)
+    small[:20, :20] = 0
+    checks = FrameChecks(INFO)
+    assert checks.check(BIAS, small) == []
+    checks.accept(BIAS, small)
+    larger = frame(seed=10)
+    larger[:20, :40] = 0
+    assert "3.3% of the pixels are 0" in checks.check(BIAS, larger)[0]
+
+
+def test_what_was_checked_is_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks, pixels = FrameChecks(INFO), frame(seed=3)
+    assert checks.check(BIAS, pixels) == []
+    monkeypatch.setattr(FrameMeasure, "of", lambda pixels: pytest.fail("measured twice"))
+    checks.accept(BIAS, pixels)
