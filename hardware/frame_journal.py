@@ -97,8 +97,13 @@ class FrameJournal:
         return None
 
     def interrupted(self) -> bool:
-        """Whether the last thing that was written is the begin of an exposure: ours may run still."""
-        return self._book.last == "begin"
+        """Whether an exposure of ours may run still: the last thing that was written is its begin, and its frame is
+        not there."""
+        event, (stamp, key) = self._book.last or ("", ("", ""))
+        if event != "begin":
+            return False
+        name = self._book.paths.get((stamp, key))
+        return name is None or verify_frame(self.raw.root / name, f"{stamp}/{key}") is not None
 
     def _free_stamp(self, utc: datetime) -> str:
         taken = {session.stamp for session in self._book.sessions} | {stamp for stamp, _ in self._book.paths}

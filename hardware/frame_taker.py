@@ -109,6 +109,7 @@ class FrameTaker:
     budget: int
     rejected: list[Rejected] = field(default_factory=list)
     retakes: int = 0
+    last_reason: str = "no frame came"
     told: Callable[[str], None] = lambda text: None
 
     def take(self, slot: Slot, path: Path, gate: Gate) -> str:
@@ -134,6 +135,7 @@ class FrameTaker:
                     self.session.rejected(slot, None, [str(error) or type(error).__name__])
                 if not isinstance(error, FAILURES_OF_THE_LINE) or tries == self.settings.dark_capture.max_retakes:
                     raise
+                self.last_reason = str(error)
                 log.warning("%s: %s; trying again", path.name, error)
                 self._reconnect()
                 gate = self.through(self.recover)
@@ -145,9 +147,8 @@ class FrameTaker:
             self._put_aside(slot, path, exposure, readings, gate, reasons)
             if off:
                 gate = self.through(self.recover)
-        last = self.rejected[-1].reasons if self.rejected else ("no frame came",)
         raise CaptureError(
-            f"{self.settings.dark_capture.max_retakes + 1} tries gave no good frame: {'; '.join(last)}",
+            f"{self.settings.dark_capture.max_retakes + 1} tries gave no good frame: {self.last_reason}",
             where=path,
             do=f"Look at the frames in {self.raw.rejected_folder}, mend the cause, and run again",
         )
@@ -225,6 +226,7 @@ class FrameTaker:
         self._write(slot, aside, exposure, readings, gate, reasons)
         self.session.rejected(slot, aside, list(reasons))
         self.event("rejected")
+        self.last_reason = "; ".join(reasons)
         self.rejected.append(Rejected(aside, tuple(reasons)))
         log.warning("%s is rejected: %s", path.name, "; ".join(reasons))
 
@@ -242,7 +244,8 @@ class FrameTaker:
             start=start.temperature_c if start else None,
             middle=middle.temperature_c if middle else None,
             end=end.temperature_c if end else None,
-            set_point=end.set_point_c if end else None,
+            # what a cooler that is off would do says nothing about the frame
+            set_point=end.set_point_c if end and end.cooler_on is not False else None,
             power=end.power_percent if end else None,
             heat_sink=end.heat_sink_c if end else None,
         )
@@ -269,9 +272,8 @@ class FrameTaker:
     def _count_retake(self, slot: Slot) -> None:
         self.retakes += 1
         if self.retakes > self.budget:
-            reasons = self.rejected[-1].reasons if self.rejected else ("the line to the camera keeps failing",)
             raise CaptureError(
-                f"all {self.budget} retakes of this run are used up; the last one for: {'; '.join(reasons)}",
+                f"all {self.budget} retakes of this run are used up; the last one for: {self.last_reason}",
                 where=self.camera.where,
                 do="Mend the cause and run again: what is there is kept",
             )

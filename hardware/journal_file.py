@@ -51,7 +51,7 @@ class Book:
     """What the journal says, in memory.
 
     sessions : in the order they began. cameras : as asked for, and what they turned out to be.
-    paths : by stamp and slot; owners : the other way round. last : last event.
+    paths : by stamp and slot; owners : the other way round. last : event and its slot.
     """
 
     sessions: list[SessionLine] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Book:
     owners: dict[str, tuple[str, str]] = field(default_factory=dict)
     states: dict[tuple[str, str], SlotState] = field(default_factory=dict)
     cameras: list[tuple[Line, Line]] = field(default_factory=list)
-    last: str = ""
+    last: tuple[str, tuple[str, str]] | None = None
     warnings: list[str] = field(default_factory=list)
     whole_bytes: int = 0
 
@@ -79,8 +79,9 @@ class Book:
             self.cameras.append((line["camera"], line["info"]))
         elif "frames" not in line:
             event = next(name for name in EVENTS if name in line)
-            self._happened(event, (_text(line["stamp"]), _text(line[event])), line)
-            self.last = event
+            key = _text(line["stamp"]), _text(line[event])
+            self._happened(event, key, line)
+            self.last = event, key
 
     def _happened(self, event: str, key: tuple[str, str], line: Line) -> None:
         state = self.states.setdefault(key, SlotState())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
@@ -49,6 +50,7 @@ class Worklist:
         self.settings, self.info, self.utc = settings, info, utc
         self.journal = FrameJournal(raw_dir(settings), read_only=True)
         self.plan: CapturePlan = make_plan(settings, info, _flat_exposure(settings))
+        self._counts = Counter(map(_kind, self.plan.slots))
         self._look(settings.dark_capture.session)
 
     def open_for_writing(self) -> bool:
@@ -75,8 +77,7 @@ class Worklist:
 
     def count(self, slot: Slot) -> int:
         """Frames that the plan wants of this one's kind."""
-        kind = (slot.kind, slot.exposure_s, slot.temperature_c)
-        return sum((s.kind, s.exposure_s, s.temperature_c) == kind for s in self.plan.slots)
+        return self._counts[_kind(slot)]
 
     def identity(self, slot: Slot) -> dict[str, Any]:
         """What a frame is, as plain data."""
@@ -102,6 +103,10 @@ class Worklist:
             *(f"note: {remark}" for remark in self.plan.remarks),
             *self.estimate(self.missing, cooling).lines,
         ]
+
+
+def _kind(slot: Slot) -> tuple[str, float, float | None]:
+    return slot.kind, slot.exposure_s, slot.temperature_c
 
 
 def complete(settings: AcquisitionSettings) -> str | None:

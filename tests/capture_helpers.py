@@ -205,7 +205,7 @@ def take_numbered(folder: str) -> int:
     """A whole run in process, for one that is killed. The frame numbers are those of the slots in the plan, so that the
     pixels are the same however often it began anew; the clock begins anew as well, so that the names are."""
     bench = Bench()
-    with bench.capture(cooled(Path(folder), -10.0, -5.0, num_darks=5)) as capture:
+    with bench.capture(cooled(Path(folder), -10.0, -5.0, num_darks=15)) as capture:
         numbers = {slot: number for number, slot in enumerate(capture.work.plan.slots)}
         for _, slots in capture.work.batches():
             for slot in slots:

@@ -204,7 +204,7 @@ def test_a_frame_whose_line_a_crash_prevented_is_taken_in(tmp_path: Path) -> Non
     path = put(session, slot(1))
     before = path.read_bytes()
     journal, again = opened(tmp_path)
-    assert journal.interrupted()
+    assert not journal.interrupted()  # its frame is there: whatever exposes now is somebody else's
     assert again.missing(SLOTS) == [slot(2), slot(3)]
     assert "not recorded; it is taken in" in journal.warnings[0]
     assert path.read_bytes() == before
@@ -282,6 +282,23 @@ def test_an_exposure_that_has_no_end_is_an_interrupted_one(tmp_path: Path) -> No
     assert FrameJournal(RawDir(tmp_path), read_only=True).interrupted()
     take(session, slot(1))
     assert not FrameJournal(RawDir(tmp_path), read_only=True).interrupted()
+
+
+def test_what_a_camera_was_is_remembered_by_what_was_asked_for(tmp_path: Path) -> None:
+    journal, _ = opened(tmp_path)
+    asked = {"address": "a:1", "gain": None}
+    info = CameraInfo("C", pixel_size_um=(3.8, 3.8), exposure_max_s=float("inf"), gain=5)
+    assert journal.recall(asked) is None
+    journal.remember(asked, INFO)
+    journal.remember({**asked, "gain": 1}, INFO)
+    journal.remember(asked, info)
+    size = journal.raw.journal.stat().st_size
+    journal.remember(asked, info)
+    assert journal.raw.journal.stat().st_size == size
+    again = FrameJournal(RawDir(tmp_path), read_only=True)
+    assert again.recall(asked) == info
+    assert again.recall({**asked, "gain": 1}) == INFO
+    assert again.recall({"address": "b:1", "gain": None}) is None
 
 
 def test_looking_writes_nothing(tmp_path: Path) -> None:
