@@ -10,9 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hardware import alpaca_setup as setup
 from hardware.alpaca_calls import AlpacaCalls
-from hardware.alpaca_exposure import OneExposure, check_exposure
+from hardware.alpaca_exposure import Habits, OneExposure, check_exposure
 from hardware.alpaca_image import download
 from hardware.camera import CameraInfo, Exposure
 from hardware.clock import Clock, ScaledClock, SystemClock
@@ -50,6 +53,7 @@ class AlpacaCamera:
         self._closed = False
         self._set_to: dict[str, int] = {}
         self._running: OneExposure | None = None
+        self._habits = Habits()
 
     @classmethod
     def connect(
@@ -143,25 +147,33 @@ class AlpacaCamera:
         """One dark exposure of the whole sensor, downloaded; see `Camera.expose_dark`."""
         calls = self._open()
         check_exposure(seconds, self.info, self.where)
-        timeout_s = self._settings.readout_timeout_s
-        one = OneExposure(calls, self.clock, float(seconds), timeout_s)
+        one = OneExposure(
+            calls, self.clock, float(seconds), self._settings.readout_timeout_s, self._download, self._habits
+        )
         setup.check_still_set(calls, self._set_to)
         one.prepare()
         self._running = one
         try:
             one.start()
             timing = one.wait(at_middle)
-            assert self._settings.address is not None
-            pixels = download(
-                self._settings.address, calls.number_on_server, self.info.shape, deadline_s=timeout_s, where=self.where
-            )
+            pixels = one.image()
             actual_s = one.actual_s(self.info.exposure_resolution_s)
+            setup.check_still_set(calls, self._set_to)  # somebody may have changed them since the start
         except BaseException:  # an interrupt, too, must not leave an exposure behind
             self._abort_quietly()
             raise
         finally:
             self._running = None
         return Exposure(pixels, actual_s, timing.started, timing.ended, timing.monotonic_s)
+
+    def _download(self) -> NDArray[np.uint16]:
+        return download(
+            self._settings.address or "",
+            self._calls.number_on_server,
+            self.info.shape,
+            deadline_s=self._settings.readout_timeout_s,
+            where=self.where,
+        )
 
     def abort(self) -> None:
         """Stop an exposure that runs, if one does; `expose_dark`, if it waits for it, raises `CameraDriverError`."""
@@ -191,8 +203,9 @@ class AlpacaCamera:
         # the library remembers the interface version of the server that it first met
         self._calls = AlpacaCalls(self._settings.address or "", self._calls.number_on_server)
         self._make_ready(take_over=True)
-        if self.info.configuration != before.configuration:
-            now, self._info = self.info, before
+        # what it said when we came stays: a camera that has just come back may not say all of it
+        now, self._info = self.info, before
+        if now.configuration != before.configuration:
             what = f"after the reconnect the camera is {now.configuration}, before it was {before.configuration}"
             raise CameraValueError(what, where=self.where, do="Give gain, offset and readout_mode in the settings")
         log.info("%s: connected again", self.where)

@@ -33,6 +33,10 @@ class ValueNotSetError(CameraDriverError):
     """The camera has this value, but nobody has set it yet."""
 
 
+class InvalidOperationError(CameraDriverError):
+    """The camera cannot do this, or not in the state that it is in."""
+
+
 class ServerFaultError(CameraDriverError):
     """HTTP 500: the server itself stumbled over the question; it may not do so again."""
 
@@ -42,6 +46,7 @@ _BY_NUMBER: dict[int, type[CameraError]] = {
     0x401: CameraValueError,
     0x402: ValueNotSetError,
     0x407: CameraNotConnectedError,
+    0x40B: InvalidOperationError,
 }
 
 
@@ -82,7 +87,8 @@ def _http_error(status: int, message: str, member: str, where: str, writing: boo
     if status in (502, 503, 504):
         return CameraTransportError(what, where=where)
     if status < 400:
-        return CameraProtocolError(what, where=where, do="Redirects are not followed: give the camera's own address")
+        do = "Redirects are not followed: give the camera's own address" if status >= 300 else None
+        return CameraProtocolError(what, where=where, do=do)
     return ServerFaultError(what, where=where)
 
 
@@ -151,7 +157,10 @@ class AlpacaCalls:
 
     def state(self) -> int | None:
         """CameraState: 0 idle, 1 waiting, 2 exposing, 3 reading, 4 download, 5 error; None if the camera has none."""
-        return self.optional(self.integer, "CameraState")
+        state = self.optional(self.integer, "CameraState")
+        if state is not None and not 0 <= state <= 5:
+            raise self._odd("CameraState", state, "0 to 5")
+        return state
 
     def optional(self, read: Callable[[str], T], member: str) -> T | None:
         """What `read` gives, or None if the camera does not have this member, or no value for it yet."""

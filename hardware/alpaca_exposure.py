@@ -4,7 +4,8 @@ ImageReady alone says little: on some servers it still speaks of the frame befor
 after the exposure time has passed on the monotonic clock, while the camera is not busy, and once ImageReady was seen
 false since the start. Where it never was (a very short exposure, a slow server), another sign of a new frame is needed:
 the camera was seen at work, ImageReady had been false before, or LastExposureStartTime is another one; and then the old
-frame is given time to go.
+frame is given time to go. A camera that shows none of these is found out once, by a wait in vain; from then on its
+image is downloaded before each exposure as well, and one that differs from it is a new one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hardware.alpaca_calls import AlpacaCalls
 from hardware.alpaca_setup import BUSY_STATES, ERROR_STATE
 from hardware.camera import CameraInfo
@@ -26,6 +30,7 @@ from hardware.errors import (
     CameraBusyError,
     CameraDriverError,
     CameraError,
+    CameraProtocolError,
     CameraTimeoutError,
     CameraTransportError,
     CameraValueError,
@@ -62,15 +67,41 @@ class _Before:
     duration_s: float | None
 
 
-class OneExposure:
-    """An exposure of `seconds`; to be used once: `prepare`, `start`, `wait`, then `actual_s` after the download.
+@dataclass
+class Habits:
+    """What the exposures of one camera have shown about it.
 
-    readout_s : longest wait for the image after the exposure [real seconds].
+    blind : nothing but the image itself tells a new one from the one before. asked_s : the exposure asked for last.
+    stuck_s : a LastExposureDuration that stayed the same when another exposure was asked for.
     """
 
-    def __init__(self, calls: AlpacaCalls, clock: Clock, seconds: float, readout_s: float) -> None:
+    blind: bool = False
+    asked_s: float | None = None
+    stuck_s: float | None = None
+
+
+class OneExposure:
+    """An exposure of `seconds`; to be used once: `prepare`, `start`, `wait`, `image`, then `actual_s`.
+
+    readout_s : longest wait for the image after the exposure [real seconds]. fetch : downloads the image that is ready.
+    habits : of this camera, learned from here.
+    """
+
+    def __init__(
+        self,
+        calls: AlpacaCalls,
+        clock: Clock,
+        seconds: float,
+        readout_s: float,
+        fetch: Callable[[], NDArray[np.uint16]],
+        habits: Habits,
+    ) -> None:
         self._calls, self._clock, self._seconds, self._readout_s = calls, clock, seconds, readout_s
+        self._fetch, self._habits = fetch, habits
+        self._old: NDArray[np.uint16] | None = None
+        self._new: NDArray[np.uint16] | None = None
         self._before = _Before(False, None, None)
+        self._stuck_before: float | None = None
         self._seen_false = self._seen_busy = self._cancelled = False
         self._mark_start()
 
@@ -89,6 +120,10 @@ class OneExposure:
         if state == ERROR_STATE:
             raise _error_state(self._calls.where)
         self._before = _Before(self._calls.boolean("ImageReady"), self._start_time(), self._duration())
+        if self._habits.blind and self._before.ready:
+            # somebody else's, of another size, or none after all
+            with contextlib.suppress(CameraProtocolError, CameraDriverError):
+                self._old = self._fetch()
 
     def start(self) -> None:
         """Begin a dark exposure. It is asked for once; if the answer is lost, the camera is asked what it does.
@@ -105,6 +140,8 @@ class OneExposure:
             self._mark_start()
         except CameraTransportError as error:
             self._find(error)
+        self._stuck_before = self._before.duration_s if self._habits.asked_s != self._seconds else None
+        self._habits.asked_s = self._seconds
 
     def wait(self, at_middle: Callable[[], None] | None) -> Timing:
         """Wait for the exposure, then for its image. See `Camera.expose_dark` for `at_middle`."""
@@ -135,11 +172,13 @@ class OneExposure:
             return self._seconds
         if abs(said - self._seconds) <= max(0.02 * self._seconds, resolution_s, ROUNDING_S):
             return said
-        if said == self._before.duration_s:
+        if said in (self._habits.stuck_s, self._stuck_before):
+            self._habits.stuck_s = said
             log.warning("%s: LastExposureDuration stays at %g s, and is not used", self._calls.where, said)
             return self._seconds
         what = f"{self._seconds:g} s were asked for, and the camera says that it exposed for {said:g} s"
-        raise CameraDriverError(what, where=self._calls.where, do="Does another program use this camera?")
+        do = "Does another program use this camera? If it rounds exposures, ask for one that it can take"
+        raise CameraDriverError(what, where=self._calls.where, do=do)
 
     def _find(self, error: CameraTransportError) -> None:
         """Whether the exposure runs whose start was not confirmed; the error again, if there is no sign of it."""
@@ -193,13 +232,14 @@ class OneExposure:
         while True:
             ready, state = self._look()
             now = time.monotonic()
-            if ready and state not in BUSY_STATES and self._known_as_new():
+            if ready and state not in BUSY_STATES and (self._known_as_new() or self._differs()):
                 return
             idle_since = min(idle_since, now) if state == 0 and not ready else math.inf
             if now - idle_since > GONE_S:
                 what = "the camera is idle and has no image: the exposure is gone"
                 raise CameraDriverError(what, where=self._calls.where, do="Was its server restarted?")
             if now - start > self._readout_s:
+                self._habits.blind |= ready and state not in BUSY_STATES
                 raise self._late(ready, state)
             time.sleep(min(pause, self._readout_s))
             pause = min(1.5 * pause, LONGEST_POLL_S)
@@ -210,6 +250,20 @@ class OneExposure:
         if time.monotonic() - self._real_start_s < STALE_S:
             return False
         return self._seen_busy or not self._before.ready or self._start_time() != self._before.start_time
+
+    def _differs(self) -> bool:
+        """Whether the image is another one than before, where that is all there is to tell."""
+        if self._old is None or time.monotonic() - self._real_start_s < STALE_S:
+            return False
+        image = self._fetch()
+        if np.array_equal(image, self._old):
+            return False
+        self._new = image
+        return True
+
+    def image(self) -> NDArray[np.uint16]:
+        """The image of this exposure, once `wait` has ended."""
+        return self._fetch() if self._new is None else self._new
 
     def _mark_start(self) -> None:
         self._started, self._start_s = self._clock.utc(), self._clock.monotonic_s()

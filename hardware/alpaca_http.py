@@ -28,9 +28,7 @@ ANSWER_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 20
 
 
-_KEYS = {
-    key.lower(): key for key in ("Value", "ErrorNumber", "ErrorMessage", "ClientTransactionID", "ServerTransactionID")
-}
+_KEYS = {key.lower(): key for key in ("Value", "ErrorNumber", "ErrorMessage")}
 
 
 class LineDroppedError(CameraTransportError):
@@ -208,15 +206,11 @@ class HttpLine:
 
 def spelled(found: dict[str, Any]) -> dict[str, Any]:
     """An answer with keys and error number as the protocol has them: there are servers that write keys in lower case,
-    numbers as text, and no error number where there is no error."""
+    and numbers as text."""
     answer = {_KEYS.get(key.lower(), key): value for key, value in found.items()}
     number = answer.get("ErrorNumber")
     if isinstance(number, str) and number.strip().lstrip("-").isdecimal():
         answer["ErrorNumber"] = int(number)
-    if number is None and not _KEYS.keys().isdisjoint(key.lower() for key in found):
-        answer["ErrorNumber"] = -1 if answer.get("ErrorMessage") else 0
-    if "ErrorNumber" in answer:
-        answer.setdefault("ErrorMessage", "")
     return answer
 
 

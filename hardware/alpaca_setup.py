@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hardware.alpaca_calls import AlpacaCalls, ServerFaultError, said
+from hardware.alpaca_calls import AlpacaCalls, InvalidOperationError, ServerFaultError, said
 from hardware.camera import CameraInfo
 from hardware.errors import (
     CameraBusyError,
@@ -234,15 +234,7 @@ def apply_settings(calls: AlpacaCalls, info: CameraInfo, settings: CameraSetting
     """
     mode = _set_readout_mode(calls, settings.readout_mode)
     binning = settings.binning
-    for member, value in (
-        ("BinX", binning),
-        ("BinY", binning),
-        ("StartX", 0),
-        ("StartY", 0),
-        ("NumX", info.sensor_cols // binning),
-        ("NumY", info.sensor_rows // binning),
-    ):
-        set_and_verify(calls, member, value)
+    _set_whole_frame(calls, info, binning)
     gain = _set_choice(calls, "Gain", settings.gain)
     offset = _set_choice(calls, "Offset", settings.offset)
     electrons = calls.described(calls.number, "ElectronsPerADU")
@@ -254,6 +246,27 @@ def apply_settings(calls: AlpacaCalls, info: CameraInfo, settings: CameraSetting
         "offset": offset,
         "electrons_per_adu": electrons if known else None,
     }
+
+
+def _set_whole_frame(calls: AlpacaCalls, info: CameraInfo, binning: int) -> None:
+    """Binning and the whole sensor. Where a camera has no binning or no sub-frames, there is nothing to set, and the
+    size of its images tells whether they are what was wanted."""
+    do = "This camera cannot give its whole sensor like that: choose another camera.binning"
+    for member, value, usual in (
+        ("BinX", binning, 1),
+        ("BinY", binning, 1),
+        ("StartX", 0, 0),
+        ("StartY", 0, 0),
+        ("NumX", info.sensor_cols // binning, info.sensor_cols // binning),
+        ("NumY", info.sensor_rows // binning, info.sensor_rows // binning),
+    ):
+        try:
+            set_and_verify(calls, member, value)
+        except CameraValueError as error:
+            raise CameraValueError(error.what, where=calls.where, do=do) from error
+        except CameraNotImplementedError as error:
+            if value != usual:
+                raise CameraNotImplementedError(error.what, where=calls.where, do=do) from error
 
 
 def settings_there(calls: AlpacaCalls) -> dict[str, int]:
@@ -311,7 +324,10 @@ def _set_choice(calls: AlpacaCalls, member: str, wanted: int | None) -> int | No
 
     Where every name of the list holds a number ('ISO 800'), that number is the setting, else its place is.
     """
-    names = calls.described(calls.names, f"{member}s") or []
+    try:
+        names = calls.optional(calls.names, f"{member}s") or []
+    except InvalidOperationError:  # so some drivers say that theirs is a number
+        names = []
     values = _values_of(names)
     if wanted is not None:
         if names and wanted not in values:
@@ -319,7 +335,11 @@ def _set_choice(calls: AlpacaCalls, member: str, wanted: int | None) -> int | No
             raise CameraValueError(what, where=calls.where, do="Choose one of these")
         if not names:
             _check_limits(calls, member, wanted)
-        set_and_verify(calls, member, values.index(wanted) if names else wanted)
+        try:
+            set_and_verify(calls, member, values.index(wanted) if names else wanted)
+        except CameraNotImplementedError as error:
+            do = f"Take camera.{member.lower()} out of the settings"
+            raise CameraNotImplementedError(error.what, where=calls.where, do=do) from error
     found = calls.optional(calls.integer, member)
     return values[found] if found is not None and 0 <= found < len(names) else found
 
