@@ -29,12 +29,12 @@ from astropy.io import fits
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import REPOSITORY, Verdict, print_verdicts
-from hardware.alpaca import AlpacaCamera
-from hardware.alpaca_image import download
+from hardware.alpaca.driver import AlpacaCamera
+from hardware.alpaca.image import download
 from hardware.camera import Exposure
-from hardware.frame_file import FrameTemperatures, verify_frame, write_dark
+from hardware.frames.frame_file import FrameTemperatures, verify_frame, write_dark
+from hardware.planning.slots import Slot
 from hardware.settings import CameraSettings
-from hardware.slots import Slot
 
 ROWS, COLS = 4176, 6248
 RATIO = 1.5

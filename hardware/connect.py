@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from hardware.alpaca import AlpacaCamera
+from hardware.alpaca.driver import AlpacaCamera
 from hardware.camera import Camera
 from hardware.discovery import FoundCamera, find_cameras
 from hardware.errors import CameraBusyError, CameraError, CameraTransportError, CameraValueError

@@ -6,16 +6,16 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from hardware import warming
 from hardware.camera import Camera
 from hardware.clock import Clock
-from hardware.cooler_switch import CoolerSwitch
-from hardware.cooling_watch import CoolingWatch, Verdict, WatchedReading
+from hardware.cooler import warming
+from hardware.cooler.set_point import WITHOUT, SetPoint
+from hardware.cooler.stability import TemperatureWindow
+from hardware.cooler.switch import CoolerSwitch
+from hardware.cooler.thermometer import NO_VALUE, CoolingStatus, Thermometer
+from hardware.cooler.watch import CoolingWatch, Verdict, WatchedReading
 from hardware.errors import CoolingError, CoolingTimeoutError, ImplausibleReadingError
-from hardware.set_point import WITHOUT, SetPoint
 from hardware.settings import CoolingSettings
-from hardware.stability import TemperatureWindow
-from hardware.thermometer import NO_VALUE, CoolingStatus, Thermometer
 
 __all__ = ["Cooling", "CoolingStatus"]
 

@@ -23,20 +23,20 @@ from darkpipe.errors import LeftOutError
 from darkpipe.files.atomic import remove_drafts
 from hardware.at_temperature import AtTemperature, refuse_without_cooler, with_what_is_set
 from hardware.camera import Camera
-from hardware.checks import FrameChecks
 from hardware.clock import Clock, SystemClock
 from hardware.connect import open_camera
 from hardware.cooling import Cooling, CoolingStatus
 from hardware.errors import CameraBusyError, CameraError, CaptureError, DiskSpaceError
-from hardware.estimate import duration_text
-from hardware.frame_journal import FrameJournal
 from hardware.frame_taker import LEAST_RETAKES, FrameTaker
-from hardware.journal_file import disk_error
-from hardware.plan import Slot
+from hardware.frames.checks import FrameChecks
+from hardware.frames.frame_journal import FrameJournal
+from hardware.frames.journal_file import disk_error
+from hardware.planning.estimate import duration_text
+from hardware.planning.plan import Slot
+from hardware.planning.worklist import Worklist, raw_dir
 from hardware.results import CaptureResult, CaptureStatus, Rejected
 from hardware.settings import AcquisitionSettings
 from hardware.temperature_log import TemperatureLog
-from hardware.worklist import Worklist, raw_dir
 
 log = logging.getLogger("darkpipe.capture")
 

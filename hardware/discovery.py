@@ -17,8 +17,8 @@ from typing import Any
 
 import ifaddr
 
-from hardware.alpaca_calls import AlpacaCalls, management, said
-from hardware.alpaca_http import HttpLine
+from hardware.alpaca.calls import AlpacaCalls, management, said
+from hardware.alpaca.http import HttpLine
 from hardware.errors import CameraError, CameraTransportError
 
 log = logging.getLogger("darkpipe.capture")

@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from darkpipe.files.layout import RawDir
 from hardware.camera import Camera, Exposure
-from hardware.checks import FrameChecks
 from hardware.clock import Clock
 from hardware.cooling import Cooling, CoolingStatus
 from hardware.errors import (
@@ -23,9 +22,10 @@ from hardware.errors import (
     CameraTransportError,
     CaptureError,
 )
-from hardware.frame_file import FrameTemperatures, write_dark
-from hardware.frame_journal import Session
-from hardware.plan import Slot
+from hardware.frames.checks import FrameChecks
+from hardware.frames.frame_file import FrameTemperatures, write_dark
+from hardware.frames.frame_journal import Session
+from hardware.planning.plan import Slot
 from hardware.results import Rejected
 from hardware.settings import AcquisitionSettings
 

@@ -19,8 +19,8 @@ from astropy.io import ascii as ascii_tables
 from astropy.table import MaskedColumn, Table
 
 from hardware.clock import Clock
+from hardware.cooler.thermometer import CoolingStatus
 from hardware.errors import CaptureError
-from hardware.thermometer import CoolingStatus
 
 log = logging.getLogger("darkpipe.capture")
 

@@ -43,7 +43,7 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     """
     # these bring HTTP clients along, which most runs do not need
     from hardware.dark_capture import DarkCapture
-    from hardware.worklist import complete
+    from hardware.planning.worklist import complete
 
     if (done := complete(settings)) is not None:
         log.info("%s", done)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 
-from hardware.alpaca import AlpacaCamera
+from hardware.alpaca.driver import AlpacaCamera
 from hardware.settings import CameraSettings
 
 OPENED: list[AlpacaCamera] = []  # closed after each test

@@ -18,9 +18,9 @@ from benchmarks.campaign_judge import Judgement, RememberingSensor, judge
 from benchmarks.fault_cases import MID, QUICK, all_cases, sim
 from benchmarks.fault_rig import SPEC, Case, Rig, Row, promises_broken, run_case, settings_of
 from hardware.camera import CameraInfo, Exposure
-from hardware.checks import FrameChecks
-from hardware.frame_file import FrameTemperatures, write_dark
-from hardware.slots import Slot
+from hardware.frames.checks import FrameChecks
+from hardware.frames.frame_file import FrameTemperatures, write_dark
+from hardware.planning.slots import Slot
 
 INFO = CameraInfo("simulated", gain=100, offset=50, sensor_cols=SPEC.cols, sensor_rows=SPEC.rows)
 FRAME = "T-5.0C/exp_20.000s/dark_20250101_000000_001.fits"

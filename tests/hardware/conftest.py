@@ -9,7 +9,9 @@ from alpaca_proxy import AlpacaProxy
 from canned_alpaca import CannedAlpaca
 from opened_cameras import OPENED
 
-from hardware import alpaca_exposure, alpaca_http, alpaca_setup
+from hardware.alpaca import exposure as alpaca_exposure
+from hardware.alpaca import http as alpaca_http
+from hardware.alpaca import setup as alpaca_setup
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import numpy as np
 import other_simulator
 import pytest
 
-from hardware.alpaca import AlpacaCamera
+from hardware.alpaca.driver import AlpacaCamera
 from hardware.camera import Camera
 from hardware.clock import ScaledClock
 from hardware.errors import CameraDriverError, CameraError, CameraNotConnectedError, CameraValueError

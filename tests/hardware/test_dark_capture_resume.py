@@ -11,7 +11,7 @@ from capture_helpers import TINY, Bench, cooled, digests, drafts, events, frames
 
 from darkpipe.files.layout import RawDir
 from hardware.errors import CameraDriverError, CaptureError
-from hardware.frame_journal import FrameJournal
+from hardware.frames.frame_journal import FrameJournal
 
 FRAMES = 18  # of the plan at two temperatures
 

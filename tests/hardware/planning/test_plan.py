@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from darkpipe.errors import SettingsError
 from hardware.camera import CameraInfo
-from hardware.estimate import bytes_text, duration_text, frame_bytes
-from hardware.plan import CapturePlan, Slot, estimate, make_plan, plan_table
+from hardware.planning.estimate import bytes_text, duration_text, frame_bytes
+from hardware.planning.plan import CapturePlan, Slot, estimate, make_plan, plan_table
 from hardware.settings import AcquisitionSettings
 
 CAMERA = CameraInfo("C", sensor_cols=100, sensor_rows=80, exposure_min_s=3.2e-5, exposure_max_s=3600.0)

@@ -10,8 +10,8 @@ from canned_alpaca import COLS, ROWS, encoded_image, image_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardware.alpaca_http import Answer
-from hardware.alpaca_image import decode
+from hardware.alpaca.http import Answer
+from hardware.alpaca.image import decode
 from hardware.errors import (
     CameraDriverError,
     CameraError,

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from darkpipe.files.headers import usable_as
 from darkpipe.files.survey import survey_frame
-from hardware import frame_file
 from hardware.camera import CameraInfo, Exposure
 from hardware.errors import CaptureError, DiskSpaceError
-from hardware.estimate import frame_bytes
-from hardware.fits_sum import checksum_text, ones_sum
-from hardware.frame_file import FrameTemperatures, read_pixels, verify_frame, write_dark
-from hardware.slots import Slot
+from hardware.frames import frame_file
+from hardware.frames.fits_sum import checksum_text, ones_sum
+from hardware.frames.frame_file import FrameTemperatures, read_pixels, verify_frame, write_dark
+from hardware.planning.estimate import frame_bytes
+from hardware.planning.slots import Slot
 
 START = datetime(2025, 7, 29, 14, 30, 22, 123456, tzinfo=UTC)
 INFO = CameraInfo(

@@ -14,9 +14,9 @@ from typing import Any
 from darkpipe.files.layout import RawDir
 from hardware.camera import CameraInfo
 from hardware.cooling import CoolingStatus
-from hardware.flats import detect_flat_exposure
-from hardware.frame_journal import FrameJournal, Session
-from hardware.plan import CapturePlan, Estimate, Slot, estimate, make_plan, plan_table
+from hardware.frames.frame_journal import FrameJournal, Session
+from hardware.planning.flats import detect_flat_exposure
+from hardware.planning.plan import CapturePlan, Estimate, Slot, estimate, make_plan, plan_table
 from hardware.settings import AcquisitionSettings
 
 log = logging.getLogger("darkpipe.capture")

@@ -12,7 +12,7 @@ from darkpipe.errors import FrameError
 from darkpipe.files.fits_bytes import FileSource, GzipSource, Source, locate_image
 from darkpipe.files.frames import find_frames
 from darkpipe.files.headers import read_cards
-from hardware.slots import exposure_text
+from hardware.planning.slots import exposure_text
 
 SAME = 0.01
 """Exposures within 1 % are the same: drivers report 0.4998 s and 0.5001 s for one setting."""

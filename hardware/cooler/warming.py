@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from hardware.camera import Camera
 from hardware.clock import Clock
+from hardware.cooler.stability import resolution_c
+from hardware.cooler.thermometer import NO_VALUE, CoolingStatus
 from hardware.errors import CameraNotConnectedError, CameraTransportError
-from hardware.stability import resolution_c
-from hardware.thermometer import NO_VALUE, CoolingStatus
 
 log = logging.getLogger("darkpipe.capture")
 

@@ -20,9 +20,9 @@ from darkpipe.files.atomic import file_digest, remove_drafts, sync
 from darkpipe.files.layout import RawDir
 from hardware.camera import CameraInfo
 from hardware.errors import CaptureError
-from hardware.frame_file import verify_frame
-from hardware.journal_file import Line, SessionLine, SlotState, append, disk_error, load
-from hardware.slots import Slot
+from hardware.frames.frame_file import verify_frame
+from hardware.frames.journal_file import Line, SessionLine, SlotState, append, disk_error, load
+from hardware.planning.slots import Slot
 
 
 class FrameJournal:

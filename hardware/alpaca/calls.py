@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from alpaca.camera import Camera as ClientCamera  # type: ignore[import-untyped]
 from alpaca.exceptions import AlpacaRequestException  # type: ignore[import-untyped]
 
-from hardware.alpaca_http import HttpLine, LineDroppedError
+from hardware.alpaca.http import HttpLine, LineDroppedError
 from hardware.errors import (
     CameraDriverError,
     CameraError,

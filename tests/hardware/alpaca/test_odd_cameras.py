@@ -14,7 +14,7 @@ from astropy.io import fits
 from canned_alpaca import CannedAlpaca, Http, Refusal, encoded_image, image_bytes
 from opened_cameras import answering, connected
 
-from hardware.alpaca import AlpacaCamera
+from hardware.alpaca.driver import AlpacaCamera
 from hardware.dark_capture import DarkCapture
 from hardware.errors import (
     CameraDriverError,

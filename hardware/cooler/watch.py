@@ -14,8 +14,8 @@ import statistics
 from collections import deque
 from typing import NamedTuple
 
+from hardware.cooler.stability import noise_c, resolution_c
 from hardware.errors import CoolingError, ImplausibleReadingError, UnreachableTemperatureError
-from hardware.stability import noise_c, resolution_c
 
 STALL_S = 240.0  # without progress for so long: something is wrong
 RINGING_S = 720.0  # the same for a temperature that has been at its target: this may be a swing

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator, Sequence
 
 from darkpipe.errors import SettingsError
 from hardware.camera import CameraInfo
-from hardware.estimate import Estimate, estimate
+from hardware.planning.estimate import Estimate, estimate
+from hardware.planning.slots import CapturePlan, Kind, PlannedExposure, Slot, exposure_text, temperature_text
 from hardware.settings import AcquisitionSettings, DarkCaptureSettings
-from hardware.slots import CapturePlan, Kind, PlannedExposure, Slot, exposure_text, temperature_text
 
 __all__ = ["CapturePlan", "Estimate", "PlannedExposure", "Slot", "estimate", "make_plan", "plan_table"]
 

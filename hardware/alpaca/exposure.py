@@ -22,8 +22,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.alpaca_calls import AlpacaCalls
-from hardware.alpaca_setup import BUSY_STATES, ERROR_STATE
+from hardware.alpaca.calls import AlpacaCalls
+from hardware.alpaca.setup import BUSY_STATES, ERROR_STATE
 from hardware.camera import CameraInfo
 from hardware.clock import Clock
 from hardware.errors import (

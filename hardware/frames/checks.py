@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.camera import CameraInfo
-from hardware.frame_file import read_pixels
-from hardware.frame_measure import FrameMeasure, Gradient
-from hardware.slots import Slot, exposure_text
+from hardware.frames.frame_file import read_pixels
+from hardware.frames.frame_measure import FrameMeasure, Gradient
+from hardware.planning.slots import Slot, exposure_text
 
 Setting = tuple[str, float, float | None]
 

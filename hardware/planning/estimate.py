@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from darkpipe.files.fits_bytes import BLOCK
 from hardware.camera import CameraInfo
+from hardware.planning.slots import CapturePlan, Slot
 from hardware.settings import AcquisitionSettings, CoolingSettings
-from hardware.slots import CapturePlan, Slot
 
 AMBIENT_C = 20.0  # where nothing is known
 COOLING_C_PER_MIN = 4.0  # of a camera that cools in one step, on average over its way

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware import alpaca_setup as setup
-from hardware.alpaca_calls import AlpacaCalls
-from hardware.alpaca_exposure import Habits, OneExposure, check_exposure
-from hardware.alpaca_image import download
+from hardware.alpaca import setup
+from hardware.alpaca.calls import AlpacaCalls
+from hardware.alpaca.exposure import Habits, OneExposure, check_exposure
+from hardware.alpaca.image import download
 from hardware.camera import CameraInfo, Exposure
 from hardware.clock import Clock, ScaledClock, SystemClock
 from hardware.errors import (

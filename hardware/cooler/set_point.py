@@ -6,8 +6,8 @@ import logging
 
 from hardware.camera import Camera
 from hardware.clock import Clock
+from hardware.cooler.thermometer import Thermometer
 from hardware.errors import CameraNotImplementedError, CameraValueError, CoolingError, UnreachableTemperatureError
-from hardware.thermometer import Thermometer
 
 log = logging.getLogger("darkpipe.capture")
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardware.stability import (
+from hardware.cooler.stability import (
     Sample,
     TemperatureWindow,
     is_stable,

@@ -7,8 +7,8 @@ import logging
 
 from hardware.camera import Camera
 from hardware.clock import Clock
+from hardware.cooler.thermometer import NO_VALUE, Thermometer
 from hardware.errors import CameraError, CameraNotImplementedError, CoolingError
-from hardware.thermometer import NO_VALUE, Thermometer
 
 log = logging.getLogger("darkpipe.capture")
 

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from darkpipe.files.frames import find_frames
 from darkpipe.files.layout import RawDir
-from hardware import journal_file
 from hardware.camera import CameraInfo, Exposure
 from hardware.errors import CaptureError
-from hardware.frame_file import FrameTemperatures, write_dark
-from hardware.frame_journal import FrameJournal, Session
-from hardware.slots import Slot
+from hardware.frames import journal_file
+from hardware.frames.frame_file import FrameTemperatures, write_dark
+from hardware.frames.frame_journal import FrameJournal, Session
+from hardware.planning.slots import Slot
 
 UTC_NOW = datetime(2025, 7, 29, 14, 30, 22, tzinfo=UTC)
 HERE = {"camera": "C", "gain": 100}
@@ -450,7 +450,7 @@ sys.stdin.read()
 
 def test_after_a_kill_everything_is_found_again(tmp_path: Path) -> None:
     here = Path(__file__).resolve().parent
-    script = KILLED.format(root=str(here.parents[1]), tests=str(here.parent), here=str(here))
+    script = KILLED.format(root=str(here.parents[2]), tests=str(here.parents[1]), here=str(here))
     with subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

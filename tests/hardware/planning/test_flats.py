@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from hardware.flats import detect_flat_exposure
+from hardware.planning.flats import detect_flat_exposure
 
 
 def frame(path: Path, exposure_s: float | None, kind: str | None = "Flat Field", **cards: Any) -> Path:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from darkpipe.files.frames import FrameStack, find_frames, survey_frame
 from hardware.camera import CameraInfo, Exposure
-from hardware.checks import FrameChecks
 from hardware.errors import CaptureError
-from hardware.frame_file import FrameTemperatures, write_dark
-from hardware.frame_measure import FrameMeasure, Gradient
+from hardware.frames.checks import FrameChecks
+from hardware.frames.frame_file import FrameTemperatures, write_dark
+from hardware.frames.frame_measure import FrameMeasure, Gradient
+from hardware.planning.slots import Slot
 from hardware.simulator.sensor import Sensor
 from hardware.simulator.sensor_spec import SensorSpec
-from hardware.slots import Slot
 
 Pixels = NDArray[np.uint16]
 SHAPE = (128, 192)

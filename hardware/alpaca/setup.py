@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hardware.alpaca_calls import AlpacaCalls, InvalidOperationError, ServerFaultError, said
+from hardware.alpaca.calls import AlpacaCalls, InvalidOperationError, ServerFaultError, said
 from hardware.camera import CameraInfo
 from hardware.errors import (
     CameraBusyError,

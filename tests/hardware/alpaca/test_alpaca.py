@@ -9,7 +9,8 @@ import pytest
 from canned_alpaca import COLS, ROWS, CannedAlpaca, Http, Refusal
 from opened_cameras import answering, connected
 
-from hardware import alpaca_http, alpaca_setup
+from hardware.alpaca import http as alpaca_http
+from hardware.alpaca import setup as alpaca_setup
 from hardware.errors import (
     CameraBusyError,
     CameraDriverError,

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.alpaca_calls import error_of
-from hardware.alpaca_http import Answer, HttpLine, spelled
+from hardware.alpaca.calls import error_of
+from hardware.alpaca.http import Answer, HttpLine, spelled
 from hardware.errors import CameraDriverError, CameraProtocolError, CameraTransportError
 
 IMAGE_BYTES = "application/imagebytes"

@@ -23,8 +23,8 @@ from darkpipe.files.pixels import decode
 from darkpipe.version import __version__
 from hardware.camera import CameraInfo, Exposure
 from hardware.errors import CaptureError, DiskSpaceError
-from hardware.fits_sum import WHOLE, checksum_text, ones_sum
-from hardware.slots import Slot
+from hardware.frames.fits_sum import WHOLE, checksum_text, ones_sum
+from hardware.planning.slots import Slot
 
 Card = tuple[str, Any, str]
 

@@ -1,0 +1,170 @@
+"""check_model against simulated truth: a sensor whose rates grew, whose pedestal moved, that got new hot pixels.
+
+``python benchmarks/ageing.py`` fits a model to a campaign of the tests' generator, lets the sensor age in known ways,
+takes a few new frames of it and prints what the check says beside the truth; then it checks 20 campaigns of the
+unchanged sensor. Exit code 1 if a figure misses its target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from astropy.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from aged_sensor import LATER, Ageing, aged, write_later
+from simulated import PRESETS, Recipe, Sensor, write_campaign
+
+from benchmarks.common import Verdict, print_verdicts
+from master_controller import MasterController
+
+RECIPE = dataclasses.replace(
+    PRESETS["demo"], rows=256, cols=256, glow_rate_adu_s=0.0, temperature_jitter_k=0.02, telegraph_fraction=0.001
+)
+TEMPERATURES_C, EXPOSURES_S = (-10.0, 0.0), (60.0, 120.0, 300.0)
+CASES: dict[str, tuple[Ageing, str]] = {
+    "unchanged": (Ageing(), "current"),
+    "rate +2 %": (Ageing(growth=1.02), "current"),
+    "rate +5 %": (Ageing(growth=1.05), "drifted"),
+    "rate +20 %": (Ageing(growth=1.20), "stale"),
+    "hot pixels alone +20 %": (Ageing(hot_growth=1.20), "stale"),
+    "pedestal +10 ADU": (Ageing(pedestal_adu=10.0), "drifted"),
+    "pedestal -60 ADU": (Ageing(pedestal_adu=-60.0), "stale"),
+    "0.2 % new hot pixels": (Ageing(new_hot=0.002), "drifted"),
+    "1 % new hot pixels": (Ageing(new_hot=0.01), "stale"),
+    "a third of the hot ones vanished": (Ageing(vanished=0.35), "drifted"),
+}
+RATE, PEDESTAL, HOT_FOUND, FALSE_HOT = 3.0, 3.0, 0.95, 1e-4  # sigmas, sigmas, fraction, fraction of pixels
+CAMPAIGNS = 20
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check said: the verdict file, the pixels, and the exit code."""
+
+    verdict: dict[str, Any]
+    pixels: Table
+    exit_code: int
+
+    def mask(self, kind: str, shape: tuple[int, int]) -> np.ndarray:
+        """The pixels of a kind."""
+        out = np.zeros(shape, bool)
+        chosen = self.pixels[self.pixels["kind"] == kind] if len(self.pixels) else self.pixels
+        out[np.asarray(chosen["y"], int), np.asarray(chosen["x"], int)] = True
+        return out
+
+    def criterion(self, name: str) -> tuple[float, float]:
+        """Value and error of the criterion whose name begins so."""
+        found = next(c for c in self.verdict["criteria"] if c["name"].startswith(name))
+        return float(found["value"]), float(found["error"])
+
+
+def fit(folder: Path, recipe: Recipe) -> Sensor:
+    """A campaign and its model below folder."""
+    sensor = write_campaign(folder / "raw", recipe)
+    settings = {"output_dir": folder / "model", "load_data": {"basepath": folder / "raw"}, "quiet": True}
+    MasterController(settings).run("full", until_step=5).raise_for_failure()
+    return sensor
+
+
+def check(folder: Path, sensor: Sensor, model: Path, *, darks: int, biases: int, first: int = LATER) -> Checked:
+    """New frames of a sensor against a model."""
+    write_later(folder / "raw", sensor, TEMPERATURES_C, EXPOSURES_S, darks=darks, biases=biases, first=first)
+    settings = {"output_dir": folder / "out", "load_data": {"basepath": folder / "raw"}, "quiet": True}
+    report = MasterController(settings, flags={"check_model": {"model_dir": str(model)}}).run("check_model")
+    report.raise_for_failure()
+    out = folder / "out" / "check"
+    verdict = yaml.safe_load((out / "verdict.yaml").read_text())
+    return Checked(verdict, Table.read(out / "changed_pixels.ecsv", format="ascii.ecsv"), report.exit_code)
+
+
+def case_verdicts(name: str, change: Ageing, expected: str, sensor: Sensor, done: Checked) -> list[Verdict]:
+    """Figures of one case beside the truth."""
+    truth = aged(sensor, change)
+    hot_growth = change.growth if change.hot_growth is None else change.hot_growth
+    out = [Verdict(f"{name}: verdict", done.verdict["verdict"], expected, done.verdict["verdict"] == expected)]
+    for what, start, true, limit in (
+        ("bulk rate", "rate of bulk", change.growth, RATE),
+        ("hot rate", "rate of hot", hot_growth, RATE),
+        ("pedestal [ADU]", "pedestal", change.pedestal_adu, PEDESTAL),
+    ):
+        value, error = done.criterion(start)
+        ok = abs(value - true) <= limit * error
+        out.append(Verdict(f"{name}: {what}", f"{value:.3f}+-{error:.3f}", f"{true:g} within {limit:g} errors", ok))
+    ordinary = ~sensor.telegraph
+    for kind, mask in (("new", truth.new), ("vanished", truth.vanished)):
+        found = done.mask(kind, mask.shape)
+        if mask.any():
+            share = float(found[mask & ordinary].mean())
+            target = f">= {HOT_FOUND}" if kind == "new" else ""
+            out.append(Verdict(f"{name}: {kind} found of {mask.sum()}", f"{share:.3f}", target,
+                               share >= HOT_FOUND if kind == "new" else None))  # fmt: skip
+        false = int((found & ~mask).sum())
+        out.append(Verdict(f"{name}: {kind} by mistake", f"{false}", f"<= {FALSE_HOT * mask.size:.0f}",
+                           false <= FALSE_HOT * mask.size))  # fmt: skip
+    return out
+
+
+def false_alarms(folder: Path, sensor: Sensor, model: Path, campaigns: int, *, darks: int) -> list[Verdict]:
+    """Campaigns of the sensor as it was: verdicts, pulls of the rates, false hot pixels."""
+    done = [
+        check(folder / f"again_{darks}_{n}", sensor, model, darks=darks, biases=5, first=LATER + 50 * (n + 1))
+        for n in range(campaigns)
+    ]
+    alarms = sum(d.verdict["verdict"] != "current" for d in done)
+    title = f"unchanged, {darks} frame(s) a cell, {campaigns} times"
+    out = [Verdict(f"{title}: alarms", str(alarms), "0", alarms == 0)]
+    for what, start, true in (
+        ("bulk", "rate of bulk", 1.0),
+        ("hot", "rate of hot", 1.0),
+        ("pedestal", "pedestal", 0.0),
+    ):
+        values = np.array([d.criterion(start) for d in done])
+        pulls = (values[:, 0] - true) / values[:, 1]
+        shown = f"{values[:, 0].std():.4f}, {values[:, 1].mean():.4f}"
+        out.append(Verdict(f"{title}: {what}, scatter and mean error", shown))
+        out.append(Verdict(f"{title}: {what}, largest pull", f"{np.abs(pulls).max():.2f}", "<= 3",
+                           bool(np.abs(pulls).max() <= 3)))  # fmt: skip
+    for kind in ("new", "vanished", "unconfirmed"):
+        counts = [d.verdict["hot_pixels"][kind] for d in done]
+        most = FALSE_HOT * sensor.hot.size
+        ok = None if kind == "unconfirmed" else max(counts) <= most
+        out.append(Verdict(f"{title}: most {kind} pixels", str(max(counts)), f"<= {most:.0f}" if ok is not None else "",
+                           ok))  # fmt: skip
+    return out
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--campaigns", type=int, default=CAMPAIGNS, help="of the unchanged sensor")
+    parser.add_argument("--darks", type=int, default=3, help="new frames a cell")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        sensor = fit(folder / "then", dataclasses.replace(RECIPE, seed=options.seed))
+        model = folder / "then" / "model"
+        passed = True
+        for number, (name, (change, expected)) in enumerate(CASES.items()):
+            done = check(folder / f"case_{number}", aged(sensor, change).sensor, model, darks=options.darks, biases=5)
+            passed &= print_verdicts(name, case_verdicts(name, change, expected, sensor, done))
+        if options.campaigns:
+            for darks in (options.darks, 1):
+                verdicts = false_alarms(folder, sensor, model, options.campaigns, darks=darks)
+                passed &= print_verdicts("false alarms", verdicts)
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""A camera behind an ASCOM Alpaca server."""

@@ -1,0 +1,1 @@
+"""The parts of `hardware.cooling`: thermometer, switch, set point, stability, warm-up."""

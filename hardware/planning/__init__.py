@@ -1,0 +1,1 @@
+"""Which frames are taken, in which order, at which cost, and which of them are there."""
