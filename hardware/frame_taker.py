@@ -87,6 +87,16 @@ def _set_to(reading: CoolingStatus) -> str:
     return f"set point {reading.set_point_c:g} °C" if reading.set_point_c is not None else "no set point"
 
 
+@dataclass(frozen=True)
+class Shot:
+    """An exposure that came: of which slot, with which readings before, amid and after it, under which gate."""
+
+    slot: Slot
+    exposure: Exposure
+    readings: tuple[CoolingStatus | None, ...]
+    gate: Gate
+
+
 @dataclass
 class FrameTaker:
     """Takes frames, one at a time.
@@ -142,9 +152,10 @@ class FrameTaker:
                 continue
             off = gate.reasons(readings)
             reasons = off + self._exposure_reasons(slot, exposure) + self.checks.check(slot, exposure.pixels)
+            shot = Shot(slot, exposure, tuple(readings), gate)
             if not reasons:
-                return self._keep(slot, path, exposure, readings, gate)
-            self._put_aside(slot, path, exposure, readings, gate, reasons)
+                return self._keep(shot, path)
+            self._put_aside(shot, path, reasons)
             if off:
                 gate = self.through(self.recover)
         raise CaptureError(
@@ -200,46 +211,28 @@ class FrameTaker:
         return [f"the camera says that it exposed {exposure.exposure_s:g} s, not {slot.exposure_s:g} s"]
 
     # what becomes of it
-    def _keep(
-        self, slot: Slot, path: Path, exposure: Exposure, readings: Sequence[CoolingStatus | None], gate: Gate
-    ) -> str:
+    def _keep(self, shot: Shot, path: Path) -> str:
         warnings = list(self.checks.warnings)
-        digest = self._write(slot, path, exposure, readings, gate, warnings)
+        digest = self._write(shot, path, warnings)
         stat = path.stat()
-        self.session.taken(slot, digest, stat.st_size, stat.st_mtime_ns)
-        self.checks.accept(slot, exposure.pixels)
+        self.session.taken(shot.slot, digest, stat.st_size, stat.st_mtime_ns)
+        self.checks.accept(shot.slot, shot.exposure.pixels)
         for warning in warnings:
             log.warning("%s: %s", path.name, warning)
-        log.info("%s", self._line(path, exposure, readings), extra={"frame": True})
+        log.info("%s", self._line(shot, path), extra={"frame": True})
         return digest
 
-    def _put_aside(
-        self,
-        slot: Slot,
-        path: Path,
-        exposure: Exposure,
-        readings: Sequence[CoolingStatus | None],
-        gate: Gate,
-        reasons: Sequence[str],
-    ) -> None:
-        aside = self.raw.rejected(path, self.session.attempts(slot))
-        self._write(slot, aside, exposure, readings, gate, reasons)
-        self.session.rejected(slot, aside, list(reasons))
+    def _put_aside(self, shot: Shot, path: Path, reasons: Sequence[str]) -> None:
+        aside = self.raw.rejected(path, self.session.attempts(shot.slot))
+        self._write(shot, aside, reasons)
+        self.session.rejected(shot.slot, aside, list(reasons))
         self.event("rejected")
         self.last_reason = "; ".join(reasons)
         self.rejected.append(Rejected(aside, tuple(reasons)))
         log.warning("%s is rejected: %s", path.name, "; ".join(reasons))
 
-    def _write(
-        self,
-        slot: Slot,
-        path: Path,
-        exposure: Exposure,
-        readings: Sequence[CoolingStatus | None],
-        gate: Gate,
-        qc: Sequence[str],
-    ) -> str:
-        start, middle, end = readings
+    def _write(self, shot: Shot, path: Path, qc: Sequence[str]) -> str:
+        start, middle, end = shot.readings
         temperatures = FrameTemperatures(
             start=start.temperature_c if start else None,
             middle=middle.temperature_c if middle else None,
@@ -251,22 +244,22 @@ class FrameTaker:
         )
         return write_dark(
             path,
-            exposure,
+            shot.exposure,
             info=self.camera.info,
-            slot=slot,
-            frame_id=self.session.frame_id(slot),
+            slot=shot.slot,
+            frame_id=self.session.frame_id(shot.slot),
             session=self.session.name,
             temperatures=temperatures,
-            retries=max(self.session.attempts(slot) - 1, 0),
+            retries=max(self.session.attempts(shot.slot) - 1, 0),
             qc=qc,
-            gate=gate.on,
-            clock_jump_s=(exposure.ended - exposure.started).total_seconds() - exposure.monotonic_s,
+            gate=shot.gate.on,
+            clock_jump_s=(shot.exposure.ended - shot.exposure.started).total_seconds() - shot.exposure.monotonic_s,
         )
 
-    def _line(self, path: Path, exposure: Exposure, readings: Sequence[CoolingStatus | None]) -> str:
-        known = [r.temperature_c for r in readings if r is not None and r.temperature_c is not None]
+    def _line(self, shot: Shot, path: Path) -> str:
+        known = [r.temperature_c for r in shot.readings if r is not None and r.temperature_c is not None]
         mean = f" at {sum(known) / len(known):.2f} °C" if known else ""
-        return f"{path.relative_to(self.raw.root).as_posix()}: {exposure.exposure_s:g} s{mean}"
+        return f"{path.relative_to(self.raw.root).as_posix()}: {shot.exposure.exposure_s:g} s{mean}"
 
     # when something went wrong
     def _count_retake(self, slot: Slot) -> None:

@@ -115,10 +115,11 @@ def sync(paths: Iterable[Path]) -> None:
                 f"cannot bring the file to the disk: {error.strerror or error}", where=path, do="Run again."
             ) from error
     for folder in sorted({path.parent for path in files}):
-        _sync_folder(folder)
+        sync_folder(folder)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Force the names in a folder to the disk, where the system can do that."""
     # Windows has no handle on a folder, some network drives refuse to sync one: the rename is then as safe as it gets
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import math
 import os
@@ -17,7 +16,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError, ProductError
-from darkpipe.files.atomic import replace_file, sync
+from darkpipe.files.atomic import replace_file, sync, sync_folder
 from darkpipe.files.fits_bytes import BLOCK, BytesSource, FileSource, ImageLayout, locate_image
 from darkpipe.files.pixels import decode
 from darkpipe.version import __version__
@@ -108,7 +107,7 @@ def write_dark(
     except ProductError as error:
         raise _disk_error(error) from error
     for folder in new_folders:  # a folder is safe when the one around it is
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
     return digest
 
 
@@ -298,13 +297,3 @@ def _missing_folders(folder: Path) -> list[Path]:
         missing.append(folder)
         folder = folder.parent
     return missing[::-1]
-
-
-def _sync_folder(folder: Path) -> None:
-    # Windows has no handle on a folder, some network drives refuse to sync one
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -124,15 +124,6 @@ def server() -> Iterator[SimulatorServer]:
         yield running
 
 
-@pytest.fixture
-def camera(server: SimulatorServer) -> Iterator[RawCamera]:
-    """Freshly switched on, and connected."""
-    server.restart()
-    with RawCamera(server.address) as raw:
-        raw.connect()
-        yield raw
-
-
 def parameters_written() -> list[tuple[str, str]]:
     return [(member, name) for member, given in WRITTEN.items() for name in given]
 

@@ -23,15 +23,6 @@ def server() -> Iterator[SimulatorServer]:
         yield running
 
 
-@pytest.fixture
-def camera(server: SimulatorServer) -> Iterator[RawCamera]:
-    """Freshly switched on, and connected."""
-    server.restart()
-    with RawCamera(server.address) as raw:
-        raw.connect()
-        yield raw
-
-
 class TestSettings:
     @pytest.mark.parametrize("member", ["BinX", "BinY"])
     def test_binning_has_limits(self, camera: RawCamera, member: str) -> None:

@@ -30,14 +30,6 @@ def server() -> Iterator[SimulatorServer]:
         yield running
 
 
-@pytest.fixture
-def camera(server: SimulatorServer) -> Iterator[RawCamera]:
-    server.restart()
-    with RawCamera(server.address) as raw:
-        raw.connect()
-        yield raw
-
-
 class TestLife:
     def test_it_listens_on_loopback_alone(self, server: SimulatorServer) -> None:
         assert server.address == f"127.0.0.1:{server.port}"
