@@ -1,0 +1,136 @@
+"""Frames of an EM-CCD in electrons: what a folder holds by EM gain and exposure, and their pixels, errors and masks.
+
+The image stands in the primary HDU or in the first image extension; extensions ERR (1 sigma, also as a cube of one
+plane) and DQ (bits, any of which masks a pixel) are optional.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from darkpipe.errors import FrameError, PipelineError
+from darkpipe.files.frames import find_frames
+from darkpipe.files.headers import NO_SYNONYMS, read_info
+from darkpipe.files.quiet import quietly
+from darkpipe.science.noise_maps import NoiseMapCalibration
+
+_ERROR, _QUALITY = "ERR", "DQ"
+_COUNTS = ("adu", "dn", "count", "counts")  # units that electrons must not have
+
+
+@dataclass(frozen=True)
+class EmFrame:
+    """A frame that can be used. hdu : place of its image. shape : (rows, cols)."""
+
+    path: Path
+    em_gain: float
+    exposure_s: float
+    shape: tuple[int, int]
+    hdu: int
+    with_errors: bool
+    with_mask: bool
+
+
+def survey_em_frames(
+    folder: Path, *, synonyms: Mapping[str, Sequence[str]] = NO_SYNONYMS
+) -> tuple[list[EmFrame], list[tuple[Path, str]]]:
+    """The frames of a folder, sorted by EM gain, exposure and name, and those refused with the reason.
+
+    Headers alone are read. `synonyms` names keywords that are trusted first, such as one for the measured EM gain.
+
+    Raises
+    ------
+    FrameError : the folder cannot be read.
+    """
+    good: list[EmFrame] = []
+    refused: list[tuple[Path, str]] = []
+    for path in find_frames(folder):
+        try:
+            good.append(_describe(path, synonyms))
+        except PipelineError as error:
+            refused.append((path, error.what))
+    return sorted(good, key=lambda f: (f.em_gain, f.exposure_s, f.path)), refused
+
+
+def _describe(path: Path, synonyms: Mapping[str, Sequence[str]]) -> EmFrame:
+    with _opened(path) as hdus:
+        place = next((i for i, hdu in enumerate(hdus) if hdu.is_image and hdu.header.get("NAXIS", 0) == 2), None)
+        if place is None:
+            raise FrameError("no image of two dimensions", where=path)
+        header = hdus[0].header.copy()
+        if place:
+            header.extend(hdus[place].header, update=True)
+        rows, cols = int(hdus[place].header["NAXIS2"]), int(hdus[place].header["NAXIS1"])
+        names = {hdu.name for hdu in hdus}
+    unit = str(header.get("BUNIT", "")).strip().lower()
+    if unit in _COUNTS:
+        raise FrameError(f"the unit is {unit}, not electrons", where=path, do="convert the frames to electrons first")
+    info = read_info(header, synonyms=synonyms)
+    if info.em_gain is None:
+        raise FrameError("no EM gain in the header", where=path, do="name its keyword in the settings")
+    if info.exposure_s is None:
+        raise FrameError("no exposure time in the header", where=path)
+    return EmFrame(path, info.em_gain, info.exposure_s, (rows, cols), place, _ERROR in names, _QUALITY in names)
+
+
+def read_em_frame(frame: EmFrame) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]:
+    """Pixels [e-], mask bits and errors [e-] of a frame, (rows, cols) each; None where the file has none.
+
+    Raises
+    ------
+    FrameError : the file cannot be read, or its planes differ in shape.
+    """
+    with _opened(frame.path) as hdus:
+        planes = [hdus[frame.hdu].data]
+        planes.append(hdus[_QUALITY].data if frame.with_mask else None)
+        planes.append(hdus[_ERROR].data if frame.with_errors else None)
+    out: list[NDArray[Any] | None] = []
+    for name, plane in zip(("image", _QUALITY, _ERROR), planes, strict=True):
+        array = None if plane is None else np.asarray(plane)
+        if array is not None and array.ndim == 3 and array.shape[0] == 1:
+            array = array[0]
+        if array is not None and array.shape != frame.shape:
+            raise FrameError(f"{name} has shape {array.shape}, the image {frame.shape}", where=frame.path)
+        out.append(array)
+    assert out[0] is not None
+    return out[0], out[1], out[2]
+
+
+def add_frames(calibration: NoiseMapCalibration, frames: Iterable[EmFrame]) -> None:
+    """Read frames one by one into a calibration.
+
+    Raises
+    ------
+    FrameError : a file cannot be read.
+    DesignError : a frame of another shape than the detector's, or errors in some frames of a stack only.
+    """
+    for frame in frames:
+        pixels, masks, errors = read_em_frame(frame)
+        calibration.add(pixels, frame.em_gain, frame.exposure_s, masks, errors)
+
+
+class _opened:
+    """An open file; whatever astropy says of a broken one becomes a FrameError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> fits.HDUList:
+        try:
+            with quietly():
+                self.hdus = fits.open(self.path, memmap=False, lazy_load_hdus=False)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise FrameError(f"the file cannot be read ({error})", where=self.path) from error
+        return self.hdus
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        self.hdus.close()
+        if isinstance(error, OSError | ValueError | TypeError | KeyError):
+            raise FrameError(f"the file cannot be read ({error})", where=self.path) from error
