@@ -38,10 +38,12 @@ STEP_MODULES = (
     "steps.step5_fit_dark_model",
     "steps.step6_generate_synthetic_darks",
     "steps.step7_evaluate_model",
+    "steps.step8_check_model",
 )
 """The order. Steps 0 and 1 see the whole output directory, the others one configuration at a time."""
 
 FIRST_STEP_OF_CAMPAIGN = 2
+FIRST_STEP_OF_MODEL = 5  # those before it write what is known of the frames themselves
 
 
 @cache
@@ -130,6 +132,13 @@ MODES: dict[str, Mode] = {
         "synthetic against real masters; with --basepath: against those of new frames", **EVALUATION
     ),
     "evaluate_2d_model": Mode("the same as evaluation_only", **EVALUATION),
+    "check_model": Mode(
+        "new frames against a model: has the camera aged? Ends with 3 if the model has drifted or is stale",
+        steps=(1, 2, 3, 8),
+        required={**FRAMES, "--model_dir": "check_model.model_dir"},
+        prunes=(1, 2, 3, 8),
+        model_dir="check_model.model_dir",
+    ),
 }
 
 
@@ -214,7 +223,8 @@ class MasterController:
 
     def _takes_acquired(self, mode: Mode) -> bool:
         """Whether frames that were taken here are among those of a mode."""
-        return BASEPATH in mode.required.values() and self._has_camera()
+        of_a_campaign = BASEPATH in mode.required.values() and mode.model_dir is None
+        return of_a_campaign and self._has_camera()
 
     def answer(self, mode: str) -> list[str]:
         """The answer of a mode that runs no steps, in lines.
@@ -310,7 +320,7 @@ class MasterController:
     def _keep_apart(self, mode: Mode, numbers: Sequence[int], settings: composing.RunSettings) -> None:
         """Refuse to index new frames in the directory of the model that they are held against: its own campaign
         would be gone."""
-        if mode.model_dir is None or not set(numbers) & set(mode.frame_steps):
+        if mode.model_dir is None or min(numbers) >= FIRST_STEP_OF_MODEL:
             return
         model: Path | None = attrgetter(mode.model_dir)(settings)
         own = os.path.realpath(settings.output_dir)

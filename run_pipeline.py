@@ -25,7 +25,8 @@ from master_controller import MODES, MasterController, mode_named
 
 INTERRUPTED = 130
 EXIT_CODES = """exit codes:
-  0 made, or up to date; 1 a step failed; 2 wrong flags or settings; 75 another run holds the lock; 130 interrupted"""
+  0 made, or up to date; 1 a step failed; 2 wrong flags or settings; 3 check_model: the model has drifted or is stale;
+  75 another run holds the lock; 130 interrupted"""
 
 NUMBERS = re.compile(r"^[-+.\d][-+.\d,\seE]*$")
 
@@ -81,7 +82,7 @@ class Flag:
 CAMERA = ("acquire", "full")
 CELLS = ("synthetic_only", "synthetic_2d")
 SINGLE = ("synthetic_2d_single",)
-GIVEN_MODEL = (*CELLS, *SINGLE, "evaluation_only", "evaluate_2d_model")
+GIVEN_MODEL = (*CELLS, *SINGLE, "evaluation_only", "evaluate_2d_model", "check_model")
 SYNTHETIC = "generate_synthetic_darks"
 MODELS = ("auto", "exp_1d", "exp_t", "exp_2d", "two_component")
 
@@ -93,7 +94,7 @@ FLAGS = (
     Flag(
         "model_dir",
         "an existing model: its folder, or the output directory around it",
-        (f"{SYNTHETIC}.model_dir", "evaluate_model.model_dir"),
+        (f"{SYNTHETIC}.model_dir", "evaluate_model.model_dir", "check_model.model_dir"),
         Path,
         modes=GIVEN_MODEL,
         metavar="DIR",
@@ -115,7 +116,7 @@ FLAGS = (
     Flag(
         "model",
         "the model that synthesises; auto: the one with the smallest held-out error",
-        ("fit_dark_model.model", f"{SYNTHETIC}.model", "evaluate_model.model"),
+        ("fit_dark_model.model", f"{SYNTHETIC}.model", "evaluate_model.model", "check_model.model"),
         choices=MODELS,
     ),
     Flag("bias_model", "a bias made elsewhere (b0 and b1 maps)", ("subtract_bias.bias_model",), Path, metavar="PATH"),

@@ -21,15 +21,20 @@ from darkpipe.files.fitting import (
     write_parameter_maps,
     write_tile,
 )
+from darkpipe.files.history import keep_description, keeping_replaced, last_change, note_changes
+from darkpipe.files.index import read_frames
 from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import Cell, ReferenceValues, read_cells, read_reference
 from darkpipe.files.model_maps import Description, FittedModel, read_description, read_saturation, write_description
 from darkpipe.files.products import read_header, read_shape
+from darkpipe.files.sensor import ModelFiles, summary_lines, write_growth_maps, write_summary
+from darkpipe.files.sensor_rows import SummaryFiles, header_gain, sensor_rows
 from darkpipe.files.tables import read_table
 from darkpipe.jobs.contract import Job
 from darkpipe.science.design import Unit, choose, plan_fits
 from darkpipe.science.flags import DQ
 from darkpipe.science.models import MODELS, Reference
+from darkpipe.science.sensor import grows
 
 NAME = "fit_dark_model"
 VERSION = 1
@@ -57,7 +62,7 @@ class Settings(BaseModel):
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
-    """Populations; tiles of all models; their maps; the description with the chosen model.
+    """Populations; tiles of all models; their maps; the description with the chosen model; what it says of the sensor.
 
     Raises
     ------
@@ -74,7 +79,10 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     yield [tile for job in jobs for tile in job.tiles()]
     bias = _bias_jobs(out, cells)
     yield [*(job.assembly() for job in jobs), *bias]
-    yield [_description_job(out, settings, jobs, missing, bool(bias), shape)]
+    maps = [job.growth(reference.temperature_c) for job in jobs if grows(job.unit.model)]
+    yield [_description_job(out, settings, jobs, missing, bool(bias), shape), *maps]
+    chosen = read_description(out.model.description).chosen
+    yield [_sensor_job(next(job for job in jobs if job.unit.key == chosen), bool(bias))]
 
 
 def _excluded(cell: Cell, settings: Settings) -> bool:
@@ -197,6 +205,17 @@ class _UnitJobs:
             assemble, (self.out.reference, *tiles), tuple(named.values()), params, label=f"maps of {self.unit.key}"
         )
 
+    def growth(self, temperature_c: float) -> Job:
+        model, scope = self.name, self.scope
+        maps = self.files.maps(model, scope)
+        return Job(
+            map_growth,
+            (*maps.values(), self.files.covariance(model, scope)),
+            (self.files.activation_energy(model, scope), self.files.doubling_temperature(model, scope)),
+            {"model": model, "temperature_c": temperature_c},
+            label=f"activation energy of {self.unit.key}",
+        )
+
 
 def _unit_files(reference: Path, unit: Mapping[str, Any]) -> UnitFiles:
     cells = [Cell(**c) for c in unit["cells"]]
@@ -249,7 +268,10 @@ def assemble(
     files = _unit_files(inputs[0], unit)
     made = read_tiles(inputs[1:])
     by_name = dict(zip(named, outputs, strict=True))
-    digests = write_parameter_maps(files, made, by_name, [c.name for c in files.cells])
+    parameters = [p.name for p in MODELS[unit["model"]].parameters]
+    kept = [by_name[name] for name in (*parameters, "covariance", "offset") if name in by_name]
+    with keeping_replaced(OutputDir(inputs[0].parent, "").model, unit["model"], unit["scope"], kept):
+        digests = write_parameter_maps(files, made, by_name, [c.name for c in files.cells])
     return {**digests, **write_held_out(by_name["held_out"], by_name["held_out_maps"], files, made)}
 
 
@@ -337,12 +359,73 @@ def describe(
         dict(missing),
         str(read_header(inputs[1]).get("INSTRUME", "")),
     )
-    return {outputs[0]: write_description(outputs[0], text)}
+    folder = ModelDir(outputs[0].parent)
+    replaced = keep_description(folder)
+    digest = write_description(outputs[0], text)
+    if replaced is not None:
+        note_changes(folder, replaced)
+    return {outputs[0]: digest}
+
+
+def map_growth(
+    inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, model: str, temperature_c: float
+) -> dict[Path, str]:
+    """Activation energy and doubling temperature of each pixel, from the maps of a model."""
+    names = [p.name for p in MODELS[model].parameters]
+    files = ModelFiles(model, dict(zip(names, inputs[:-1], strict=True)), inputs[-1])
+    return write_growth_maps(files, outputs[0], outputs[1], temperature_c)
+
+
+def _sensor_job(job: _UnitJobs, has_bias: bool) -> Job:
+    """It stands here, not in the evaluation: it tells of the campaign that was fitted, whatever is evaluated later."""
+    out, files, model, scope = job.out, job.files, job.name, job.scope
+    named: dict[str, Path] = {
+        "reference": out.reference,
+        "population": files.population(model, scope),
+        "covariance": files.covariance(model, scope),
+        "status": files.status_map(model, scope),
+        "mask": files.hot_pixel_mask,
+        "group_frames": out.group_frames,
+        **{f"map {name}": path for name, path in files.maps(model, scope).items()},
+    }
+    if has_bias:
+        named["bias"] = files.bias_line
+        if out.bias_frames.is_file():  # a bias model made elsewhere comes without
+            named["bias_frames"] = out.bias_frames
+    # the index itself is no input: a frame that was rejected changes it, and nothing else
+    stated = header_gain(read_frames(out.index, out.campaign or ""))
+    params = {"unit": job.described, "named": list(named), "header_gain_e_per_adu": stated}
+    return Job(
+        describe_sensor, (*named.values(), *job.masters), (out.sensor_summary,), params, label="summary of the sensor"
+    )
+
+
+def describe_sensor(
+    inputs: tuple[Path, ...],
+    outputs: tuple[Path, ...],
+    *,
+    unit: Mapping[str, Any],
+    named: list[str],
+    header_gain_e_per_adu: float | None,
+) -> dict[Path, str]:
+    """Dark current, its growth, non-uniformity, noise, gain and special pixels, each with its error."""
+    given = dict(zip(named, inputs, strict=False))
+    maps = {name.removeprefix("map "): path for name, path in given.items() if name.startswith("map ")}
+    files = _unit_files(given["reference"], unit)
+    found = SummaryFiles(
+        given["group_frames"], given["mask"], given["status"], given.get("bias"), given.get("bias_frames"),
+        inputs[len(named) :],
+    )  # fmt: skip
+    made = ModelFiles(unit["model"], maps, given["covariance"])
+    rows = sensor_rows(files, header_gain_e_per_adu, made, found, read_population(given["population"]))
+    return {outputs[0]: write_summary(outputs[0], rows, {"model": files.unit.key})}
 
 
 def summary(out: OutputDir) -> list[tuple[str, str]]:
-    """The chosen model and the others."""
+    """The chosen model and the others, and what it says of the sensor."""
     found = read_description(out.model.description)
     rows = [("model", f"{found.chosen}: {found.why}")]
     rows += [("not fitted", f"{key}: {why}") for key, why in found.not_fitted.items()]
-    return rows
+    change = last_change(out.model)
+    rows += [("since the last model", change.describe())] if change is not None else []
+    return rows + [("sensor", line) for line in summary_lines(out.sensor_summary)]

@@ -187,8 +187,9 @@ def inputs_of(path: Path) -> list[str]:
 
 
 def products(out: Path) -> dict[str, bytes]:
-    """Bytes of every file of an output directory besides journal, lock and logs."""
+    """Bytes of every file of an output directory besides journal, lock, logs, and the archive of replaced models."""
     found = {p.relative_to(out).as_posix(): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+    found = {k: v for k, v in found.items() if "dark_model/history/" not in k}
     return {
         k: v for k, v in found.items() if not k.startswith("logs/") and k not in ("journal.jsonl", ".pipeline.lock")
     }

@@ -27,7 +27,7 @@ from steps import step1_load_data as step1
 PROJECT = Path(run_pipeline.__file__).parent
 NAMES = (
     *("subtract_bias", "group_darks", "mask_hotpixels", "fit_dark_model"),
-    *("generate_synthetic_darks", "evaluate_model"),
+    *("generate_synthetic_darks", "evaluate_model", "check_model"),
 )
 ALL_TARGETS = {target for flag in FLAGS for target in flag.targets} | {
     place for mode in MODES.values() for place in (*mode.overrides, *mode.required.values())

@@ -131,6 +131,12 @@ class ModelDir:
     def chi2(self, model: str, cell: str = "") -> Path:
         return self.folder(model, cell) / "chi2_map.fits"
 
+    def activation_energy(self, model: str, cell: str = "") -> Path:
+        return self.folder(model, cell) / "activation_energy_map.fits"
+
+    def doubling_temperature(self, model: str, cell: str = "") -> Path:
+        return self.folder(model, cell) / "doubling_temperature_map.fits"
+
     def offset(self, model: str, cell: str = "") -> Path:
         """The fitted level of each pixel, where a campaign has no bias."""
         return self.folder(model, cell) / "offset_map.fits"
@@ -144,6 +150,18 @@ class ModelDir:
 
     def population(self, model: str, cell: str = "") -> Path:
         return self.folder(model, cell) / "population.yaml"
+
+    # an archive of the models that were replaced; no product
+    def archive(self, number: int, digest: str) -> Path:
+        return self.path / "history" / f"{number:04d}_{digest}"
+
+    def archived(self) -> list[Path]:
+        """Folders of the archive, the oldest first."""
+        return sorted(p for p in (self.path / "history").glob("[0-9][0-9][0-9][0-9]_*") if p.is_dir())
+
+    def changes(self, archive: Path) -> Path:
+        """What the model after the archived one says otherwise."""
+        return archive / "changes.yaml"
 
     def tile(self, model: str, cell: str, first_row: int, what: str) -> Path:
         return self.folder(model, cell) / "tiles" / f"{model}_{what}_{first_row:06d}.npz"
@@ -246,6 +264,11 @@ class OutputDir:
     def model(self) -> ModelDir:
         return ModelDir(self.base / "dark_model")
 
+    @property
+    def sensor_summary(self) -> Path:
+        """Dark current, noise, gain and the like of the sensor, each with its error."""
+        return self.base / "sensor_summary.ecsv"
+
     def synthetic(self, cell: str, suffix: str = "") -> Path:
         return self.base / "synthetic" / f"synthetic_dark_{cell}{suffix}.fits"
 
@@ -264,3 +287,29 @@ class OutputDir:
     def picture(self, kind: str, cell: str = "") -> Path:
         """'mae' | 'mape' | 'synthetic_dark' with a cell, or a summary without one."""
         return self.evaluation / (f"{kind}_{cell}.png" if cell else f"{kind}.png")
+
+    # new frames against a model
+    @property
+    def check(self) -> Path:
+        return self.base / "check"
+
+    @property
+    def check_table(self) -> Path:
+        return self.check / "check_model.ecsv"
+
+    @property
+    def check_verdict(self) -> Path:
+        return self.check / "verdict.yaml"
+
+    @property
+    def check_picture(self) -> Path:
+        return self.check / "check_model.png"
+
+    @property
+    def changed_pixels(self) -> Path:
+        """Pixels that became hot since the model, or ceased to be."""
+        return self.check / "changed_pixels.ecsv"
+
+    def compared_cell(self, cell: str) -> Path:
+        """One new master against the model, in numbers."""
+        return self.check / "cells" / f"{cell}.json"

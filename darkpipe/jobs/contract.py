@@ -87,7 +87,8 @@ class Place(Protocol):
 class Step(Protocol):
     """A module with these names is a step.
 
-    It may also have ``summary(out) -> list[tuple[str, str]]``: rows for the table at the end of a run; and
+    It may also have ``summary(out) -> list[tuple[str, str]]``: rows for the table at the end of a run;
+    ``finding(out) -> str | None``: what its products say against what they judge, which the exit code tells; and
     ``SECTIONS``: names of the fields of its Settings, where these stand at the top of the settings file instead of in a
     section of the step's name.
     """

@@ -11,6 +11,8 @@ from darkpipe.errors import PipelineError
 
 log = logging.getLogger("darkpipe")
 
+FINDING = 3  # exit code: everything was made, and what it says is that something is not as it should be
+
 
 @dataclass(frozen=True)
 class JobRun:
@@ -58,6 +60,7 @@ class RunReport:
     unknown : (step, campaign) that a dry run cannot plan yet.
     notes : things worth knowing that are no failures.
     summaries : (campaign, rows) that the steps add for the table at the end.
+    findings : what a step that judges has to say against what it judged (`check_model`: the model has drifted).
     """
 
     mode: str
@@ -69,11 +72,15 @@ class RunReport:
     notes: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     summaries: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
-        """0 made or up to date; else that of the first failure: 1, or 2 for a setting, or 75 for a busy device."""
-        return self.failures[0].error.exit_code if self.failures else 0
+        """That of the first failure: 1, or 2 for a setting, or 75 for a busy device; else 3 where there is a finding;
+        0 made or up to date."""
+        if self.failures:
+            return self.failures[0].error.exit_code
+        return FINDING if self.findings else 0
 
     @property
     def up_to_date(self) -> bool:
@@ -94,6 +101,11 @@ class RunReport:
     def note(self, text: str) -> None:
         """Keep and log something worth knowing."""
         self.notes.append(text)
+        log.warning(text)
+
+    def find(self, text: str) -> None:
+        """Keep and log a finding."""
+        self.findings.append(text)
         log.warning(text)
 
     def fail(self, failure: Failure) -> None:

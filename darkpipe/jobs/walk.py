@@ -162,7 +162,10 @@ class Walk:
         rows: list[tuple[str, str]] = []
         for step in steps:
             summary = getattr(step, "summary", None)
+            finding = getattr(step, "finding", None)
             with contextlib.suppress(ProductError):  # of a step that came to nothing
                 rows += [] if summary is None else summary(place)
+                if finding is not None and (text := finding(place)):
+                    self.report.find(": ".join(filter(None, (place.campaign, text))))
         if rows:
             self.report.summaries.append((place.campaign or "", rows))
