@@ -186,10 +186,9 @@ def _dry_run_lines(report: RunReport) -> Iterator[str]:
     ordered = [job for job in report.jobs if job.in_order]  # the step itself has said what they are
     if len(ordered) > MOST_LINES_IN_ORDER:
         yield f"{ordered[0].step}: {len(ordered)} jobs one after the other, {ordered[0].label} … {ordered[-1].label}"
-    else:
-        ordered = []
+    told = len(ordered) > MOST_LINES_IN_ORDER
     for job in report.jobs:
-        if job in ordered:
+        if told and job.in_order:
             continue
         yield ": ".join(filter(None, (job.campaign, job.step, job.label, job.reason)))
     for step, campaign in report.unknown:

@@ -261,7 +261,8 @@ def _complaint(model: type[BaseModel], item: Any) -> str:
     if item["type"] == "extra_forbidden":
         return f"unknown setting '{place}'"
     message = item["msg"].removeprefix("Value error, ")
-    given = "" if item["type"] == "missing" else f" (it is {item['input']!r})"
+    whole_section = isinstance(item["input"], Mapping | BaseModel)  # the message names what it is about
+    given = "" if item["type"] == "missing" or whole_section else f" (it is {item['input']!r})"
     return f"{place or 'settings'}: {message}{given}"
 
 

@@ -79,6 +79,9 @@ class AtTemperature:
             else:
                 log.warning("warmup is false: the cooler is left on at its set point")
             self._touched = False
+        except KeyboardInterrupt:
+            log.warning("the warm-up was interrupted: the cooler is off")
+            raise
         except CameraError as error:
             log.error("the cooler may still be on, it could not be switched off: %s", error)
 

@@ -79,9 +79,11 @@ class DarkCapture:
         self._owns = self._log_fails = False
         self._blocks = 0
         self._taken: dict[Slot, Path] = {}
+        self._still: list[Slot] | None = None
         self._rejected: list[Rejected] = []
         self._retakes = 0
         self._text = ""
+        self._seen: CoolingStatus | None = None
         self.cooling = Cooling(camera, settings.camera.cooling, self.clock, self._on_reading)
         self.settings = with_what_is_set(settings, camera, self.cooling)
         refuse_without_cooler(camera, self.settings)
@@ -182,8 +184,10 @@ class DarkCapture:
         )
 
     def _left(self) -> list[Slot]:
-        """What is still to be taken."""
-        return [slot for slot in self.work.missing if slot not in self._taken]
+        """What is still to be taken; worked out once a frame, since every reading of the thermometer asks."""
+        if self._still is None:
+            self._still = [slot for slot in self.work.missing if slot not in self._taken]
+        return self._still
 
     # the plan
     def _plan(self, select: str) -> None:
@@ -191,6 +195,7 @@ class DarkCapture:
         capture = self.settings.dark_capture.model_copy(update={"select": select})
         settings = self.settings.model_copy(update={"dark_capture": capture})
         self.work = Worklist(settings, self.camera.info, self._utc)
+        self._still = None
         self._drop_taker()
 
     def _drop_taker(self) -> None:
@@ -226,7 +231,7 @@ class DarkCapture:
         self._text = ""  # while it cools, nothing is exposed
         taker.through(partial(self._at.go_to, slot.temperature_c))
         digest = taker.take(slot, self.work.paths[slot], self._at.gate)
-        self._taken[slot] = self.work.paths[slot]
+        self._taken[slot], self._still = self.work.paths[slot], None
         if slot.kind == "bias":
             self.clock.sleep(self.settings.dark_capture.bias_pause_s)
         return digest
@@ -276,7 +281,8 @@ class DarkCapture:
     def _checks(self) -> FrameChecks:
         """Checks that know the last frames of each setting that are there."""
         checks = FrameChecks(self.camera.info)
-        there = [slot for slot in self.work.plan.slots if slot not in set(self.work.missing)]
+        missing = set(self.work.missing)
+        there = [slot for slot in self.work.plan.slots if slot not in missing]
         settings: dict[tuple[str, float, float | None], list[Slot]] = {}
         for slot in there:
             settings.setdefault((slot.kind, slot.exposure_s, slot.temperature_c), []).append(slot)
@@ -332,7 +338,8 @@ class DarkCapture:
                 parts.append(f"cooler {status.power_percent:.0f} %")
             if status.target_c is not None:
                 parts.append("stable" if status.stable else "not stable")
-        left_s = self.work.estimate(self._left(), status).total_s
+        self._seen = status or self._seen
+        left_s = self.work.estimate(self._left(), self._seen).total_s
         parts.append(f"all in all {duration_text(left_s)} left")
         log.info("%s", ", ".join(filter(None, parts)), extra={"state": True})
 
@@ -375,6 +382,7 @@ class DarkCapture:
                 stack.callback(_said, self.camera.close)
             stack.callback(self._forget)
             stack.callback(_said, self._resources.close)
+            self._text = "warming up"  # in case it does
             self._at.end()
             if self._log is not None and self.on_end is not None:
                 _said(partial(self.on_end, self._log.path))

@@ -36,7 +36,9 @@ class CoolingSettings(BaseModel):
     wait_for_cooling: bool = Field(
         True, description="Wait for the set point; false: start at once, no temperature gate; headers say so."
     )
-    stable_seconds: float = Field(60.0, ge=0, description="The temperature must have held for so long [s].")
+    stable_seconds: float = Field(
+        60.0, ge=0, allow_inf_nan=False, description="The temperature must have held for so long [s]."
+    )
     max_slope_c_per_min: PositiveFloat = Field(0.3, description="Steepest drift that counts as stable [°C/min].")
     ramp_c_per_min: PositiveFloat | None = Field(
         None, description="Fastest change of the set point [°C/min]; null: in one step."
@@ -47,6 +49,14 @@ class CoolingSettings(BaseModel):
         "stop",
         description="If a temperature is not reached: end the run, leave it out, or take its frames all the same.",
     )
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> CoolingSettings:
+        # along a ramp, the temperature may have held for long when the ramp ends and the timeout begins
+        if self.wait_for_cooling and self.ramp_c_per_min is None and self.stable_seconds >= self.cooling_timeout:
+            told = f"stable_seconds {self.stable_seconds:g} s is not below cooling_timeout {self.cooling_timeout:g} s"
+            raise ValueError(f"{told}: no temperature could ever count as stable")
+        return self
 
 
 class CameraSettings(BaseModel):

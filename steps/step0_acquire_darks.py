@@ -7,6 +7,7 @@ or versions change. What is there and what is missing is known from the frame jo
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ConfigDict
 
-from darkpipe.errors import PipelineError
+from darkpipe.errors import PipelineError, SettingsError
 from darkpipe.files.atomic import replace_file
 from darkpipe.files.layout import OutputDir
 from darkpipe.jobs.contract import Job
@@ -38,13 +39,19 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
 
     Raises
     ------
+    SettingsError
+        if the folder of the frames is the output directory.
     CameraError
         if the camera does not answer, is not the one that the settings describe, or gave no frame at all.
     """
     # these bring HTTP clients along, which most runs do not need
     from hardware.dark_capture import DarkCapture
-    from hardware.planning.worklist import complete
+    from hardware.planning.worklist import complete, raw_dir
 
+    if os.path.realpath(raw_dir(settings).root) == os.path.realpath(out.root):
+        raise SettingsError(  # step 1 would say so, but after a night of frames
+            "raw frames and the model cannot share one folder", where=out.root, do="Change dark_capture.output_dir"
+        )
     if (done := complete(settings)) is not None:
         log.info("%s", done)
         return

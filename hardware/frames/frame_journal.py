@@ -15,6 +15,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import file_digest, remove_drafts, sync
 from darkpipe.files.layout import RawDir
@@ -23,6 +25,8 @@ from hardware.errors import CaptureError
 from hardware.frames.frame_file import verify_frame
 from hardware.frames.journal_file import Line, SessionLine, SlotState, append, disk_error, load
 from hardware.planning.slots import Slot
+
+_CAMERA_INFO = TypeAdapter(CameraInfo)
 
 
 class FrameJournal:
@@ -45,6 +49,11 @@ class FrameJournal:
             folders = {(raw.root / path).parent for path in self._book.paths.values()} | {raw.rejected_folder}
             for folder in folders:
                 remove_drafts(folder)
+
+    @property
+    def has_sessions(self) -> bool:
+        """Whether a session was begun here."""
+        return bool(self._book.sessions)
 
     def open_session(self, name: str | None, configuration: Mapping[str, Any], utc: datetime) -> Session:
         """The session of this name and configuration; where there is none, a new one begins.
@@ -89,11 +98,10 @@ class FrameJournal:
         """What the camera that was asked for like this was, when it was used last; None: it never was."""
         for known, info in reversed(self._book.cameras):
             if known == dict(asked):
-                pairs: dict[str, Any] = {
-                    name: tuple(value) if isinstance(value, list) else value for name, value in info.items()
-                }
-                with contextlib.suppress(TypeError):  # of another version
-                    return CameraInfo(**pairs)
+                with contextlib.suppress(ValidationError):  # of another version, or edited
+                    camera = _CAMERA_INFO.validate_python(info)
+                    if min(camera.binning) > 0:
+                        return camera
         return None
 
     def interrupted(self) -> bool:

@@ -17,13 +17,15 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from darkpipe.files.layout import SAFE_NAME, RawDir
 from hardware.errors import CaptureError, DiskSpaceError
 
 FORMAT = 1
 EVENTS = ("begin", "taken", "rejected", "lost")
+SUFFIX = RawDir(Path()).frame("stamp", "dark", 1.0, 1).suffix  # of all frames: no line may lead to another kind of file
 
 Line = dict[str, Any]
 
@@ -68,11 +70,12 @@ class Book:
         if "session" in line:
             name, stamp, configuration = line["session"], line["stamp"], line["configuration"]
             _must(isinstance(name, str) and isinstance(stamp, str) and isinstance(configuration, dict))
+            _must(SAFE_NAME.fullmatch(stamp) is not None)  # it becomes a part of names of files
             self.sessions.append(SessionLine(name, stamp, configuration))
         elif "slot" in line:
             key, path = (_text(line["stamp"]), _text(line["slot"])), _text(line["path"])
             _must(self.paths.get(key, path) == path and self.owners.get(path, key) == key)
-            _must(not PurePosixPath(path).is_absolute() and ".." not in PurePosixPath(path).parts)
+            _must(path.endswith(SUFFIX) and all(SAFE_NAME.fullmatch(part) for part in path.split("/")))
             self.paths[key], self.owners[path] = path, key
         elif "camera" in line:
             _must(isinstance(line["camera"], dict) and isinstance(line["info"], dict))
@@ -117,7 +120,11 @@ def load(path: Path) -> Book:
     except FileNotFoundError:
         return book
     except OSError as error:
-        raise CaptureError(f"cannot read the frame journal: {error.strerror or error}", where=path) from error
+        raise CaptureError(
+            f"cannot read the frame journal: {error.strerror or error}",
+            where=path,
+            do="Give back read permission, or choose another folder as dark_capture.output_dir.",
+        ) from error
     book.whole_bytes = content.rfind(b"\n") + 1
     if book.whole_bytes < len(content):
         book.warnings.append(f"{path.name}: its last line was not finished and is left out")

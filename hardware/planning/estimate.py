@@ -15,6 +15,7 @@ COOLING_C_PER_MIN = 4.0  # of a camera that cools in one step, on average over i
 READOUT_S = 0.5  # a frame: commands, polling, checks
 READOUT_BYTES_PER_S = 30e6  # USB 3, driver, network and disk together
 HEADER_BLOCKS = 2
+LIFETIME_S = 2.5e9
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ def _cooling_s(targets_c: Sequence[float], cooling: CoolingSettings, start_c: fl
 
 def duration_text(seconds: float) -> str:
     """'45 s', '12 min', '3 h 05 min'."""
+    if not seconds < LIFETIME_S:
+        return "longer than a lifetime"
     if seconds < 9.95:
         return f"{seconds:.1f} s" if seconds else "0 s"
     if seconds < 99.5:

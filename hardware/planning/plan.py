@@ -13,8 +13,13 @@ from hardware.settings import AcquisitionSettings, DarkCaptureSettings
 
 __all__ = ["CapturePlan", "Estimate", "PlannedExposure", "Slot", "estimate", "make_plan", "plan_table"]
 
+MOST_STEPS = 2**53  # of a resolution; an exposure of more is a multiple of it as far as numbers go
+
 LONGEST_BIAS_S = 1.0
 """A longer exposure is no bias: it holds dark current, and the pipeline refuses such a bias as mislabelled."""
+
+MOST_FRAMES = 100_000
+"""Of a plan. More is a slip of the pen: at a second a frame it would be more than a day of read-out alone."""
 
 
 def make_plan(settings: AcquisitionSettings, info: CameraInfo | None, flat_exposure_s: float | None) -> CapturePlan:
@@ -29,7 +34,7 @@ def make_plan(settings: AcquisitionSettings, info: CameraInfo | None, flat_expos
     Raises
     ------
     SettingsError
-        when no frame is left.
+        when no frame is left, or there are more than `MOST_FRAMES`.
     """
     remarks: list[str] = []
     exposures = _exposures(settings.dark_capture, info or CameraInfo(""), flat_exposure_s, remarks)
@@ -37,6 +42,11 @@ def make_plan(settings: AcquisitionSettings, info: CameraInfo | None, flat_expos
         told = "; ".join(remarks) or "nothing is asked for"
         raise SettingsError(f"no frame can be taken: {told}", where="dark_capture", do="Change the exposures.")
     temperatures: tuple[float | None, ...] = settings.temperatures_c or (None,)
+    count = len(temperatures) * len(exposures) * settings.dark_capture.num_darks
+    if count > MOST_FRAMES:
+        raise SettingsError(
+            f"the plan has {count} frames, more than {MOST_FRAMES}", where="dark_capture", do="Lower num_darks."
+        )
     slots = [
         slot
         for temperature_c in temperatures
@@ -127,7 +137,7 @@ def _possible(
 
 def _rounded(asked_s: float, resolution_s: float, shortest_s: float, longest_s: float, kind: Kind) -> float:
     """The multiple of the resolution next to the exposure that is within the limits; a dark is never 0 s."""
-    if resolution_s > 0:
+    if resolution_s > 0 and asked_s / resolution_s < MOST_STEPS:
         steps = round(asked_s / resolution_s)
         if steps * resolution_s < shortest_s * (1 - 1e-9) or (steps == 0 and kind == "dark"):
             steps += 1

@@ -11,6 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from darkpipe.errors import FrameError
+from darkpipe.files.frames import find_frames
 from darkpipe.files.layout import RawDir
 from hardware.camera import CameraInfo
 from hardware.cooling import CoolingStatus
@@ -39,6 +41,7 @@ class Worklist:
 
     utc : when it was made, for the stamp of a session that begins.
     plan, session, paths : frames, where they belong, and the file of each. missing : those that are not there.
+    strangers : frames that stand in the folder while its journal knows of no session: it was lost, or they are others'.
 
     Raises
     ------
@@ -51,6 +54,7 @@ class Worklist:
         self.journal = FrameJournal(raw_dir(settings), read_only=True)
         self.plan: CapturePlan = make_plan(settings, info, _flat_exposure(settings))
         self._counts = Counter(map(_kind, self.plan.slots))
+        self.strangers = 0 if self.journal.has_sessions else _frames_in(self.journal.raw.root)
         self._look(settings.dark_capture.session)
 
     def open_for_writing(self) -> bool:
@@ -74,6 +78,12 @@ class Worklist:
         """What is missing, a batch a temperature, each with its label."""
         for temperature_c, slots in groupby(self.missing, key=lambda slot: slot.temperature_c):
             yield "" if temperature_c is None else f"{temperature_c:.1f} °C", list(slots)
+
+    def _strangers_told(self) -> list[str]:
+        if not self.strangers:
+            return []
+        journal = self.journal.raw.journal.name
+        return [f"note: {self.strangers} frames stand there that {journal} does not know: none is counted as taken"]
 
     def count(self, slot: Slot) -> int:
         """Frames that the plan wants of this one's kind."""
@@ -101,8 +111,16 @@ class Worklist:
             f"frames go to {self.journal.raw.root}, session {self.session.name}",
             *plan_table(self.plan, self.missing),
             *(f"note: {remark}" for remark in self.plan.remarks),
+            *self._strangers_told(),
             *self.estimate(self.missing, cooling).lines,
         ]
+
+
+def _frames_in(folder: Path) -> int:
+    try:
+        return len(find_frames(folder))
+    except FrameError:  # there is no such folder yet
+        return 0
 
 
 def _kind(slot: Slot) -> tuple[str, float, float | None]:
