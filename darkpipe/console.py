@@ -184,9 +184,9 @@ def _count_rows(report: RunReport) -> list[tuple[str, ...]]:
 
 def _dry_run_lines(report: RunReport) -> Iterator[str]:
     ordered = [job for job in report.jobs if job.in_order]  # the step itself has said what they are
-    if len(ordered) > MOST_LINES_IN_ORDER:
-        yield f"{ordered[0].step}: {len(ordered)} jobs one after the other, {ordered[0].label} … {ordered[-1].label}"
     told = len(ordered) > MOST_LINES_IN_ORDER
+    if told:
+        yield f"{ordered[0].step}: {len(ordered)} jobs one after the other, {ordered[0].label} … {ordered[-1].label}"
     for job in report.jobs:
         if told and job.in_order:
             continue
