@@ -20,7 +20,6 @@ from typing import Any, Self
 import filelock
 
 from darkpipe.errors import LeftOutError
-from darkpipe.files.atomic import remove_drafts
 from hardware.at_temperature import AtTemperature, refuse_without_cooler, with_what_is_set
 from hardware.camera import Camera
 from hardware.clock import Clock, SystemClock
@@ -29,10 +28,10 @@ from hardware.cooling import Cooling, CoolingStatus
 from hardware.errors import CameraBusyError, CameraError, CaptureError, DiskSpaceError
 from hardware.frame_taker import LEAST_RETAKES, FrameTaker
 from hardware.frames.checks import FrameChecks
+from hardware.frames.disk import disk_error
 from hardware.frames.frame_journal import FrameJournal
-from hardware.frames.journal_file import disk_error
 from hardware.planning.estimate import duration_text
-from hardware.planning.plan import Slot
+from hardware.planning.slots import Setting, Slot
 from hardware.planning.worklist import Worklist, raw_dir
 from hardware.results import CaptureResult, CaptureStatus, Rejected
 from hardware.settings import AcquisitionSettings
@@ -260,7 +259,6 @@ class DarkCapture:
                 "another acquisition writes into this folder", where=self.raw.root, do="Wait for it, or choose another"
             ) from None
         self._resources.callback(lock.release)
-        remove_drafts(self.raw.root)  # of runs that were killed
 
     def _new_taker(self) -> FrameTaker:
         return FrameTaker(
@@ -283,9 +281,9 @@ class DarkCapture:
         checks = FrameChecks(self.camera.info)
         missing = set(self.work.missing)
         there = [slot for slot in self.work.plan.slots if slot not in missing]
-        settings: dict[tuple[str, float, float | None], list[Slot]] = {}
+        settings: dict[Setting, list[Slot]] = {}
         for slot in there:
-            settings.setdefault((slot.kind, slot.exposure_s, slot.temperature_c), []).append(slot)
+            settings.setdefault(slot.setting, []).append(slot)
         for slots in settings.values():
             for slot in slots[-LEARNED:]:
                 checks.learn_file(slot, self.work.paths[slot])

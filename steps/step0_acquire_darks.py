@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import ConfigDict
@@ -20,6 +21,10 @@ from darkpipe.files.atomic import replace_file
 from darkpipe.files.layout import OutputDir
 from darkpipe.jobs.contract import Job
 from hardware.settings import AcquisitionSettings
+
+if TYPE_CHECKING:
+    from hardware.dark_capture import DarkCapture
+    from hardware.planning.slots import Slot
 
 NAME = "acquire_darks"
 VERSION = 1
@@ -60,20 +65,20 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
             log.info("%s", line)
         capture.on_end = partial(_draw, out)
         for label, slots in capture.work.batches():
-            yield [
-                Job(
-                    function=capture.take,
-                    inputs=(),
-                    outputs=(capture.work.paths[slot],),
-                    params=capture.work.identity(slot),
-                    in_order=True,
-                    label=f"{slot.kind} {label} {slot.exposure_s:g} s {slot.number}/{capture.work.count(slot)}".replace(
-                        "  ", " "
-                    ),
-                )
-                for slot in slots
-            ]
+            yield [_job(capture, label, slot) for slot in slots]
         capture.finish()
+
+
+def _job(capture: DarkCapture, temperature: str, slot: Slot) -> Job:
+    words = (slot.kind, temperature, f"{slot.exposure_s:g} s", capture.work.number(slot))
+    return Job(
+        function=capture.take,
+        inputs=(),
+        outputs=(capture.work.paths[slot],),
+        params=capture.work.identity(slot),
+        in_order=True,
+        label=" ".join(filter(None, words)),
+    )
 
 
 def _draw(out: OutputDir, readings: Path) -> None:

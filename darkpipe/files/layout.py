@@ -23,9 +23,14 @@ def temperature_label(temperature_c: float) -> str:
     return f"T{round(temperature_c, 1) + 0.0:.1f}C"
 
 
+def six_digits(exposure_s: float) -> float:
+    """The exposure as names of files hold it: free of the rounding of 3 × 0.1."""
+    return float(f"{exposure_s:.6g}")
+
+
 def exposure_label(exposure_s: float) -> str:
     """'texp300s', 'texp0.25s', 'texp0.000034s': as many digits as keep exposures apart, never an exponent."""
-    text = np.format_float_positional(float(f"{exposure_s:.6g}"), trim="-")
+    text = np.format_float_positional(six_digits(exposure_s), trim="-")
     return f"texp{text}s"
 
 
@@ -51,7 +56,7 @@ class RawDir:
 
     def frame(self, stamp: str, kind: str, exposure_s: float, number: int, temperature_c: float | None = None) -> Path:
         """'exp_1.000s/dark_20250729_143022_001.fits', below 'T-10.0C' where a temperature is given."""
-        text = np.format_float_positional(float(f"{exposure_s:.6g}"), min_digits=LEAST_DECIMALS)
+        text = np.format_float_positional(six_digits(exposure_s), min_digits=LEAST_DECIMALS)
         folder = self.root if temperature_c is None else self.root / temperature_label(temperature_c)
         return folder / f"exp_{text}s" / f"{kind}_{stamp}_{number:03d}.fits"
 

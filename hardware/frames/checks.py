@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 from hardware.camera import CameraInfo
 from hardware.frames.frame_file import read_pixels
 from hardware.frames.frame_measure import FrameMeasure, Gradient
-from hardware.planning.slots import Slot, exposure_text
-
-Setting = tuple[str, float, float | None]
+from hardware.planning.slots import Setting, Slot, exposure_text
 
 SATURATED = 0.05  # of all pixels: hot ones alone are fewer
 TOO_HIGH = 0.5  # of the highest count: a dark of such a level is full of light, or hopelessly warm
@@ -83,7 +81,7 @@ class FrameChecks:
         measure = self._last[1] if self._last is not None and self._last[0] is pixels else FrameMeasure.of(pixels)
         self._last = None
         self._digests[measure.digest] = slot.key
-        self._accepted[_setting(slot)].append(measure)
+        self._accepted[slot.setting].append(measure)
         for axis, flat in (("rows", measure.flat_rows), ("columns", measure.flat_cols)):
             self._flat[axis] = max(self._flat.get(axis, 0), flat)
 
@@ -146,7 +144,7 @@ class FrameChecks:
 
     # against other frames
     def _level(self, slot: Slot, measure: FrameMeasure) -> list[str]:
-        accepted = self._accepted.get(_setting(slot))
+        accepted = self._accepted.get(slot.setting)
         if not accepted:
             return []
         usual_adu = float(np.median([other.level_adu for other in accepted]))
@@ -164,7 +162,7 @@ class FrameChecks:
 
     def _gradient(self, slot: Slot, measure: FrameMeasure) -> list[str]:
         """Light that leaks in lies over the frame like a plane, steeper than dark current does."""
-        accepted = self._accepted.get(_setting(slot))
+        accepted = self._accepted.get(slot.setting)
         least_adu = max(GRADIENT_ADU, GRADIENT_SIGMA * measure.sigma_adu)
         if accepted:
             usual = np.median([other.blocks for other in accepted], axis=0)
@@ -211,10 +209,6 @@ class FrameChecks:
             self.warnings.append(told)
             return []
         return [told]
-
-
-def _setting(slot: Slot) -> Setting:
-    return slot.kind, slot.exposure_s, slot.temperature_c
 
 
 def _told(slot: Slot) -> str:

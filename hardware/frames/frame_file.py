@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,8 @@ from darkpipe.files.fits_bytes import BLOCK, BytesSource, FileSource, ImageLayou
 from darkpipe.files.pixels import decode
 from darkpipe.version import __version__
 from hardware.camera import CameraInfo, Exposure
-from hardware.errors import CaptureError, DiskSpaceError
+from hardware.errors import CaptureError
+from hardware.frames.disk import disk_error
 from hardware.frames.fits_sum import WHOLE, checksum_text, ones_sum
 from hardware.planning.slots import Slot
 
@@ -32,7 +32,6 @@ CLOCK_JUMP_S = 1.0
 
 _CHUNK = 1 << 19  # pixels: one megabyte stays in the processor's cache from the first look to the last
 _MJD_ZERO = datetime(1858, 11, 17, tzinfo=UTC)
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def write_dark(
         digest = replace_file(path, lambda stream: _write(stream, header, pixels))
         sync([path])
     except ProductError as error:
-        raise _disk_error(error) from error
+        raise disk_error(error, error.where) from error
     for folder in new_folders:  # a folder is safe when the one around it is
         sync_folder(folder.parent)
     return digest
@@ -281,13 +280,6 @@ def read_pixels(path: Path) -> NDArray[np.uint16]:
     if pixels.dtype != np.uint16:
         raise CaptureError(f"a frame holds {pixels.dtype}, not 16-bit counts", where=path)
     return pixels
-
-
-def _disk_error(error: ProductError) -> CaptureError:
-    cause = error.__cause__
-    if isinstance(cause, OSError) and cause.errno in _NO_SPACE:
-        return DiskSpaceError("the disk is full", where=error.where, do="Make room, then run the same command again.")
-    return CaptureError(error.what, where=error.where, do=error.do)
 
 
 def _missing_folders(folder: Path) -> list[Path]:

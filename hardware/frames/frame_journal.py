@@ -22,8 +22,9 @@ from darkpipe.files.atomic import file_digest, remove_drafts, sync
 from darkpipe.files.layout import RawDir
 from hardware.camera import CameraInfo
 from hardware.errors import CaptureError
+from hardware.frames.disk import disk_error
 from hardware.frames.frame_file import verify_frame
-from hardware.frames.journal_file import Line, SessionLine, SlotState, append, disk_error, load
+from hardware.frames.journal_file import Line, SessionLine, SlotState, append, load
 from hardware.planning.slots import Slot
 
 _CAMERA_INFO = TypeAdapter(CameraInfo)

@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Iterable
@@ -21,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from darkpipe.files.layout import SAFE_NAME, RawDir
-from hardware.errors import CaptureError, DiskSpaceError
+from hardware.errors import CaptureError
+from hardware.frames.disk import disk_error
 
 FORMAT = 1
 EVENTS = ("begin", "taken", "rejected", "lost")
@@ -171,12 +171,3 @@ def append(path: Path, book: Book, lines: Iterable[Line]) -> None:
     book.whole_bytes += len(content)
     for line in new:
         book.add(line)
-
-
-def disk_error(error: OSError, where: Path) -> CaptureError:
-    """An error of the disk in our words."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskSpaceError("the disk is full", where=where, do="Make room, then run the same command again.")
-    return CaptureError(
-        f"cannot write: {error.strerror or error}", where=where, do="Check permissions and the disk, then run again."
-    )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 
 from darkpipe.errors import SettingsError
+from darkpipe.files.layout import six_digits
 from hardware.camera import CameraInfo
 from hardware.planning.estimate import Estimate, estimate
 from hardware.planning.slots import CapturePlan, Kind, PlannedExposure, Slot, exposure_text, temperature_text
@@ -113,7 +114,7 @@ def _possible(
     kind: Kind, purpose: str, asked_s: float, longest_s: float, info: CameraInfo, remarks: list[str]
 ) -> float | None:
     """The exposure as this camera can take it; None if it cannot, or must not, which a remark says."""
-    told = f"{purpose} ({exposure_text(_six_digits(asked_s))} s)"
+    told = f"{purpose} ({exposure_text(six_digits(asked_s))} s)"
     shortest_s, camera_longest_s = _limit(info.exposure_min_s, 0.0), _limit(info.exposure_max_s, math.inf)
     if asked_s > longest_s * (1 + 1e-9):
         remarks.append(f"{told} is left out: longer than max_exposure, {exposure_text(longest_s)} s")
@@ -144,12 +145,7 @@ def _rounded(asked_s: float, resolution_s: float, shortest_s: float, longest_s: 
         elif steps * resolution_s > longest_s * (1 + 1e-9) >= asked_s and steps > 1:
             steps -= 1
         asked_s = steps * resolution_s
-    return _six_digits(asked_s)
-
-
-def _six_digits(seconds: float) -> float:
-    """Six digits: what names of folders hold, and free of the rounding of 3 × 0.1."""
-    return float(f"{seconds:.6g}")
+    return six_digits(asked_s)
 
 
 def _limit(value: float, default: float) -> float:

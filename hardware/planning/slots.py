@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 
 Kind = Literal["bias", "dark"]
+Setting = tuple[Kind, float, float | None]
+"""Kind, exposure [s] and set point [°C]: what frames have in common that should look alike."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,10 @@ class Slot:
     exposure_s: float
     temperature_c: float | None
     number: int
+
+    @property
+    def setting(self) -> Setting:
+        return self.kind, self.exposure_s, self.temperature_c
 
     @property
     def key(self) -> str:

@@ -53,7 +53,7 @@ class Worklist:
         self.settings, self.info, self.utc = settings, info, utc
         self.journal = FrameJournal(raw_dir(settings), read_only=True)
         self.plan: CapturePlan = make_plan(settings, info, _flat_exposure(settings))
-        self._counts = Counter(map(_kind, self.plan.slots))
+        self._counts = Counter(slot.setting for slot in self.plan.slots)
         self.strangers = 0 if self.journal.has_sessions else _frames_in(self.journal.raw.root)
         self._look(settings.dark_capture.session)
 
@@ -85,9 +85,9 @@ class Worklist:
         journal = self.journal.raw.journal.name
         return [f"note: {self.strangers} frames stand there that {journal} does not know: none is counted as taken"]
 
-    def count(self, slot: Slot) -> int:
-        """Frames that the plan wants of this one's kind."""
-        return self._counts[_kind(slot)]
+    def number(self, slot: Slot) -> str:
+        """'3/20': which one it is of those that the plan wants of its setting."""
+        return f"{slot.number}/{self._counts[slot.setting]}"
 
     def identity(self, slot: Slot) -> dict[str, Any]:
         """What a frame is, as plain data."""
@@ -121,10 +121,6 @@ def _frames_in(folder: Path) -> int:
         return len(find_frames(folder))
     except FrameError:  # there is no such folder yet
         return 0
-
-
-def _kind(slot: Slot) -> tuple[str, float, float | None]:
-    return slot.kind, slot.exposure_s, slot.temperature_c
 
 
 def complete(settings: AcquisitionSettings) -> str | None:

@@ -140,8 +140,11 @@ def test_drafts_of_a_run_that_was_killed_are_cleared_away(tmp_path: Path) -> Non
     folder = frames(tmp_path)[0].parent
     (folder / f".{frames(tmp_path)[0].name}.4711-0.draft").write_bytes(b"half of it")
     assert len(drafts(tmp_path)) == 1
+    other = tmp_path / "out" / ".index.ecsv.88-1.draft"  # of a pipeline that runs in a folder inside
+    other.parent.mkdir()
+    other.write_bytes(b"half of it")
     Bench(first_frame_number=4).capture(cooled(tmp_path)).capture_darks()
-    assert drafts(tmp_path) == []
+    assert drafts(tmp_path) == [other]
 
 
 def test_more_frames_later_take_the_further_ones_alone(tmp_path: Path) -> None:

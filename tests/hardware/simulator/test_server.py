@@ -89,6 +89,8 @@ class TestLife:
         with SimulatorServer(SMALL) as server, RawCamera(server.address) as camera:
             camera.connect()
             camera.write("startexposure", Duration=1000, Light="false")
+        with pytest.raises(requests.exceptions.ConnectionError):
+            requests.get(f"http://{server.address}/management/apiversions", timeout=5)
 
 
 class TestIdentity:
