@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from darkpipe.errors import DesignError
+from darkpipe.files.ageing import pedestal_drift
 from darkpipe.files.bias_files import copy_bias
 from darkpipe.files.corrections import LINE
 from darkpipe.files.fitting import (
@@ -22,9 +24,9 @@ from darkpipe.files.fitting import (
     write_tile,
 )
 from darkpipe.files.history import keep_description, keeping_replaced, last_change, note_changes
-from darkpipe.files.index import read_frames
+from darkpipe.files.index import ACCEPTED, read_frames
 from darkpipe.files.layout import ModelDir, OutputDir
-from darkpipe.files.masters import Cell, ReferenceValues, read_cells, read_reference
+from darkpipe.files.masters import Cell, Drift, ReferenceValues, read_cells, read_reference
 from darkpipe.files.model_maps import Description, FittedModel, read_description, read_saturation, write_description
 from darkpipe.files.products import read_header, read_shape
 from darkpipe.files.sensor import ModelFiles, summary_lines, write_growth_maps, write_summary
@@ -37,7 +39,7 @@ from darkpipe.science.models import MODELS, Reference
 from darkpipe.science.sensor import grows
 
 NAME = "fit_dark_model"
-VERSION = 1
+VERSION = 2
 
 TILE_BYTES = 128 << 20
 TILE_ROWS = 64
@@ -74,7 +76,8 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     units, missing, one_level = _units(cells, reference, settings)
     shape = read_shape(out.master_dark(cells[0].name))
     noise_map = bool(read_table(out.corrected).meta["noise_map"])
-    jobs = [_UnitJobs(out, u, [cells[i] for i in u.cells], shape, noise_map, one_level, settings) for u in units]
+    drift = _drift(out, reference)
+    jobs = [_UnitJobs(out, u, [cells[i] for i in u.cells], shape, noise_map, one_level, drift, settings) for u in units]
     yield [job.population() for job in jobs]
     yield [tile for job in jobs for tile in job.tiles()]
     bias = _bias_jobs(out, cells)
@@ -114,6 +117,17 @@ def _units(
     return units, missing, one_level
 
 
+def _drift(out: OutputDir, reference: ReferenceValues) -> dict[str, Any]:
+    """Plain data of `Drift`; one digit, so that a frame more does not stir every job."""
+    frames = Counter(
+        str(r["bias"])
+        for r in (read_table(out.bias_frames) if out.bias_frames.is_file() else ())
+        if str(r["status"]) == ACCEPTED
+    )
+    sigma = pedestal_drift(out.corrected, out.bias_frames, reference.scale_factor)
+    return {"frame_adu": float(f"{sigma:.1g}"), "bias_frames": dict(sorted(frames.items()))}
+
+
 class _UnitJobs:
     """The jobs of one fitted model."""
 
@@ -125,6 +139,7 @@ class _UnitJobs:
         shape: tuple[int, int],
         noise_map: bool,
         one_level: bool,
+        drift: Mapping[str, Any],
         settings: Settings,
     ) -> None:
         self.out, self.unit, self.cells, self.shape, self.settings = out, unit, cells, shape, settings
@@ -139,6 +154,7 @@ class _UnitJobs:
             "cells": [vars(c) for c in cells],
             "energy_gap_ev": settings.energy_gap_ev,
             "one_level": one_level,
+            "drift": drift,
         }
 
     @property
@@ -220,7 +236,8 @@ class _UnitJobs:
 def _unit_files(reference: Path, unit: Mapping[str, Any]) -> UnitFiles:
     cells = [Cell(**c) for c in unit["cells"]]
     values = read_reference(reference)
-    return UnitFiles(unit["model"], unit["scope"], cells, values, unit["energy_gap_ev"], unit["one_level"])
+    drift = Drift(**unit["drift"])
+    return UnitFiles(unit["model"], unit["scope"], cells, values, unit["energy_gap_ev"], unit["one_level"], drift)
 
 
 def estimate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_file, replace_text
 from darkpipe.files.bias_files import write_levels
 from darkpipe.files.layout import exposure_label, temperature_label
-from darkpipe.files.masters import Cell, ReferenceValues, bias_groups, effective_exposure, read_band
+from darkpipe.files.masters import Cell, Drift, ReferenceValues, bias_groups, effective_exposure, read_band
 from darkpipe.files.products import Card, Frame, read_planes, write_frame
 from darkpipe.files.tables import table_of, write_table
 from darkpipe.science.blocks import block_mean
@@ -44,6 +44,7 @@ class UnitFiles:
     reference: ReferenceValues
     energy_gap_ev: float
     one_level: bool = False
+    drift: Drift = field(default_factory=Drift)
 
     @property
     def hangs_on(self) -> list[str]:
@@ -108,14 +109,13 @@ def find_population(
     for s in starts:
         band = slice(s, s + height)
         good = (read_planes(mask, ["DQ"], band)[0].ravel() & int(MODEL_INVALID)) == 0
-        read = read_band(masters, files.cells, files.hangs_on, files.reference, read_noise, band)
+        read = read_band(masters, files.cells, files.hangs_on, files.reference, read_noise, band, files.drift)
         parts.append(read.cells.at(np.flatnonzero(good)))
     cells = parts[0].joined(parts[1:])
     unit = files.unit
     problem = problem_for(unit.model, files.temperature_c, files.exposure_s, unit.fit_reference)
     found = estimate_population(problem, cells)
-    data = {k: float(f"{v:.5g}") for k, v in found.to_dict().items()}
-    return replace_text(path, yaml.safe_dump(data, sort_keys=False))
+    return replace_text(path, yaml.safe_dump(found.to_dict(), sort_keys=False))
 
 
 def read_population(path: Path) -> Population:
@@ -144,7 +144,7 @@ def write_tile(
     exclude: int,
 ) -> str:
     """Fit a band of rows and keep the result; `exclude`: pixels with one of these bits are not fitted."""
-    band = read_band(masters, files.cells, files.hangs_on, files.reference, read_noise, rows)
+    band = read_band(masters, files.cells, files.hangs_on, files.reference, read_noise, rows, files.drift)
     bits = read_planes(mask, ["DQ"], rows)[0].ravel()
     if exclude:
         band.cells.count[:, (bits & exclude) != 0] = 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_text
 from darkpipe.files.products import Card, Frame, read_planes, write_frame
 from darkpipe.files.tables import read_table
-from darkpipe.science.fit import Cells
+from darkpipe.science.fit import Cells, Stations
 from darkpipe.science.flags import DQ
 
 UNUSABLE = DQ.SATURATED | DQ.CLIPPED_LOW
@@ -41,6 +42,15 @@ def bias_groups(cells: Sequence[Cell], one_level: bool) -> list[str]:
     """Which bias each cell hangs on: cells of one bias share its error. Without a bias the level is free: one for each
     temperature, since it moves with it, or one for all where a campaign has too few exposures for that."""
     return [c.bias or ("level" if one_level else f"level at {c.temperature_c:.2f} C") for c in cells]
+
+
+def stations_of(cells: Sequence[Cell]) -> Stations:
+    """The temperatures of the cells: those of one set point share the error of the thermometer."""
+    numbers: dict[float, int] = {}
+    of_cell = [numbers.setdefault(round(c.temperature_c, 3), len(numbers)) for c in cells]
+    sigma = [float(np.mean([c.temperature_sigma_c for c, i in zip(cells, of_cell, strict=True) if i == s]))
+             for s in numbers.values()]  # fmt: skip
+    return Stations(np.array(of_cell, np.int64), np.array(sigma) ** 2)
 
 
 def read_cells(path: Path) -> list[Cell]:
@@ -160,6 +170,26 @@ class Band:
     shape: tuple[int, int]
 
 
+@dataclass(frozen=True)
+class Drift:
+    """Pedestal drift: 1 sigma of the level of one frame [ADU], and how many frames are in each master bias.
+
+    The level of a frame is set to that of its cell before frames are combined, so the cell's own level is that of the
+    median of its frames, and all its pixels share the error of that.
+    """
+
+    frame_adu: float = 0.0
+    bias_frames: Mapping[str, int] = field(default_factory=dict)
+
+    def level_variance(self, frames: int) -> float:
+        """Square of the 1 sigma of the level of a master of so many frames [ADU²]."""
+        return (1.0 if frames < 3 else math.pi / 2.0) * self.frame_adu**2 / max(frames, 1)
+
+    def of_bias(self, name: str) -> float:
+        """The same for a master bias, or for the line through all."""
+        return self.level_variance(self.bias_frames.get(name, sum(self.bias_frames.values())))
+
+
 def read_band(
     masters: Sequence[Path],
     cells: Sequence[Cell],
@@ -167,11 +197,13 @@ def read_band(
     reference: ReferenceValues,
     read_noise: Path | None,
     rows: slice,
+    drift: Drift | None = None,
 ) -> Band:
     """Read rows of every master; `hangs_on` is what `bias_groups` says of the cells.
 
     Samples that were saturated or clipped count as absent. Groups are numbered as they first appear.
     """
+    drift = drift or Drift()
     groups: dict[str, int] = {}
     number = [groups.setdefault(name, len(groups)) for name in hangs_on]
     signal = count = error = variance = None
@@ -191,7 +223,7 @@ def read_band(
         assert variance is not None
         signal[k], error[k] = sci.ravel(), err.ravel()
         count[k] = np.where((dq & int(UNUSABLE)) != 0, 0, kept).ravel()
-        mine = (bias_error.astype(np.float32) ** 2).ravel()
+        mine = (bias_error.astype(np.float32) ** 2 + np.float32(drift.of_bias(cells[k].bias))).ravel()
         mine[~np.isfinite(mine)] = np.inf
         # a bias line has an error at each temperature; cells of one group have one temperature
         variance[number[k]] = np.where(np.isnan(variance[number[k]]), mine, variance[number[k]])
@@ -210,9 +242,10 @@ def read_band(
             read_variance,
             reference.gain_e_per_adu,
             np.zeros(len(cells)),
-            np.zeros(len(cells)),
+            np.array([drift.level_variance(c.frames) for c in cells]),
             np.array(number),
             variance,
+            stations_of(cells),
         ),
         error,
         shape,

@@ -4,7 +4,8 @@ A tile is a block of pixels (any shape flattened to P) of n cells. The noise mod
 
     Var(S) = R²/count + max(S,0)/(g·count) + relative²·S² + extra          [ADU²]
 
-with S the model's signal; the bias subtracted from it adds an error that all cells of the same bias share.
+with S the model's signal; the bias subtracted from it adds an error that all cells of the same bias share, and the
+temperature one that all cells of the same station share.
 """
 
 from __future__ import annotations
@@ -17,24 +18,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.science.fit_kernel import (
-    FAILED,
+from darkpipe.science.fit_kernel import FAILED, Belief, Data, Law, State, group_share, new_state, settle
+from darkpipe.science.fit_residuals import (
     LONELY,
-    Belief,
-    Data,
-    Law,
-    State,
     descend_robustly,
-    group_share,
-    new_state,
+    heat,
+    heat_of_residual,
     offset_variance,
-    prediction_variance,
     residual_parts,
-    settle,
-    studentised,
 )
 from darkpipe.science.flags import DQ
 from darkpipe.science.jit import inlined, kernel
+from darkpipe.science.left_out import leave_cell_out, most_outliers, unknowns_of
 from darkpipe.science.models.families import evaluate
 
 F4 = NDArray[np.float32]
@@ -46,9 +41,6 @@ _BIT_BOUND = int(DQ.AT_BOUND)
 _BIT_OUTLIER = int(DQ.OUTLIER)
 _BIT_FEW = int(DQ.FEW_SAMPLES)
 
-NEAR_SIGMA = 0.5  # a step that moves the prediction by less than this of its cell's noise needs no refit;
-NEAR_RELATIVE = 0.05  # nor one by less than this of itself: the model is linear over such a step
-
 
 class Pixels(NamedTuple):
     """The tile as the kernels see it; names as in `Cells` (frames: its count) and `Prior`."""
@@ -56,13 +48,26 @@ class Pixels(NamedTuple):
     signal_adu: F4
     frames: U2
     read_variance_adu2: F4
+    read_scale: F8
     inverse_gain: float
     relative_variance: F8
+    pixel_relative_variance: F4
     extra_variance_adu2: F8
     group: NDArray[np.int64]
     group_variance_adu2: F4
+    station: NDArray[np.int64]
+    station_variance_k2: F8
+    pixel_law_variance_k2: F4
     prior_mean: F8
     prior_precision: F8
+
+
+class Stations(NamedTuple):
+    """The temperatures that cells were taken at: which each cell has (n,), and the square of the error of each (S,)
+    [K²], which its cells have in common."""
+
+    of_cell: NDArray[np.int64]
+    variance_k2: F8
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,15 @@ class Cells:
 
     signal_adu : (n, P) float32, NaN where a cell has no value for a pixel.
     count : (n, P) uint16, frames kept in each mean; 0: the cell is absent for the pixel.
-    read_variance_adu2 : (P,) float32, R² of a single frame.
+    read_variance_adu2 : (P,) float32, R² of a single frame; read_scale : (n,) factor to it in each cell.
     gain_e_per_adu : conversion gain.
-    relative_variance : (n,) square of the multiplicative error of each cell (temperature jitter and the like).
+    relative_variance : (n,) square of the multiplicative error of each cell (temperature jitter and the like);
+    pixel_relative_variance : (P,) of each pixel in all of its cells, and pixel_law_variance_k2 : (P,) that of its law
+    of temperature from one station to the next [K²], for what the model does not describe; None: none.
     extra_variance_adu2 : (n,) additive variance of each cell (pedestal drift).
     group : (n,) int, the bias that was subtracted from each cell.
     group_variance_adu2 : (G, P) float32, variance of each of those biases; inf: none was there, the level is free.
+    stations : the temperatures the cells were taken at, with their errors; None: they have none.
     """
 
     signal_adu: F4
@@ -87,14 +95,31 @@ class Cells:
     extra_variance_adu2: F8
     group: NDArray[np.int64]
     group_variance_adu2: F4
+    stations: Stations | None = None
+    read_scale: F8 | None = None
+    pixel_relative_variance: F4 | None = None
+    pixel_law_variance_k2: F4 | None = None
 
     @property
     def free_level(self) -> NDArray[np.bool_]:
         """(P,) whether the level of some cell of a pixel is free, for want of a bias."""
         return np.asarray(np.isinf(self.group_variance_adu2).any(axis=0), np.bool_)
 
+    def noise_variance(self, k: int, signal_adu: F4) -> F4:
+        """(P,) variance of the master of cell k at this signal: read and shot noise of the frames kept [ADU²]."""
+        read = self.read_variance_adu2 if self.read_scale is None else self.read_variance_adu2 * self.read_scale[k]
+        shot = np.maximum(signal_adu, 0) / np.float32(self.gain_e_per_adu)
+        return np.asarray((read + shot) / np.maximum(self.count[k], 1), np.float32)
+
+    def excess_variance(self, k: int, signal_adu: F4) -> F4:
+        """(P,) variance of cell k beyond noise and bias: multiplicative error and drift of the pedestal [ADU²]."""
+        relative = self.relative_variance[k]
+        if self.pixel_relative_variance is not None:
+            relative = relative + self.pixel_relative_variance
+        return np.asarray(relative * signal_adu**2 + self.extra_variance_adu2[k], np.float32)
+
     def joined(self, others: Sequence[Cells]) -> Cells:
-        """The same cells over more pixels."""
+        """The same cells over more pixels; multiplicative errors of pixels are not carried over."""
         tiles = [self, *others]
         return replace(
             self,
@@ -102,6 +127,8 @@ class Cells:
             count=np.concatenate([t.count for t in tiles], axis=1),
             read_variance_adu2=np.concatenate([t.read_variance_adu2 for t in tiles]),
             group_variance_adu2=np.concatenate([t.group_variance_adu2 for t in tiles], axis=1),
+            pixel_relative_variance=None,
+            pixel_law_variance_k2=None,
         )
 
     def at(self, pixels: NDArray[np.int64]) -> Cells:
@@ -112,7 +139,13 @@ class Cells:
             count=np.ascontiguousarray(self.count[:, pixels]),
             read_variance_adu2=self.read_variance_adu2[pixels],
             group_variance_adu2=np.ascontiguousarray(self.group_variance_adu2[:, pixels]),
+            pixel_relative_variance=_some(self.pixel_relative_variance, pixels),
+            pixel_law_variance_k2=_some(self.pixel_law_variance_k2, pixels),
         )
+
+
+def _some(values: F4 | None, pixels: NDArray[np.int64]) -> F4 | None:
+    return None if values is None else values[pixels]
 
 
 @dataclass(frozen=True)
@@ -132,7 +165,8 @@ class Fitted(NamedTuple):
 
     held_out_adu, held_out_variance_adu2 : (n, P), what each master should read by the fit of the others, and the
     variance of (master - prediction) without the master's own dark noise; NaN where it was not asked for, or the
-    pixel cannot be fitted without the cell.
+    pixel cannot be fitted without the cell. held_out_common_adu2 : (n, P), what errors of the temperatures add to it.
+    These move all pixels together: no spread over pixels shows them.
     """
 
     parameters: F8
@@ -145,13 +179,15 @@ class Fitted(NamedTuple):
     outliers: NDArray[np.uint8]
     held_out_adu: F4
     held_out_variance_adu2: F4
+    held_out_common_adu2: F4
 
 
 @kernel
 def _scratch(tile: Pixels) -> tuple[Data, Belief]:
     n, groups = tile.signal_adu.shape[0], tile.group_variance_adu2.shape[0]
     data = Data(
-        np.empty(n), np.empty(n), np.empty(n), tile.relative_variance, tile.group, np.empty(groups)
+        np.empty(n), np.empty(n), np.empty(n), np.empty(n), tile.group, np.empty(groups),
+        tile.station, tile.station_variance_k2, np.empty(1),
     )  # fmt: skip
     return data, Belief(np.empty(3), np.empty((3, 3)))
 
@@ -160,12 +196,14 @@ def _scratch(tile: Pixels) -> tuple[Data, Belief]:
 def _load(tile: Pixels, i: int, data: Data, belief: Belief) -> int:
     """Fill the scratch arrays with pixel i; returns how many cells it has. An absent cell gets an infinite variance."""
     n = 0
+    data.law_variance[0] = tile.pixel_law_variance_k2[i]
     for k in range(data.y.size):
+        data.relative[k] = tile.relative_variance[k] + tile.pixel_relative_variance[i]
         value = tile.signal_adu[k, i]
         c = tile.frames[k, i]
         if c > 0 and math.isfinite(value):
             data.y[k] = value
-            data.base[k] = tile.read_variance_adu2[i] / c + tile.extra_variance_adu2[k]
+            data.base[k] = tile.read_variance_adu2[i] * tile.read_scale[k] / c + tile.extra_variance_adu2[k]
             data.shot[k] = tile.inverse_gain / c
             n += 1
         else:
@@ -186,35 +224,16 @@ def _load(tile: Pixels, i: int, data: Data, belief: Belief) -> int:
 
 
 @inlined
-def _unknowns(law: Law, data: Data) -> int:
-    """Free parameters and free levels of the pixel's present cells."""
-    n = 0
-    for i in range(3):
-        n += law.free[i]
-    for q in range(data.precision.size):
-        if data.precision[q] == 0.0:
-            for k in range(data.y.size):
-                if data.group[k] == q and data.base[k] < math.inf:
-                    n += 1
-                    break
-    return n
-
-
-@kernel
-def _most_outliers(cells: int, unknowns: int) -> int:
-    """How many cells of a pixel may be left out: one in eight, none where that leaves nothing to judge by."""
-    return 0 if cells - unknowns < 2 else max(1, cells // 8)
-
-
-@inlined
 def _chi2(data: Data, state: State) -> float:
-    """chi² of the cells that were not left out, the groups' offsets at their best."""
+    """chi² of the cells that were not left out, the groups' offsets at their best and the pixel's own law with its
+    error (`heat` must have been called)."""
     total = 0.0
     for k in range(data.y.size):
         if state.robust[k] == 1.0 and state.weight[k] > 0.0:
             q = data.group[k]
             r = data.y[k] - state.signal[k] - state.sums[q, 4] * group_share(data, state, q)
-            total += state.weight[k] * r * r
+            by_law = data.law_variance[0] * state.warm[k] ** 2 if data.station_variance.size > 0 else 0.0
+            total += r * r / (1.0 / state.weight[k] + by_law)
     for q in range(data.precision.size):
         if math.isfinite(data.precision[q]):
             total += data.precision[q] * (state.sums[q, 4] * group_share(data, state, q)) ** 2
@@ -234,100 +253,28 @@ def _store(law: Law, data: Data, state: State, i: int, out: Fitted) -> None:
             out.dq[i] |= _BIT_BOUND
         for b in range(a, 3):
             out.covariance[slot, i] = state.covariance[a, b] if law.free[a] and law.free[b] else 0.0
+            for s in range(data.station_variance.size):
+                error = data.station_variance[s] + data.law_variance[0]
+                out.covariance[slot, i] += error * state.shift[s, a] * state.shift[s, b]
             slot += 1
-
-
-@inlined
-def _step_out(
-    law: Law, data: Data, state: State, other: State, k: int, slope: F8, jac: F8
-) -> tuple[bool, float, float]:
-    """Leave cell k out by one step from the full fit: (whether that is near enough, prediction, variance).
-
-    Exact for a linear model with given weights; for the exponentials the step must move the prediction little.
-    other.p is left where the step ends. Slot k of the group's sums in `other` holds the others of the group.
-    """
-    residual, pkk = residual_parts(law, data, state, k, slope)
-    if pkk < LONELY * state.weight[k] or state.robust[k] != 1.0:
-        for a in range(3):
-            other.p[a] = state.p[a]
-        return False, math.nan, math.nan
-    for a in range(3):
-        shift = 0.0
-        for b in range(3):
-            shift += state.covariance[a, b] * slope[b]
-        other.p[a] = min(max(state.p[a] - shift * residual / pkk, law.lower[a]), law.upper[a])
-        jac[a, k] = shift  # scratch: C·slope
-    for a in range(3):
-        for b in range(3):
-            other.covariance[a, b] = state.covariance[a, b] + jac[a, k] * jac[b, k] / pkk
-    q, w = data.group[k], state.weight[k]
-    other.sums[q, 0] = state.sums[q, 0] - w
-    other.sums[q, 4] = state.sums[q, 4] - w * (data.y[k] - state.signal[k])
-    for a in range(3):
-        other.sums[q, 1 + a] = state.sums[q, 1 + a] - w * state.jac[a, k]
-        other.sums[q, 4] -= other.sums[q, 1 + a] * (other.p[a] - state.p[a])
-    if other.sums[q, 0] < 1e-9 * state.sums[q, 0]:
-        for a in range(5):
-            other.sums[q, a] = 0.0  # it was the only one of its bias
-    value = evaluate(law.family, law.x, k, other.p, jac)
-    moved = abs(value - state.signal[k])
-    near = moved * moved * w < NEAR_SIGMA * NEAR_SIGMA or moved < NEAR_RELATIVE * abs(state.signal[k])
-    for a in range(3):
-        slope[a] = jac[a, k] if law.free[a] else 0.0
-    variance = prediction_variance(law, data, other, slope, q)
-    if data.precision[q] == 0.0:
-        value += other.sums[q, 4] * group_share(data, other, q)
-    return near, value, variance
-
-
-@inlined
-def _leave_out(
-    law: Law, data: Data, belief: Belief, state: State, other: State, k: int, jac: F8, slope: F8
-) -> tuple[float, float]:
-    """Prediction of cell k by the fit of the others, and its variance: by one step where that is near enough, else
-    by fitting again without it, from where the step ends."""
-    if data.base[k] < math.inf:
-        near, value, variance = _step_out(law, data, state, other, k, slope, jac)
-        if near:
-            return value, variance
-    else:
-        for a in range(3):
-            other.p[a] = state.p[a]
-    base = data.base[k]
-    data.base[k] = math.inf
-    here = 0
-    for c in range(data.y.size):
-        here += data.base[c] < math.inf
-    status, _ = descend_robustly(law, data, belief, other, _most_outliers(here, _unknowns(law, data)))
-    value, variance = math.nan, math.nan
-    if status != FAILED:
-        q = data.group[k]
-        value = evaluate(law.family, law.x, k, other.p, jac)
-        for a in range(3):
-            slope[a] = jac[a, k] if law.free[a] else 0.0
-        variance = prediction_variance(law, data, other, slope, q)
-        if data.precision[q] == 0.0:
-            value += other.sums[q, 4] * group_share(data, other, q)
-    data.base[k] = base
-    return value, variance
 
 
 @kernel
 def _fit_tile(law: Law, tile: Pixels, start: F8, leave_out: NDArray[np.bool_], out: Fitted) -> None:
     n, pixels = tile.signal_adu.shape
     data, belief = _scratch(tile)
-    groups = tile.group_variance_adu2.shape[0]
-    state, other = new_state(n, groups), new_state(n, groups)
+    groups, stations = tile.group_variance_adu2.shape[0], tile.station_variance_k2.size
+    state, other = new_state(n, groups, stations), new_state(n, groups, stations)
     jac, slope = np.empty((3, n)), np.empty(3)
     for i in range(pixels):
         here = _load(tile, i, data, belief)
-        unknowns = _unknowns(law, data)
+        unknowns = unknowns_of(law, data)
         out.dof[i] = here - unknowns
         if here < unknowns:
             out.dq[i] |= _BIT_FAILED | _BIT_FEW
             continue
         state.p[:] = start[:, i]
-        status, outliers = descend_robustly(law, data, belief, state, _most_outliers(here, unknowns))
+        status, outliers = descend_robustly(law, data, belief, state, most_outliers(here, unknowns))
         if status == FAILED or not math.isfinite(state.p[0] + state.p[1] + state.p[2]):
             out.dq[i] |= _BIT_FAILED
             continue
@@ -338,16 +285,19 @@ def _fit_tile(law: Law, tile: Pixels, start: F8, leave_out: NDArray[np.bool_], o
         _store(law, data, state, i, out)
         for k in range(n):
             if leave_out[k] and (here > unknowns or data.base[k] == math.inf):
-                value, variance = _leave_out(law, data, belief, state, other, k, jac, slope)
+                value, variance, common = leave_cell_out(law, data, belief, state, other, k, jac, slope)
                 out.held_out_adu[k, i] = value
                 out.held_out_variance_adu2[k, i] = variance
+                out.held_out_common_adu2[k, i] = common
 
 
 @kernel
-def _studentise_tile(law: Law, tile: Pixels, parameters: F8, out: F4) -> None:
+def _residuals_of_tile(
+    law: Law, tile: Pixels, parameters: F8, residual: F4, variance: F4, by_law: F4, common: F4
+) -> None:
     n, pixels = tile.signal_adu.shape
     data, belief = _scratch(tile)
-    state = new_state(n, tile.group_variance_adu2.shape[0])
+    state = new_state(n, tile.group_variance_adu2.shape[0], tile.station_variance_k2.size)
     slope = np.empty(3)
     for i in range(pixels):
         if not math.isfinite(parameters[0, i]):
@@ -355,31 +305,53 @@ def _studentise_tile(law: Law, tile: Pixels, parameters: F8, out: F4) -> None:
         _load(tile, i, data, belief)
         state.p[:] = parameters[:, i]
         for k in range(n):
+            state.robust[k] = 1.0
             state.signal[k] = evaluate(law.family, law.x, k, state.p, state.jac)
         if settle(law, data, belief, state):
+            heat(law, data, state)
             for k in range(n):
-                out[k, i] = studentised(law, data, state, k, slope)
+                size, pkk = residual_parts(law, data, state, k, slope)
+                if state.weight[k] == 0.0 or pkk < LONELY * state.weight[k]:
+                    continue
+                residual[k, i] = size / pkk
+                variance[k, i] = 1.0 / pkk
+                by_law[k, i] = common[k, i] = 0.0
+                for s in range(data.station_variance.size):
+                    effect = (heat_of_residual(data, state, k, s, slope) / pkk) ** 2
+                    by_law[k, i] += effect
+                    common[k, i] += data.station_variance[s] * effect
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is fitted: the family, the design (3, n), which parameters are free (3,) and their domain."""
+    """What is fitted: the family, the design (3, n) and its derivative by temperature, which parameters are free (3,)
+    and their domain."""
 
     family: int
     design: F8
+    warming: F8
     free: NDArray[np.bool_]
     lower: F8
     upper: F8
 
     @property
     def law(self) -> Law:
-        return Law(self.family, self.design, self.free, self.lower, self.upper)
+        return Law(self.family, self.design, self.warming, self.free, self.lower, self.upper)
 
 
 def _pixels(cells: Cells, prior: Prior) -> Pixels:
+    n, pixels = cells.signal_adu.shape
+    none = np.zeros(pixels, np.float32)
+    relative = none if cells.pixel_relative_variance is None else cells.pixel_relative_variance
+    law = none if cells.pixel_law_variance_k2 is None else cells.pixel_law_variance_k2
+    scale = np.ones(n) if cells.read_scale is None else cells.read_scale
+    stations = cells.stations
+    if stations is None or not (np.any(law > 0) or np.any(stations.variance_k2 > 0)):
+        stations = Stations(np.zeros(n, np.int64), np.zeros(1 if np.any(law > 0) else 0))
     return Pixels(
-        cells.signal_adu, cells.count, cells.read_variance_adu2, 1.0 / cells.gain_e_per_adu, cells.relative_variance,
-        cells.extra_variance_adu2, cells.group, cells.group_variance_adu2, prior.mean, prior.precision,
+        cells.signal_adu, cells.count, cells.read_variance_adu2, scale, 1.0 / cells.gain_e_per_adu,
+        cells.relative_variance, relative, cells.extra_variance_adu2, cells.group, cells.group_variance_adu2,
+        stations.of_cell, stations.variance_k2, law, prior.mean, prior.precision,
     )  # fmt: skip
 
 
@@ -415,6 +387,7 @@ def fit_tile(
         np.zeros(pixels, np.uint8),
         np.full((n, pixels), nan),
         np.full((n, pixels), nan),
+        np.full((n, pixels), nan),
     )
     wanted = np.zeros(n, np.bool_) if leave_out is None else np.asarray(leave_out, np.bool_)
     _fit_tile(problem.law, _pixels(cells, prior), start, wanted, out)
@@ -423,6 +396,16 @@ def fit_tile(
 
 def studentised_residuals(problem: Problem, cells: Cells, prior: Prior, parameters: F8) -> F4:
     """(n, P) deletion residual of each cell over its standard error at these parameters; NaN where there is none."""
-    out = np.full(cells.signal_adu.shape, np.float32(np.nan))
-    _studentise_tile(problem.law, _pixels(cells, prior), parameters, out)
-    return out
+    residual, variance, by_law, common = residuals(problem, cells, prior, parameters)
+    law = np.float32(0) if cells.pixel_law_variance_k2 is None else cells.pixel_law_variance_k2
+    with np.errstate(invalid="ignore"):
+        return np.asarray(residual / np.sqrt(variance + law * by_law + common), np.float32)
+
+
+def residuals(problem: Problem, cells: Cells, prior: Prior, parameters: F8) -> tuple[F4, F4, F4, F4]:
+    """Deletion residual of each cell [ADU], its variance by noise and bias [ADU²], what an error of 1 K of the pixel's
+    own law at each station would add to it [ADU²/K²], and what the errors of the temperatures do [ADU²]; all (n, P),
+    NaN where there is none."""
+    out = tuple(np.full(cells.signal_adu.shape, np.float32(np.nan)) for _ in range(4))
+    _residuals_of_tile(problem.law, _pixels(cells, prior), parameters, *out)
+    return out[0], out[1], out[2], out[3]

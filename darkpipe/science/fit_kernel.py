@@ -7,7 +7,7 @@ Three things make it a fit of dark masters rather than of any points:
 * cells that share a bias share its error: each group of cells has a common offset with a Gaussian prior of the
   bias's variance, marginalised in closed form (Sherman-Morrison-Woodbury). An infinite variance makes it a free
   offset, which is how a campaign without bias frames is fitted;
-* a cell that disagrees beyond `OUTLIER_SIGMA` of its studentised residual is left out, counted and flagged.
+* a cell that disagrees beyond noise is left out, counted and flagged (`fit_residuals`).
 
 Everything here works on one pixel with float64 scratch arrays; `darkpipe.science.fit` feeds it tiles.
 """
@@ -29,15 +29,16 @@ Bools = NDArray[np.bool_]
 
 MAX_STEPS = 40
 STOP = 1e-5  # predicted decrease of chi² at which a pixel has converged
-OUTLIER_SIGMA = 5.0
 FAILED, CONVERGED, NOT_CONVERGED = 0, 1, 2
 
 
 class Law(NamedTuple):
-    """What is fitted: family, design columns (3, n), which of the parameters (3,) are free, and their domain."""
+    """What is fitted: family, design columns x (3, n) and their derivatives by temperature dx, which of the parameters
+    (3,) are free, and their domain."""
 
     family: int
     x: F8
+    dx: F8
     free: Bools
     lower: F8
     upper: F8
@@ -47,7 +48,8 @@ class Data(NamedTuple):
     """The cells of one pixel, (n,) each; variance of a cell: base + shot·max(S, 0) + relative·S².
 
     base is inf for an absent cell. group : the bias each cell had subtracted. precision (G,) : inverse variance of
-    each bias; 0 for a free level.
+    each bias; 0 for a free level. station : the temperature each cell was taken at; station_variance (S,) : square of
+    the error of each, which its cells share [K²]; law_variance (1,) : the same of the pixel's own law of temperature.
     """
 
     y: F8
@@ -56,6 +58,9 @@ class Data(NamedTuple):
     relative: F8
     group: I8
     precision: F8
+    station: I8
+    station_variance: F8
+    law_variance: F8
 
 
 class Belief(NamedTuple):
@@ -68,6 +73,8 @@ class Belief(NamedTuple):
 class State(NamedTuple):
     """Where a fit stands: parameters p (3,), normal matrix m and covariance (3, 3), model signal (n,), its derivatives
     jac (3, n), weights (n,), robust factors (n,; 0 for an outlier), and of each group Σw, ΣwJ (3), Σwr: sums (G, 5).
+    Of an error of 1 K in the temperatures (`heat`): what it does to the cells, warm (n,), to their weighted sums in
+    each group, warm_sums (G, S), and to the parameters, shift (S, 3).
 
     work (8, 3) and trial_signal (n,) are scratch of the functions below, which allocate nothing.
     """
@@ -80,16 +87,20 @@ class State(NamedTuple):
     weight: F8
     robust: F8
     sums: F8
+    warm: F8
+    warm_sums: F8
+    shift: F8
     work: F8
     trial_signal: F8
 
 
 @kernel
-def new_state(n: int, groups: int) -> State:
+def new_state(n: int, groups: int, stations: int) -> State:
     """Scratch for a pixel of n cells."""
     return State(
         np.empty(3), np.empty((3, 3)), np.empty((3, 3)), np.empty(n), np.empty((3, n)), np.empty(n), np.ones(n),
-        np.empty((groups, 5)), np.zeros((8, 3)), np.empty(n),
+        np.empty((groups, 5)), np.empty(n), np.empty((groups, stations)), np.empty((stations, 3)), np.zeros((8, 3)),
+        np.empty(n),
     )  # fmt: skip
 
 
@@ -305,100 +316,3 @@ def settle(law: Law, data: Data, belief: Belief, state: State) -> bool:
     g = state.work[3]
     linearise(law, data, belief, state, g)
     return bool(_invert3(state.m, state.covariance, state.work))
-
-
-@inlined
-def residual_parts(law: Law, data: Data, state: State, k: int, slope: F8) -> tuple[float, float]:
-    """(Pr)ₖ and Pₖₖ of cell k, and slope = wₖaₖ (3,), with V the covariance of the cells (common offsets included),
-    P = V⁻¹ - V⁻¹J C JᵀV⁻¹ and aₖ = Jₖ - Σ(wJ)/(π + Σw).
-
-    The residual of a cell against the fit of all others is (Pr)ₖ/Pₖₖ with variance 1/Pₖₖ, and leaving it out moves
-    the parameters by -C·slope·(Pr)ₖ/Pₖₖ (Cook & Weisberg 1982, extended to correlated errors).
-    """
-    w = state.weight[k]
-    q = data.group[k]
-    share = group_share(data, state, q)
-    for i in range(3):
-        slope[i] = w * (state.jac[i, k] - state.sums[q, 1 + i] * share) if law.free[i] else 0.0
-    spread = 0.0
-    for i in range(3):
-        for j in range(3):
-            spread += slope[i] * state.covariance[i, j] * slope[j]
-    residual = w * (data.y[k] - state.signal[k] - state.sums[q, 4] * share)
-    return residual, w - w * w * share - spread
-
-
-LONELY = 1e-3  # of its weight: a cell with a smaller Pₖₖ alone decides a parameter, and has no residual to speak of
-
-
-@inlined
-def studentised(law: Law, data: Data, state: State, k: int, slope: F8) -> float:
-    """Studentised deletion residual of cell k; NaN where it is absent or alone decides a parameter."""
-    if state.weight[k] == 0.0:
-        return math.nan
-    residual, pkk = residual_parts(law, data, state, k, slope)
-    if pkk < LONELY * state.weight[k]:
-        return math.nan
-    return residual / math.sqrt(pkk)
-
-
-@inlined
-def descend_robustly(law: Law, data: Data, belief: Belief, state: State, most_outliers: int) -> tuple[int, int]:
-    """Fit, then leave out the worst cell while it disagrees beyond the noise, at most `most_outliers` cells.
-
-    Returns (status, outliers).
-    """
-    slope = state.work[6]
-    for k in range(data.y.size):
-        state.robust[k] = 1.0
-    outliers = 0
-    while True:
-        status = descend(law, data, belief, state)
-        if not settle(law, data, belief, state):
-            return FAILED, outliers
-        worst, largest = -1, OUTLIER_SIGMA
-        for k in range(data.y.size):
-            z = abs(studentised(law, data, state, k, slope))
-            if z > largest:  # false for NaN
-                worst, largest = k, z
-        if worst < 0 or outliers >= most_outliers:
-            break
-        outliers += 1
-        state.robust[worst] = 0.0
-    return status, outliers
-
-
-@inlined
-def offset_variance(law: Law, data: Data, state: State, q: int) -> float:
-    """Variance of the estimate of the common offset of group q: given the parameters, and through them."""
-    share = group_share(data, state, q)
-    variance = share
-    for i in range(3):
-        for j in range(3):
-            if law.free[i] and law.free[j]:
-                variance += share * share * state.sums[q, 1 + i] * state.covariance[i, j] * state.sums[q, 1 + j]
-    return variance
-
-
-@inlined
-def prediction_variance(law: Law, data: Data, state: State, jac_k: F8, q: int) -> float:
-    """Variance of (master of a left-out cell of group q) - (prediction), its own dark noise apart.
-
-    The bias error is in the master and, through the other cells of the group, in the parameters; their covariance is
-    C·Σ(wJ)/(π + Σw), with π the inverse variance of the bias. For a free level (π = 0) the prediction includes the
-    level's estimate.
-    """
-    share = group_share(data, state, q)
-    free_level = data.precision[q] == 0.0
-    if free_level and share == 0.0:
-        return math.inf
-    variance = share if free_level else 1.0 / data.precision[q]
-    for i in range(3):
-        si = state.sums[q, 1 + i] * share
-        for j in range(3):
-            sj = state.sums[q, 1 + j] * share
-            if free_level:
-                variance += (jac_k[i] - si) * state.covariance[i, j] * (jac_k[j] - sj)
-            else:
-                variance += jac_k[i] * state.covariance[i, j] * (jac_k[j] - 2.0 * sj)
-    return max(variance, 0.0)

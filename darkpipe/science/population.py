@@ -10,43 +10,73 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from darkpipe.science.fit import Cells, Fitted, Prior, Problem, fit_tile, studentised_residuals
-from darkpipe.science.models.base import Model, Reference
+from darkpipe.science.fit import Cells, Fitted, Prior, Problem, Stations, fit_tile
+from darkpipe.science.misfit import Misfit, brightest_signal, find_misfits, signal_to_noise
+from darkpipe.science.models.base import Model, Reference, design_slope
 from darkpipe.science.models.families import EXPONENTIAL
-from darkpipe.science.noise import robust_sigma
 
+F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
 
 TYPICAL_GAMMA, TYPICAL_B = 1.0, 0.11  # a linear silicon sensor near 0 °C: where the search for the population starts
 WIDE = (1.0, 0.1)  # 1 sigma of the weakest prior on (gamma, B): it only keeps pixels without signal determined
 NEAR_LINEAR = 0.1  # 1 sigma of gamma where the level is free
 WELL_MEASURED = 20.0  # signal-to-noise ratio of pixels that define the population's shape
-PRECISE = 30.0  # signal-to-noise of cells that tell the multiplicative error
 FEWEST = 200
 MOST = 6000
-LARGEST_RELATIVE_ERROR = 0.1
 
 
 @dataclass(frozen=True)
 class Population:
-    """Shape and multiplicative error of the population.
+    """Shape of the population, and what the formula misses of it.
 
     gamma, b_per_k : medians of well measured pixels (or the typical values).
-    relative_error : multiplicative error of a cell beyond read and shot noise (temperature jitter, model).
+    misfits : beyond noise, by signal, in rising order; a formula that describes most pixels may miss the hottest ones.
+    common_law_k : what all pixels together are off at a station, beyond the error of its thermometer [K].
     """
 
     gamma: float = TYPICAL_GAMMA
     b_per_k: float = TYPICAL_B
-    relative_error: float = 0.0
+    misfits: tuple[Misfit, ...] = ()
+    common_law_k: float = 0.0
+
+    @property
+    def relative_error(self) -> float:
+        """Multiplicative error of a typical well measured pixel."""
+        return float(np.median([m.relative for m in self.misfits])) if self.misfits else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        return {"gamma": self.gamma, "b_per_k": self.b_per_k, "relative_error": self.relative_error}
+        """Plain data, six digits."""
+        return {
+            "gamma": _six(self.gamma),
+            "b_per_k": _six(self.b_per_k),
+            "relative_error": _six(self.relative_error),
+            "misfits": [{name: _six(value) for name, value in m._asdict().items()} for m in self.misfits],
+            "common_law_k": _six(self.common_law_k),
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Population:
-        return cls(**{k: float(data[k]) for k in ("gamma", "b_per_k", "relative_error")})
+        """What `to_dict` made; KeyError, TypeError or ValueError where it is not that."""
+        misfits = tuple(Misfit(*(float(m[name]) for name in Misfit._fields)) for m in data["misfits"])
+        return cls(float(data["gamma"]), float(data["b_per_k"]), misfits, float(data["common_law_k"]))
+
+    def misfit_at(self, signal_adu: ArrayLike) -> tuple[F4, F4]:
+        """Multiplicative error and error of the law [K] of pixels by the signal in their brightest cell (P,)."""
+        signal = np.asarray(signal_adu, np.float64)
+        if not self.misfits:
+            return np.zeros(signal.shape, np.float32), np.zeros(signal.shape, np.float32)
+        at = np.log([m.signal_adu for m in self.misfits])
+        where = np.log(np.maximum(signal, 1.0))
+        relative = np.interp(where, at, [m.relative for m in self.misfits])
+        law = np.interp(where, at, [m.law_k for m in self.misfits])
+        return relative.astype(np.float32), law.astype(np.float32)
+
+
+def _six(value: float) -> float:
+    return float(f"{value:.6g}")
 
 
 def problem_for(model: Model, temperature_c: F8, exposure_s: F8, reference: Reference) -> Problem:
@@ -54,6 +84,7 @@ def problem_for(model: Model, temperature_c: F8, exposure_s: F8, reference: Refe
     return Problem(
         model.family,
         np.ascontiguousarray(model.design(temperature_c, exposure_s, reference)),
+        np.ascontiguousarray(design_slope(model, temperature_c, exposure_s, reference)),
         model.free,
         np.array(model.lower),
         np.array(model.upper),
@@ -77,13 +108,19 @@ def prior_and_start(problem: Problem, population: Population, free_level: NDArra
     return Prior(mean, precision), mean.copy()
 
 
-def with_relative_error(cells: Cells, relative_error: float) -> Cells:
-    """The same cells with this multiplicative error."""
-    return replace(cells, relative_variance=np.full(cells.relative_variance.size, relative_error**2))
+def with_misfits(cells: Cells, population: Population) -> Cells:
+    """The same cells with what the population's formula misses of them."""
+    relative, law = population.misfit_at(brightest_signal(cells))
+    stations = cells.stations
+    if stations is not None and population.common_law_k > 0:
+        stations = Stations(stations.of_cell, stations.variance_k2 + population.common_law_k**2)
+    return replace(
+        cells, pixel_relative_variance=relative**2, pixel_law_variance_k2=law**2, stations=stations
+    )  # fmt: skip
 
 
 def estimate_population(problem: Problem, cells: Cells) -> Population:
-    """Shape and multiplicative error from a sample of pixels.
+    """Shape and misfits from a sample of pixels.
 
     Parameters
     ----------
@@ -91,23 +128,18 @@ def estimate_population(problem: Problem, cells: Cells) -> Population:
     """
     cells = cells.at(_brightest(cells))
     population = _shape(problem, _fit(problem, cells, Population())[0], Population())
-    population = replace(population, relative_error=_relative_error(problem, cells, population))
-    if population.relative_error > 0:
-        fitted, _ = _fit(problem, with_relative_error(cells, population.relative_error), population)
+    found = find_misfits(problem, cells, lambda c: prior_and_start(problem, population, c.free_level))
+    population = replace(population, misfits=found.misfits, common_law_k=found.common_law_k)
+    if any(m.relative > 0 for m in population.misfits):
+        fitted, _ = _fit(problem, with_misfits(cells, population), population)
         population = _shape(problem, fitted, population)
     return population
 
 
 def _brightest(cells: Cells) -> NDArray[np.int64]:
     """Positions of the pixels with the highest signal-to-noise ratio in any cell, at most `MOST`."""
-    ratio = np.nan_to_num(_signal_to_noise(cells), nan=0.0, posinf=0.0).max(axis=0)
+    ratio = np.nan_to_num(signal_to_noise(cells), nan=0.0, posinf=0.0).max(axis=0)
     return np.sort(np.argsort(-ratio, kind="stable")[:MOST])
-
-
-def _signal_to_noise(cells: Cells) -> NDArray[np.float32]:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        shot = np.maximum(cells.signal_adu, 0) / np.float32(cells.gain_e_per_adu)
-        return np.asarray(cells.signal_adu / np.sqrt((cells.read_variance_adu2 + shot) / cells.count), np.float32)
 
 
 def _fit(problem: Problem, cells: Cells, population: Population) -> tuple[Fitted, Prior]:
@@ -129,26 +161,3 @@ def _shape(problem: Problem, fitted: Fitted, population: Population) -> Populati
         gamma=float(np.median(fitted.parameters[1][good])) if problem.free[1] else population.gamma,
         b_per_k=float(np.median(fitted.parameters[2][good])) if problem.free[2] else population.b_per_k,
     )
-
-
-def _relative_error(problem: Problem, cells: Cells, population: Population) -> float:
-    """The multiplicative error that gives the residuals of high-signal cells unit spread, by bisection."""
-    precise = _signal_to_noise(cells) > PRECISE
-
-    def spread(relative_error: float) -> float:
-        weighted = with_relative_error(cells, relative_error)
-        fitted, prior = _fit(problem, weighted, population)
-        z = studentised_residuals(problem, weighted, prior, fitted.parameters)[precise]
-        z = z[np.isfinite(z)]
-        return float(robust_sigma(z)) if z.size >= FEWEST else 0.0
-
-    if spread(0.0) <= 1.02:
-        return 0.0
-    low, high = 0.0, LARGEST_RELATIVE_ERROR
-    for _ in range(7):
-        middle = 0.5 * (low + high)
-        if spread(middle) > 1.0:
-            low = middle
-        else:
-            high = middle
-    return high

@@ -13,7 +13,7 @@ from darkpipe.science.flags import DQ
 from darkpipe.science.metrics import CellErrors, accumulate
 from darkpipe.science.models.base import move_reference
 from darkpipe.science.models.families import synthesize
-from darkpipe.science.population import Population, prior_and_start, problem_for, with_relative_error
+from darkpipe.science.population import Population, prior_and_start, problem_for, with_misfits
 from darkpipe.science.saturation import Saturation
 
 F4 = NDArray[np.float32]
@@ -67,7 +67,7 @@ def fit_unit(
     """
     cells = replace(cells, count=np.where(saturation.reached(cells.signal_adu), 0, cells.count).astype(np.uint16))
     problem = problem_for(unit.model, temperature_c, exposure_s, unit.fit_reference)
-    cells = with_relative_error(cells, population.relative_error)
+    cells = with_misfits(cells, population)
     prior, start = prior_and_start(problem, population, cells.free_level)
     fitted = fit_tile(problem, cells, prior, start, np.array(leave_out))
     moved = move_reference(unit.model, fitted.parameters, fitted.covariance, unit.fit_reference, unit.map_reference)
@@ -105,11 +105,9 @@ def _in_sample(unit: Unit, design: F8, parameters: F4, covariance: F4, offset: F
 def _total_error(cells: Cells, k: int, prediction: F4, variance: F4, offset: F4 | None) -> F4:
     """1 sigma of (master - prediction): that of the prediction with the shared bias error, and the master's noise."""
     signal = prediction if offset is None else prediction - offset
-    frames = np.maximum(cells.count[k], 1)
     with np.errstate(invalid="ignore"):
-        noise = (cells.read_variance_adu2 + np.maximum(signal, 0) / np.float32(cells.gain_e_per_adu)) / frames
-        noise += np.float32(cells.relative_variance[k]) * signal**2 + np.float32(cells.extra_variance_adu2[k])
-        return np.asarray(np.sqrt(variance + noise), np.float32)
+        noise = cells.noise_variance(k, signal)
+        return np.asarray(np.sqrt(variance + noise + cells.excess_variance(k, signal)), np.float32)
 
 
 def _baseline(

@@ -10,10 +10,11 @@ from darkpipe.science.models import EXP_1D, EXP_2D, EXP_T, TWO_COMPONENT
 from darkpipe.science.population import (
     TYPICAL_B,
     TYPICAL_GAMMA,
+    Misfit,
     Population,
     estimate_population,
     prior_and_start,
-    with_relative_error,
+    with_misfits,
 )
 
 PIXELS = 8000
@@ -53,7 +54,7 @@ def test_the_multiplicative_error_of_the_physical_model(relative):
 def test_it_makes_the_errors_true(relative):
     made = crowd(relative, cells=GRID_24)
     found = estimate_population(made.problem, made.cells)
-    known = replace(made, cells=with_relative_error(made.cells, found.relative_error))
+    known = replace(made, cells=with_misfits(made.cells, found))
     assert all(spread(z) == pytest.approx(1.0, abs=0.06) for z in pulls(made, known.fit()))
 
 
@@ -130,7 +131,7 @@ def test_the_prior_hardly_moves_a_pixel_that_can_tell():
 
 
 def test_a_population_survives_as_a_dictionary():
-    found = Population(0.98, 0.135, 0.004)
+    found = Population(0.98, 0.135, (Misfit(700.0, 0.004, 0.0), Misfit(5000.0, 0.01, 0.2)), 0.3)
     assert Population.from_dict(found.to_dict()) == found
     with pytest.raises(KeyError):
         Population.from_dict({"gamma": 1.0})

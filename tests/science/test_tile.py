@@ -10,7 +10,7 @@ from darkpipe.science.design import make_unit
 from darkpipe.science.flags import DQ
 from darkpipe.science.metrics import accumulate
 from darkpipe.science.models import EXP_2D, TWO_COMPONENT
-from darkpipe.science.population import Population, with_relative_error
+from darkpipe.science.population import Misfit, Population
 from darkpipe.science.saturation import Saturation
 from darkpipe.science.tile import bits_of, fit_unit
 
@@ -66,8 +66,8 @@ def test_held_out_pulls_have_unit_spread(model, noise):
 
 def test_the_relative_error_of_the_population_is_in_the_pulls():
     made = crowd(low=3.5, relative=0.02)
-    blind = replace(made, cells=with_relative_error(made.cells, 0.0))
-    known = fit(blind, population=replace(KNOWN, relative_error=0.02))
+    blind = replace(made, cells=replace(made.cells, relative_variance=np.zeros(made.temperature_c.size)))
+    known = fit(blind, population=replace(KNOWN, misfits=(Misfit(1000.0, 0.02, 0.0),)))
     spread = [e.summary()["pull_spread"] for e in known.held_out]
     assert np.mean(spread) == pytest.approx(1.0, abs=0.04)
     assert np.mean([e.summary()["pull_spread"] for e in fit(blind).held_out]) > 1.5

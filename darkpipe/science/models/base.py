@@ -108,6 +108,14 @@ def _project(basis: F8, vector: F8) -> F8:
     return np.asarray(basis @ np.linalg.lstsq(basis, vector, rcond=1e-9)[0])
 
 
+def design_slope(model: Model, temperature_c: F8, exposure_s: F8, reference: Reference, step_k: float = 0.01) -> F8:
+    """(3, n) derivative of a model's design by the temperature of the cells [1/K], by central differences: designs are
+    smooth over far more than the step."""
+    temperature = np.asarray(temperature_c, float)
+    above, below = (model.design(temperature + d, exposure_s, reference) for d in (step_k, -step_k))
+    return np.asarray((above - below) / (2.0 * step_k))
+
+
 def exponential_design(temperature_c: F8, exposure_s: F8, reference: Reference) -> F8:
     """(3, n) columns ln(t/t_ref), T - T_ref, 0."""
     t = np.asarray(exposure_s, float)

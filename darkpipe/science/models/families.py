@@ -45,6 +45,14 @@ def evaluate(
     return float(p[0] * x[0, k] + p[1] * x[1, k] + p[2] * x[2, k])
 
 
+@inlined
+def warming(family: int, dx: NDArray[np.float64], k: int, p: NDArray[np.float64], signal: float) -> float:
+    """dS/dT of cell k [ADU/K] at its signal; dx : (3, n) derivatives of the design by temperature [1/K]."""
+    if family == EXPONENTIAL:
+        return float(signal * (p[1] * dx[0, k] + p[2] * dx[1, k]))
+    return float(p[0] * dx[0, k] + p[1] * dx[1, k] + p[2] * dx[2, k])
+
+
 @kernel
 def synthesize(
     family: int,
