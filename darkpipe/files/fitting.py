@@ -164,6 +164,7 @@ def write_tile(
         "dof": made.dof.reshape(shape),
         "dq": bits_of(made).reshape(shape),
         "held_out_error": made.held_out_error_adu.reshape(-1, *shape),
+        "together": made.together,
         "sums": np.frombuffer(
             json.dumps(
                 {
@@ -191,6 +192,7 @@ class Assembled:
     dq: NDArray[np.uint16]
     offset: NDArray[np.float32] | None
     held_out_error: NDArray[np.float32]
+    together: NDArray[np.float64]
     sums: dict[str, list[CellErrors]]
 
 
@@ -215,6 +217,7 @@ def read_tiles(paths: Sequence[Path]) -> Assembled:
             sums[kind] = [a + b for a, b in zip(sums[kind], found, strict=True)] if kind in sums else found
         for name, array in tile.items():
             parts.setdefault(name, []).append(array)
+    together = np.sum(parts.pop("together"), axis=0)
     joined = {name: np.concatenate(arrays, axis=-2) for name, arrays in parts.items()}
     return Assembled(
         joined["parameters"],
@@ -224,6 +227,7 @@ def read_tiles(paths: Sequence[Path]) -> Assembled:
         joined["dq"],
         joined.get("offset"),
         joined["held_out_error"],
+        together,
         sums,
     )
 
@@ -286,6 +290,7 @@ def write_held_out(table: Path, maps: Path, files: UnitFiles, made: Assembled) -
         floor = held["noise_floor_unflagged_adu"]
         if held["n_pixels"] and floor > 0:
             ratios.append(held["mae_unflagged_adu"] / floor)
+        number, deviation, shared = made.together[k]
         rows.append(
             {
                 "cell": cell.name,
@@ -297,6 +302,8 @@ def write_held_out(table: Path, maps: Path, files: UnitFiles, made: Assembled) -
                 "in_sample_median_error_adu": inside["median_error_adu"],
                 "nearest_scaled_mae_adu": base["mae_adu"],
                 "nearest_scaled_mae_unflagged_adu": base["mae_unflagged_adu"],
+                "together_percent": 100.0 * deviation / number if number else np.nan,
+                "together_error_percent": 100.0 * shared / number if number else np.nan,
             }
         )
     score = float(np.mean(ratios)) if ratios else None

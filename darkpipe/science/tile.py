@@ -11,6 +11,7 @@ from darkpipe.science.design import Unit, nearest_master
 from darkpipe.science.fit import Cells, fit_tile
 from darkpipe.science.flags import DQ
 from darkpipe.science.metrics import CellErrors, accumulate
+from darkpipe.science.misfit import PRECISE
 from darkpipe.science.models.base import move_reference
 from darkpipe.science.models.families import synthesize
 from darkpipe.science.population import Population, prior_and_start, problem_for, with_misfits
@@ -29,6 +30,8 @@ class TileFit:
     held_out, in_sample, baseline : errors of each cell: predicted by the fit of the others; by the fit of all; by the
     nearest master scaled by exposure.
     held_out_error_adu : (n, P) signed error of the held-out predictions, NaN where there is none.
+    together : (n, 3) of unflagged pixels well above their errors: how many, and times their number the medians of the
+    relative held-out error (prediction - master) and of the 1 sigma of it that all pixels share.
     """
 
     parameters: F4
@@ -41,6 +44,7 @@ class TileFit:
     in_sample: list[CellErrors]
     baseline: list[CellErrors]
     held_out_error_adu: F4
+    together: F8
 
 
 def fit_unit(
@@ -77,6 +81,7 @@ def fit_unit(
     own = (fitted.parameters.astype(np.float32), fitted.covariance.astype(np.float32))
     held, inside, base = [], [], []
     errors = np.full(error_adu.shape, np.nan, np.float32)
+    together = np.zeros((error_adu.shape[0], 3))
     for k in range(error_adu.shape[0]):
         reference = cells.signal_adu[k]
         value = np.minimum(_in_sample(unit, problem.design[:, k], *own, offsets[k]), saturation.of())
@@ -88,11 +93,18 @@ def fit_unit(
             total = _total_error(cells, k, prediction, fitted.held_out_variance_adu2[k], offsets[k])
             held.append(accumulate(prediction, np.float32(0), reference, error_adu[k], flagged, total_error=total))
             errors[k] = prediction - reference
+            use = ~flagged & np.isfinite(errors[k]) & (prediction > PRECISE * total)
+            if use.any():
+                shared = np.sqrt(fitted.held_out_common_adu2[k][use])
+                medians = (float(np.median(v / prediction[use])) for v in (errors[k][use], shared))
+                together[k] = use.sum() * np.array([1.0, *medians])
         else:
             held.append(CellErrors.empty())
         base.append(_baseline(k, cells, error_adu, reference, prediction, temperature_c, exposure_s, flagged))
     kept = levels if free_level.any() else None
-    return TileFit(parameters, covariance, fitted.chi2, fitted.dof, fitted.dq, kept, held, inside, base, errors)
+    return TileFit(
+        parameters, covariance, fitted.chi2, fitted.dof, fitted.dq, kept, held, inside, base, errors, together
+    )
 
 
 def _in_sample(unit: Unit, design: F8, parameters: F4, covariance: F4, offset: F4 | None) -> F4:
