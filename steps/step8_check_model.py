@@ -13,6 +13,7 @@ from darkpipe.errors import DesignError, NothingToModelError
 from darkpipe.files.ageing import cell_of_check, compare_master, pedestal_drift, pedestal_shift
 from darkpipe.files.atomic import replace_file
 from darkpipe.files.changed_pixels import Compared, Search, find_changed_pixels
+from darkpipe.files.check_history import note_check
 from darkpipe.files.evaluating import read_json, write_json
 from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import Cell, effective_exposure, read_cells, read_reference
@@ -80,7 +81,9 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     DesignError
         when no cell lies in the range of the model.
     """
-    folder = ModelDir.at(settings.model_dir or out.model.path)
+    folder = ModelDir.at(settings.model_dir or out.model.path) if out.owner is None else out.owner.model
+    if out.owner is not None:  # the model as it was used
+        settings = settings.model_copy(update={"model": "auto"})
     description = read_description(folder.description)
     cells = read_cells(out.groups)
     _same_configuration(out, description, cells[0])
@@ -105,6 +108,9 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     yield [_judge_job(out, folder, description, settings, chosen)]
     inputs = (out.check_table, out.changed_pixels, out.check_verdict)
     yield [Job(draw, inputs, (out.check_picture,), {"shape": list(description.shape)}, label="picture of the check")]
+    if out.owner is not None:
+        seen = (out.owner.model.description, out.owner.model.frames)
+        yield [Job(keep, (out.check_verdict, out.index, *seen), (out.owner.model.checks,), {}, label="list of checks")]
 
 
 def _same_configuration(out: OutputDir, description: Description, cell: Cell) -> None:
@@ -235,6 +241,11 @@ def draw(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, shape: list[int
         list(read_table(inputs[0])), list(read_table(inputs[1])), read_verdict(inputs[2]), (shape[0], shape[1])
     )
     return {outputs[0]: replace_file(outputs[0], lambda stream: save_png(figure, stream))}
+
+
+def keep(inputs: tuple[Path, ...], outputs: tuple[Path, ...]) -> dict[Path, str]:
+    """Note the verdict with the model that it is on, before that is replaced."""
+    return {outputs[0]: note_check(outputs[0], *inputs)}
 
 
 def summary(out: OutputDir) -> list[tuple[str, str]]:

@@ -65,6 +65,17 @@ def predict(
     return Prediction(signal, level, np.hypot(error, level_error).astype(np.float32), dq)
 
 
+def master_noise(
+    master_error: F4, count: NDArray[np.uint16], prediction: Prediction, cell: Cell, reference: ReferenceValues
+) -> F4:
+    """1 sigma of a master. One without a bias took the level of its darkest pixels for that of no signal, and what all
+    pixels share has shot noise, too: there it is what the predicted signal makes, if that is more."""
+    if cell.bias:
+        return master_error
+    variance = reference.read_noise_adu**2 + np.fmax(prediction.signal, 0.0) / reference.gain_e_per_adu
+    return np.asarray(np.maximum(master_error, np.sqrt(variance / np.maximum(count, 1))), np.float32)
+
+
 def combined_error(master_error: F4, prediction: Prediction, model: FittedModel) -> F4:
     """1 sigma of master - prediction of each pixel, with the model's multiplicative error."""
     multiplicative = model.relative_error * prediction.signal
@@ -78,8 +89,8 @@ def compare_master(
     model = description.find(key)
     maps = read_maps(folder, model)
     found = predict(folder, description, maps, cell, reference)
-    science, master_error, bits = read_planes(master, ["SCI", "ERR", "DQ"])
-    error = combined_error(master_error, found, model)
+    science, master_error, bits, count = read_planes(master, ["SCI", "ERR", "DQ", "COUNT"])
+    error = combined_error(master_noise(master_error, count, found, cell, reference), found, model)
     usable = ((found.dq & int(MODEL_INVALID)) == 0) & ((bits & int(UNUSABLE)) == 0)
     bright = (found.dq & int(BRIGHT)) != 0
     observed = science if found.level is None else science - found.level
