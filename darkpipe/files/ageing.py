@@ -66,14 +66,15 @@ def predict(
 
 
 def master_noise(
-    master_error: F4, count: NDArray[np.uint16], prediction: Prediction, cell: Cell, reference: ReferenceValues
+    master_error: F4, count: NDArray[np.uint16], prediction: Prediction, cell: Cell, description: Description
 ) -> F4:
-    """1 sigma of a master. One without a bias took the level of its darkest pixels for that of no signal, and what all
-    pixels share has shot noise, too: there it is what the predicted signal makes, if that is more."""
+    """1 sigma of a master. One without a bias took the level of its darkest pixels for that of no signal, though they
+    have shot noise, too, and its read noise is an upper limit: there the model's numbers make it."""
     if cell.bias:
         return master_error
-    variance = reference.read_noise_adu**2 + np.fmax(prediction.signal, 0.0) / reference.gain_e_per_adu
-    return np.asarray(np.maximum(master_error, np.sqrt(variance / np.maximum(count, 1))), np.float32)
+    variance = description.read_noise_adu**2 + np.fmax(prediction.signal, 0.0) / description.gain_e_per_adu
+    made = np.sqrt(variance / np.maximum(count, 1))
+    return np.asarray(np.where(np.isfinite(master_error), made, master_error), np.float32)
 
 
 def combined_error(master_error: F4, prediction: Prediction, model: FittedModel) -> F4:
@@ -90,7 +91,7 @@ def compare_master(
     maps = read_maps(folder, model)
     found = predict(folder, description, maps, cell, reference)
     science, master_error, bits, count = read_planes(master, ["SCI", "ERR", "DQ", "COUNT"])
-    error = combined_error(master_noise(master_error, count, found, cell, reference), found, model)
+    error = combined_error(master_noise(master_error, count, found, cell, description), found, model)
     usable = ((found.dq & int(MODEL_INVALID)) == 0) & ((bits & int(UNUSABLE)) == 0)
     bright = (found.dq & int(BRIGHT)) != 0
     observed = science if found.level is None else science - found.level

@@ -155,7 +155,7 @@ def _difference(
     prediction = predict(folder, description, maps, it.cell, reference, band)
     science, master_error, bits, count = read_planes(it.master, ["SCI", "ERR", "DQ", "COUNT"], band)
     full = (bits & int(DQ.SATURATED)) != 0
-    noise = master_noise(master_error, count, prediction, it.cell, reference)
+    noise = master_noise(master_error, count, prediction, it.cell, description)
     error = combined_error(noise, prediction, maps.model)
     # at least as bright as it reads: counted as if it were that, unless the model says the same
     error = np.where(full, np.fmax(np.nan_to_num(error), FULL_ERROR * np.abs(science)), error)
