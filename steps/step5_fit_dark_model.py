@@ -87,7 +87,7 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     # the index itself is no input: a frame that was rejected changes it, and nothing else
     frames = read_frames(out.index, out.campaign or "")
     sensor = _sensor_job(next(job for job in jobs if job.unit.key == chosen), bool(bias), header_gain(frames))
-    yield [sensor, _frames_job(out, jobs, bool(bias), frames)]
+    yield [sensor, _frames_job(out, jobs, cells, bool(bias), frames)]
 
 
 def _excluded(cell: Cell, settings: Settings) -> bool:
@@ -386,20 +386,32 @@ def map_growth(
     return write_growth_maps(files, outputs[0], outputs[1], temperature_c)
 
 
-def _frames_job(out: OutputDir, jobs: Sequence[_UnitJobs], has_bias: bool, frames: Sequence[RawFrame]) -> Job:
+def _frames_job(
+    out: OutputDir, jobs: Sequence[_UnitJobs], cells: Sequence[Cell], has_bias: bool, frames: Sequence[RawFrame]
+) -> Job:
     """The last word on a model: by it the next run knows which frames are new."""
     made = [path for job in jobs for name, path in job.outputs.items() if name in job.of_model]
     files = [out.model.description, out.model.hot_pixel_mask, out.model.saturation_map, *made]
     files += [out.model.bias_line] if has_bias else []
-    params = {"frames": [[f.file, f.date_obs, f.digest] for f in frames]}
+    sigmas: dict[float, list[float]] = {}
+    for c in cells:
+        sigmas.setdefault(round(c.temperature_c, 1), []).append(c.temperature_sigma_c)
+    params = {
+        "frames": [[f.file, f.date_obs, f.digest] for f in frames],
+        "temperatures": [[t, max(s), len(s)] for t, s in sorted(sigmas.items())],
+    }
     return Job(list_frames, tuple(files), (out.model.frames,), params, label="frames of the model")
 
 
 def list_frames(
-    inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, frames: Sequence[Sequence[str]]
+    inputs: tuple[Path, ...],
+    outputs: tuple[Path, ...],
+    *,
+    frames: list[list[str]],
+    temperatures: list[tuple[float, float, int]],
 ) -> dict[Path, str]:
     """The frames that the model has seen."""
-    return {outputs[0]: write_seen(outputs[0], frames, inputs)}
+    return {outputs[0]: write_seen(outputs[0], frames, inputs, temperatures)}
 
 
 def _sensor_job(job: _UnitJobs, has_bias: bool, stated: float | None) -> Job:

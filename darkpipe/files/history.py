@@ -103,7 +103,8 @@ def keep_description(folder: ModelDir) -> Path | None:
     place = _place(folder)
     if not place.is_dir():
         return None
-    _keep(folder, place, folder.description)
+    for path in (folder.description, folder.frames):
+        _keep(folder, place, path)
     return place
 
 

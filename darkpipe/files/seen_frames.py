@@ -21,20 +21,36 @@ from darkpipe.files.tables import read_table, write_table
 FRAMES = ("file", "date_obs", "digest")
 
 
-def write_seen(path: Path, frames: Sequence[Sequence[str]], model_files: Sequence[Path]) -> str:
+def write_seen(
+    path: Path,
+    frames: Sequence[Sequence[str]],
+    model_files: Sequence[Path],
+    temperatures: Sequence[tuple[float, float, int]],
+) -> str:
     """Write the frames (rows of `FRAMES`) of the model beside which `path` stands; returns the digest of the table.
 
     model_files : what the model consists of. Their checksums tell later whether a refit has begun to replace them.
+    temperatures : that were fitted, [°C], with 1 sigma and the number of cells.
     """
     table = Table(rows=[list(f) for f in frames], names=FRAMES, dtype=("U", "U", "U"))
     table.meta["files"] = {p.relative_to(path.parent).as_posix(): checksum(p) for p in model_files}
+    table.meta["temperatures"] = [list(row) for row in temperatures]
     return write_table(path, table)
+
+
+def read_temperatures(path: Path) -> list[tuple[float, float, int]]:
+    """The temperatures that were fitted, as `write_seen` was given them; none where that is not known."""
+    try:
+        return [(float(t), float(sigma), int(n)) for t, sigma, n in read_table(path).meta["temperatures"]]
+    except (ProductError, KeyError):
+        return []
 
 
 def checksum(path: Path) -> str:
     """Digest of a file's content, of a FITS file by the checksums in its headers: no plane is read."""
-    if path.suffix != ".fits":
-        return xxhash.xxh3_64_hexdigest(path.read_bytes())
+    with path.open("rb") as stream:
+        if stream.read(6) != b"SIMPLE":
+            return xxhash.xxh3_64_hexdigest(path.read_bytes())
     with quietly(), fits.open(path, memmap=True) as units:
         sums = [f"{unit.header.get('CHECKSUM')} {unit.header.get('DATASUM')}" for unit in units]
     return xxhash.xxh3_64_hexdigest(" ".join(sums).encode())
