@@ -87,7 +87,7 @@ def check(folder: Path, sensor: Sensor, model: Path, *, darks: int, biases: int,
     return look(folder, model)
 
 
-def look(folder: Path, model: Path, **how: Any) -> Checked:
+def look(folder: Path, model: Path, /, **how: Any) -> Checked:
     """The frames in folder/raw against a model; `how`: settings of the check."""
     settings = {"output_dir": folder / "out", "load_data": {"basepath": folder / "raw"}, "quiet": True,
                 "check_model": how}  # fmt: skip
