@@ -12,25 +12,21 @@ from darkpipe.files.products import Frame, write_frame
 from darkpipe.files.seen_frames import checksum, has_unseen, read_temperatures, write_seen, write_unseen
 
 FITTED = [(-10.0, 0.1, 3), (0.0, 0.2, 2)]
-NUMBERS = [
-    "set_point_c",
-    "rows",
-    "cols",
-    "hdu",
-    "pedestal_adu",
-    "egain_e_per_adu",
-    "saturation_raw",
-    "maximum_raw",
-    "n_low",
-    "n_high",
-    "divisor",
-    "median_raw",
-    "sigma_raw",
-    "corner_tl_raw",
-    "corner_tr_raw",
-    "corner_bl_raw",
+NUMBERS = (
+    *(
+        "set_point_c",
+        "rows",
+        "cols",
+        "hdu",
+        "pedestal_adu",
+        "egain_e_per_adu",
+        "saturation_raw",
+        "maximum_raw",
+        "n_low",
+    ),
+    *("n_high", "divisor", "median_raw", "sigma_raw", "corner_tl_raw", "corner_tr_raw", "corner_bl_raw"),
     "corner_br_raw",
-]
+)
 
 
 def frame(number: int, status: str = "accepted", campaign: str = "") -> dict[str, object]:
