@@ -27,7 +27,7 @@ from darkpipe.jobs.journal import Journal
 from darkpipe.jobs.lock import hold
 from darkpipe.jobs.report import NoProgress, Progress, RunReport
 from darkpipe.jobs.runner import Runner
-from darkpipe.jobs.walk import Walk
+from darkpipe.jobs.walk import Check, Walk
 
 STEP_MODULES = (
     "steps.step0_acquire_darks",
@@ -39,11 +39,14 @@ STEP_MODULES = (
     "steps.step6_generate_synthetic_darks",
     "steps.step7_evaluate_model",
     "steps.step8_check_model",
+    "steps.step9_find_new_frames",
 )
-"""The order. Steps 0 and 1 see the whole output directory, the others one configuration at a time."""
+"""The order, but where a mode says another. Steps 0 and 1 see the whole output directory, the others one
+configuration at a time."""
 
 FIRST_STEP_OF_CAMPAIGN = 2
 FIRST_STEP_OF_MODEL = 5  # those before it write what is known of the frames themselves
+REPLACE_MODEL = (4, 5)  # steps that write into the folder of the model
 
 
 @cache
@@ -60,6 +63,7 @@ class Mode:
     camera_steps : further ones that go first where a camera is configured.
     overrides : settings that the mode itself wants, by dotted place.
     required : settings that must be given, by the flag that gives them.
+    checks : steps that hold the frames which the model has not seen against it, before a step replaces it.
     prunes : steps whose plan in this mode holds all of their products, so that the others can be removed.
     model_dir : dotted place of the setting that names the model, where new frames must not go into its own directory.
     question : a function, 'module.name', that answers in lines of text instead of running steps.
@@ -71,6 +75,7 @@ class Mode:
     camera_steps: tuple[int, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
     required: Mapping[str, str] = field(default_factory=dict)
+    checks: tuple[int, ...] = ()
     prunes: tuple[int, ...] = ()
     model_dir: str | None = None
     question: str | None = None
@@ -85,6 +90,8 @@ ONE_CELL = {
     "--exptime_single": "generate_synthetic_darks.exptime_single_s",
 }
 
+
+NEW_FRAMES = (9, 2, 3, 8)
 
 EVALUATION: dict[str, Any] = {
     "steps": (7,),
@@ -105,7 +112,8 @@ MODES: dict[str, Mode] = {
         camera_steps=(0,),
         overrides=_synthetic("cells"),
         required=FRAMES,
-        prunes=(1, 2, 3, 4, 5, 6, 7),
+        checks=NEW_FRAMES,
+        prunes=(1, 2, 3, 4, 5, 6, 7, 8, 9),
     ),
     "acquire": Mode("take the frames that are still missing, with a camera", steps=(0,)),
     "cameras": Mode("list the cameras that answer on this network", question="steps.step0_acquire_darks.list_cameras"),
@@ -114,7 +122,8 @@ MODES: dict[str, Mode] = {
         steps=(1, 2, 3, 4, 5),
         overrides={"fit_dark_model.model_set": "two_dimensional"},
         required=FRAMES,
-        prunes=(1, 2, 3, 4),
+        checks=NEW_FRAMES,
+        prunes=(1, 2, 3, 4, 8, 9),
     ),
     "synthetic_only": Mode(
         "synthetic darks from a model: every cell, or the given --temps", (6,), overrides=_synthetic("temperatures")
@@ -287,8 +296,16 @@ class MasterController:
                 of_all = [self.steps[number] for number in numbers if number < FIRST_STEP_OF_CAMPAIGN]
                 of_campaign = [self.steps[number] for number in numbers if number >= FIRST_STEP_OF_CAMPAIGN]
                 prunes = {self.steps[number].NAME for number in mode_named(mode).prunes}
-                Walk(journal, runner, report, settings, out, of_all, of_campaign, forced, prunes).go()
+                check = self._check(mode_named(mode), numbers)
+                Walk(journal, runner, report, settings, out, of_all, of_campaign, forced, prunes, check).go()
         return report
+
+    def _check(self, mode: Mode, numbers: Sequence[int]) -> Check | None:
+        """What is done before the first of these steps that replaces the model."""
+        first = next((number for number in numbers if number in REPLACE_MODEL), None)
+        if first is None or not mode.checks:
+            return None
+        return Check(self.steps[first].NAME, [self.steps[number] for number in mode.checks])
 
     def explain(self, product: Path) -> str:
         """Where a product comes from, as a tree down to the raw frames. A relative path is looked for in the

@@ -25,7 +25,8 @@ from master_controller import MODES, MasterController, mode_named
 
 INTERRUPTED = 130
 EXIT_CODES = """exit codes:
-  0 made, or up to date; 1 a step failed; 2 wrong flags or settings; 3 check_model: the model has drifted or is stale;
+  0 made, or up to date; 1 a step failed; 2 wrong flags or settings; 3 check_model: the model has drifted or is stale
+  (modes that fit the model again say so as a warning, and end with 0);
   75 another run holds the lock; 130 interrupted"""
 
 NUMBERS = re.compile(r"^[-+.\d][-+.\d,\seE]*$")

@@ -1,8 +1,10 @@
 """check_model against simulated truth: a sensor whose rates grew, whose pedestal moved, that got new hot pixels.
 
 ``python benchmarks/ageing.py`` fits a model to a campaign of the tests' generator, lets the sensor age in known ways,
-takes a few new frames of it and prints what the check says beside the truth; then it checks 20 campaigns of the
-unchanged sensor. Exit code 1 if a figure misses its target.
+takes a few new frames of it and prints what the check says beside the truth; frames of the unchanged sensor beyond the
+range of the model, by the true law and by the other; then it checks 20 campaigns of the unchanged sensor. Exit code 1
+if a figure misses its target. ``--real`` prints the check of real frames instead: halves of the STL-1001E set against
+each other, and its frames of 2019 against a model of 2017.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from aged_sensor import LATER, Ageing, aged, write_later
 from simulated import PRESETS, Recipe, Sensor, write_campaign
 
-from benchmarks.common import Verdict, print_verdicts
+from benchmarks.common import Verdict, print_verdicts, real_data
 from darkpipe.science.flags import DQ
 from master_controller import MasterController
 
@@ -82,7 +84,13 @@ def fit(folder: Path, recipe: Recipe) -> Sensor:
 def check(folder: Path, sensor: Sensor, model: Path, *, darks: int, biases: int, first: int = LATER) -> Checked:
     """New frames of a sensor against a model."""
     write_later(folder / "raw", sensor, TEMPERATURES_C, EXPOSURES_S, darks=darks, biases=biases, first=first)
-    settings = {"output_dir": folder / "out", "load_data": {"basepath": folder / "raw"}, "quiet": True}
+    return look(folder, model)
+
+
+def look(folder: Path, model: Path, /, **how: Any) -> Checked:
+    """The frames in folder/raw against a model; `how`: settings of the check."""
+    settings = {"output_dir": folder / "out", "load_data": {"basepath": folder / "raw"}, "quiet": True,
+                "check_model": how}  # fmt: skip
     report = MasterController(settings, flags={"check_model": {"model_dir": str(model)}}).run("check_model")
     report.raise_for_failure()
     out = folder / "out" / "check"
@@ -147,15 +155,73 @@ def false_alarms(folder: Path, sensor: Sensor, model: Path, campaigns: int, *, d
     return out
 
 
+def beyond(folder: Path, sensor: Sensor, model: Path) -> list[Verdict]:
+    """Frames of the sensor as it was, warmer than the model by 5 and 10 °C, by the true law and by the other one."""
+    out = []
+    for warmer in (5.0, 10.0):
+        place = folder / f"beyond_{warmer:g}"
+        write_later(place / "raw", sensor, (max(TEMPERATURES_C) + warmer,), EXPOSURES_S, darks=3, biases=5)
+        for law in ("two_component", "exp_2d"):
+            done = look(place, model, extrapolate=True, model=law)
+            title = f"{warmer:g} C beyond, {law}"
+            alarm = done.verdict["verdict"]
+            for what in ("bulk", "hot"):
+                value, error = done.criterion(f"rate of {what}")
+                out.append(Verdict(f"{title}: {what} rate", f"{value:.3f}+-{error:.3f}", f"1 within {RATE:g} errors",
+                                   abs(value - 1.0) <= RATE * error))  # fmt: skip
+            out.append(Verdict(f"{title}: verdict", alarm))
+    return out
+
+
+def real(folder: Path) -> None:
+    """Halves of the real set against each other; its frames of 2019 at 0 °C against a model of 2017."""
+    frames: dict[tuple[Any, ...], list[Path]] = {}
+    everything = (real_data() / "stl1001e_sbu_dev").rglob("*")
+    for path in sorted(p for p in everything if p.suffix.casefold().startswith(".fit")):
+        header = fits.getheader(path)
+        if header["SET-TEMP"] < 5.0:
+            year = header["DATE-OBS"][:4]
+            frames.setdefault((year, header["IMAGETYP"], header["SET-TEMP"]), []).append(path)
+    for paths in frames.values():
+        paths.sort(key=lambda p: (fits.getval(p, "EXPTIME"), p.name))
+    sets = {
+        "even": [p for paths in frames.values() for p in paths[::2]],
+        "odd": [p for paths in frames.values() for p in paths[1::2]],
+        "2017": [p for (year, *_), paths in frames.items() for p in paths if year == "2017"],
+        "2019": [p for (year, *_), paths in frames.items() for p in paths if year == "2019"],
+    }
+    for name, paths in sets.items():
+        (folder / name / "raw").mkdir(parents=True)
+        for number, path in enumerate(paths):
+            (folder / name / "raw" / f"{number:03d}.fits").symlink_to(path.resolve())
+        if name != "2019":
+            settings = {"output_dir": folder / name / "model", "load_data": {"basepath": folder / name / "raw"}}
+            MasterController({**settings, "quiet": True}).run("full", until_step=5).raise_for_failure()
+    for new, old in (("odd", "even"), ("even", "odd"), ("2019", "2017")):
+        done = look(folder / new, folder / old / "model", extrapolate=True)
+        rows = [Verdict("verdict", done.verdict["verdict"]),
+                Verdict("cells, of which extrapolated", f"{len(done.verdict['cells'])}",
+                        f"{len(done.verdict.get('extrapolated', []))}")]  # fmt: skip
+        for what in ("rate of bulk", "rate of hot", "pedestal"):
+            value, error = done.criterion(what)
+            rows.append(Verdict(what, f"{value:.3f}+-{error:.3f}"))
+        rows += [Verdict(kind, str(done.verdict["hot_pixels"][kind])) for kind in ("new", "vanished", "compared")]
+        print_verdicts(f"STL-1001E: frames {new}, model of {old}", rows)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--campaigns", type=int, default=CAMPAIGNS, help="of the unchanged sensor")
     parser.add_argument("--darks", type=int, default=3, help="new frames a cell")
+    parser.add_argument("--real", action="store_true", help="the real set alone")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        if options.real:
+            real(folder)
+            return 0
         sensor = fit(folder / "then", dataclasses.replace(RECIPE, seed=options.seed))
         model = folder / "then" / "model"
         was_hot = (fits.getdata(model / "dark_model" / "hot_pixel_mask.fits", "DQ") & int(DQ.HOT)) != 0
@@ -163,6 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for number, (name, (change, expected)) in enumerate(CASES.items()):
             done = check(folder / f"case_{number}", aged(sensor, change).sensor, model, darks=options.darks, biases=5)
             passed &= print_verdicts(name, case_verdicts(name, change, expected, sensor, done, was_hot))
+        passed &= print_verdicts("extrapolated", beyond(folder, sensor, model))
         if options.campaigns:
             for darks in (options.darks, 1):
                 verdicts = false_alarms(folder, sensor, model, options.campaigns, darks=darks)

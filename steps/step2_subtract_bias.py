@@ -28,7 +28,7 @@ from darkpipe.files.corrections import (
 )
 from darkpipe.files.index import ACCEPTED, RawFrame, read_frames, rejection_lines
 from darkpipe.files.layout import OutputDir
-from darkpipe.files.masters import Master, read_reference, write_master, write_reference
+from darkpipe.files.masters import Master, ReferenceValues, read_reference, write_master, write_reference
 from darkpipe.files.measure import RawStack, write_read_noise_map
 from darkpipe.files.products import Frame, read_planes, write_frame
 from darkpipe.files.reference import Overrides, reference_values, settled
@@ -74,6 +74,8 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     NothingToModelError
         at the end, when the configuration holds no darks.
     """
+    if out.owner is not None:
+        settings = _as_measured(settings, read_reference(out.owner.reference))
     frames = read_frames(out.index, out.campaign or "")
     darks = [f for f in frames if f.kind == "dark"]
     given = find_bias_model(settings.bias_model) if settings.bias_model else []
@@ -103,6 +105,13 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     yield [_correct_job(out, settings, stacks, bool(line), bool(noise))]
     if settings.keep_corrected:
         yield _keep_jobs(out, darks)
+
+
+def _as_measured(settings: Settings, reference: ReferenceValues) -> Settings:
+    """A few new frames of a campaign take its numbers: all of its frames together tell them better."""
+    names = ("scale_factor", "gain_e_per_adu", "read_noise_adu")
+    known = {name: getattr(reference, name) for name in names}
+    return settings.model_copy(update={**known, "reference_temperature_c": reference.temperature_c})
 
 
 # --- bias frames -----------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from darkpipe.errors import DesignError
 from darkpipe.files.ageing import pedestal_drift
 from darkpipe.files.bias_files import copy_bias
+from darkpipe.files.check_history import last_check
 from darkpipe.files.corrections import LINE
 from darkpipe.files.fitting import (
     UnitFiles,
@@ -24,11 +25,12 @@ from darkpipe.files.fitting import (
     write_tile,
 )
 from darkpipe.files.history import keep_description, keeping_replaced, last_change, note_changes
-from darkpipe.files.index import ACCEPTED, read_frames
+from darkpipe.files.index import ACCEPTED, RawFrame, read_frames
 from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import Cell, Drift, ReferenceValues, read_cells, read_reference
 from darkpipe.files.model_maps import Description, FittedModel, read_description, read_saturation, write_description
 from darkpipe.files.products import read_header, read_shape
+from darkpipe.files.seen_frames import write_seen
 from darkpipe.files.sensor import ModelFiles, summary_lines, write_growth_maps, write_summary
 from darkpipe.files.sensor_rows import SummaryFiles, header_gain, sensor_rows
 from darkpipe.files.tables import read_table
@@ -85,7 +87,10 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     maps = [job.growth(reference.temperature_c) for job in jobs if grows(job.unit.model)]
     yield [_description_job(out, settings, jobs, missing, bool(bias), shape), *maps]
     chosen = read_description(out.model.description).chosen
-    yield [_sensor_job(next(job for job in jobs if job.unit.key == chosen), bool(bias))]
+    # the index itself is no input: a frame that was rejected changes it, and nothing else
+    frames = read_frames(out.index, out.campaign or "")
+    sensor = _sensor_job(next(job for job in jobs if job.unit.key == chosen), bool(bias), header_gain(frames))
+    yield [sensor, _frames_job(out, jobs, cells, bool(bias), frames)]
 
 
 def _excluded(cell: Cell, settings: Settings) -> bool:
@@ -196,6 +201,11 @@ class _UnitJobs:
             )
             for rows in self.starts
         ]
+
+    @property
+    def of_model(self) -> tuple[str, ...]:
+        """What of `outputs` a model is made of; the rest tells of its fit."""
+        return (*self.files.maps(self.name, self.scope), "covariance", "offset")
 
     @property
     def outputs(self) -> dict[str, Path]:
@@ -393,7 +403,35 @@ def map_growth(
     return write_growth_maps(files, outputs[0], outputs[1], temperature_c)
 
 
-def _sensor_job(job: _UnitJobs, has_bias: bool) -> Job:
+def _frames_job(
+    out: OutputDir, jobs: Sequence[_UnitJobs], cells: Sequence[Cell], has_bias: bool, frames: Sequence[RawFrame]
+) -> Job:
+    """The last word on a model: by it the next run knows which frames are new."""
+    made = [path for job in jobs for name, path in job.outputs.items() if name in job.of_model]
+    files = [out.model.description, out.model.hot_pixel_mask, out.model.saturation_map, *made]
+    files += [out.model.bias_line] if has_bias else []
+    sigmas: dict[float, list[float]] = {}
+    for c in cells:
+        sigmas.setdefault(round(c.temperature_c, 1), []).append(c.temperature_sigma_c)
+    params = {
+        "frames": [[f.file, f.date_obs, f.digest] for f in frames],
+        "temperatures": [[t, max(s), len(s)] for t, s in sorted(sigmas.items())],
+    }
+    return Job(list_frames, tuple(files), (out.model.frames,), params, label="frames of the model")
+
+
+def list_frames(
+    inputs: tuple[Path, ...],
+    outputs: tuple[Path, ...],
+    *,
+    frames: list[list[str]],
+    temperatures: list[tuple[float, float, int]],
+) -> dict[Path, str]:
+    """The frames that the model has seen."""
+    return {outputs[0]: write_seen(outputs[0], frames, inputs, temperatures)}
+
+
+def _sensor_job(job: _UnitJobs, has_bias: bool, stated: float | None) -> Job:
     """It stands here, not in the evaluation: it tells of the campaign that was fitted, whatever is evaluated later."""
     out, files, model, scope = job.out, job.files, job.name, job.scope
     named: dict[str, Path] = {
@@ -409,8 +447,6 @@ def _sensor_job(job: _UnitJobs, has_bias: bool) -> Job:
         named["bias"] = files.bias_line
         if out.bias_frames.is_file():  # a bias model made elsewhere comes without
             named["bias_frames"] = out.bias_frames
-    # the index itself is no input: a frame that was rejected changes it, and nothing else
-    stated = header_gain(read_frames(out.index, out.campaign or ""))
     params = {"unit": job.described, "named": list(named), "header_gain_e_per_adu": stated}
     return Job(
         describe_sensor, (*named.values(), *job.masters), (out.sensor_summary,), params, label="summary of the sensor"
@@ -445,4 +481,5 @@ def summary(out: OutputDir) -> list[tuple[str, str]]:
     rows += [("not fitted", f"{key}: {why}") for key, why in found.not_fitted.items()]
     change = last_change(out.model)
     rows += [("since the last model", change.describe())] if change is not None else []
+    rows += [("last check", line) for line in last_check(out.model.checks)]
     return rows + [("sensor", line) for line in summary_lines(out.sensor_summary)]

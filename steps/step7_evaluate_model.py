@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from darkpipe.errors import DesignError
 from darkpipe.files.atomic import replace_file
 from darkpipe.files.evaluating import (
+    compared,
     held_out_plane,
     held_out_row,
     measure_cell,
-    prediction_of,
     read_json,
     write_json,
 )
@@ -34,7 +34,7 @@ from darkpipe.science.blocks import block_mean
 from darkpipe.science.models import MODELS
 
 NAME = "evaluate_model"
-VERSION = 2
+VERSION = 3
 
 PICTURE_SIDE = 512
 
@@ -106,7 +106,8 @@ def _cell_job(
 ) -> Job:
     m = description.find(key)
     extra = (folder.held_out(m.name, m.cell), folder.held_out_maps(m.name, m.cell)) if own else ()
-    inputs = (place.master_dark(cell.name), place.reference, *_model_inputs(folder, description, key), *extra)
+    bias = (folder.bias_line,) if description.has_bias and not cell.bias else ()
+    inputs = (place.master_dark(cell.name), place.reference, *_model_inputs(folder, description, key), *bias, *extra)
     outputs: list[Path] = [out.measured_cell(cell.name)]
     if settings.pictures:
         outputs += [out.picture(kind, cell.name) for kind in ("mae", "mape", "synthetic_dark")]
@@ -127,9 +128,9 @@ def evaluate(
     it = Cell(**cell)
     folder = ModelDir(inputs[2].parent)
     description = read_description(inputs[2])
-    signal, error, dq = prediction_of(folder, description, model, it, read_reference(inputs[1]))
-    master, master_error = read_planes(inputs[0], ["SCI", "ERR"])
-    found = measure_cell(signal, error, dq, master, master_error)
+    both = compared(folder, description, model, it, read_reference(inputs[1]), inputs[0])
+    signal, master, master_error = both.signal, both.master, both.master_error
+    found = measure_cell(signal, both.error, both.dq, master, master_error)
     fitted = description.find(model)
     row = {
         "model": fitted.key,

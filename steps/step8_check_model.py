@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from darkpipe.errors import DesignError, NothingToModelError
-from darkpipe.files.ageing import cell_of_check, compare_master, pedestal_drift, pedestal_shift
+from darkpipe.files.ageing import Beyond, cell_of_check, compare_master, pedestal_drift, pedestal_shift
 from darkpipe.files.atomic import replace_file
 from darkpipe.files.changed_pixels import Compared, Search, find_changed_pixels
+from darkpipe.files.check_history import note_check
 from darkpipe.files.evaluating import read_json, write_json
 from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import Cell, effective_exposure, read_cells, read_reference
 from darkpipe.files.model_check import cell_table, criteria_of, read_verdict, verdict_data, write_verdict
 from darkpipe.files.model_maps import Description, read_description
 from darkpipe.files.products import read_header
+from darkpipe.files.seen_frames import read_temperatures
 from darkpipe.files.synthetic import model_for
 from darkpipe.files.tables import read_table, write_table
 from darkpipe.jobs.contract import Job
@@ -27,7 +29,9 @@ from darkpipe.report.figures import save_png
 from darkpipe.science.ageing import Shared, solve
 
 NAME = "check_model"
-VERSION = 1
+VERSION = 2
+
+LAWS = ("exp_2d", "two_component")  # of temperature and exposure: two views of the same frames
 
 log = logging.getLogger("darkpipe")
 
@@ -80,7 +84,9 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     DesignError
         when no cell lies in the range of the model.
     """
-    folder = ModelDir.at(settings.model_dir or out.model.path)
+    folder = ModelDir.at(settings.model_dir or out.model.path) if out.owner is None else out.owner.model
+    if out.owner is not None:  # the model as it was used
+        settings = settings.model_copy(update={"model": "auto"})
     description = read_description(folder.description)
     cells = read_cells(out.groups)
     _same_configuration(out, description, cells[0])
@@ -95,16 +101,20 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     yield [
         Job(
             compare,
-            (out.reference, out.master_dark(c.name), *_model_files(folder, description, key)),
+            (out.reference, out.master_dark(c.name), *_model_files(folder, description, key), *beyond.files),
             (out.compared_cell(c.name),),
-            {"cell": vars(c), "model": key},
+            {"cell": vars(c), "model": key, "extrapolated": beyond.far, "other": beyond.other},
             label=f"compare {c.name}",
         )
         for c, key in chosen
+        for beyond in (_beyond(out, folder, description, c, key),)
     ]
     yield [_judge_job(out, folder, description, settings, chosen)]
     inputs = (out.check_table, out.changed_pixels, out.check_verdict)
     yield [Job(draw, inputs, (out.check_picture,), {"shape": list(description.shape)}, label="picture of the check")]
+    if out.owner is not None:
+        seen = (out.owner.model.description, out.owner.model.frames)
+        yield [Job(keep, (out.check_verdict, out.index, *seen), (out.owner.model.checks,), {}, label="list of checks")]
 
 
 def _same_configuration(out: OutputDir, description: Description, cell: Cell) -> None:
@@ -137,6 +147,22 @@ def _cells_in_range(
     return chosen
 
 
+class _Beyond(NamedTuple):
+    """Of a cell: whether it lies outside of the range of the model; another law fitted there; files for that."""
+
+    far: bool
+    other: str | None
+    files: tuple[Path, ...]
+
+
+def _beyond(out: OutputDir, folder: ModelDir, description: Description, cell: Cell, key: str) -> _Beyond:
+    if description.find(key).covers(cell.temperature_c, effective_exposure(cell, read_reference(out.reference))):
+        return _Beyond(False, None, ())
+    other = next((o for o in LAWS if key in LAWS and o != key and any(m.key == o for m in description.models)), None)
+    files = [*folder.maps(other).values(), folder.covariance(other)] if other else []
+    return _Beyond(True, other, (*files, *((folder.frames,) if folder.frames.is_file() else ())))
+
+
 def _model_files(folder: ModelDir, description: Description, key: str) -> list[Path]:
     m = description.find(key)
     files = [folder.description, *folder.maps(m.name, m.cell).values(), folder.covariance(m.name, m.cell)]
@@ -145,11 +171,20 @@ def _model_files(folder: ModelDir, description: Description, key: str) -> list[P
 
 
 def compare(
-    inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, cell: dict[str, Any], model: str
+    inputs: tuple[Path, ...],
+    outputs: tuple[Path, ...],
+    *,
+    cell: dict[str, Any],
+    model: str,
+    extrapolated: bool,
+    other: str | None,
 ) -> dict[Path, str]:
     """One master against the model."""
     folder = ModelDir(inputs[2].parent)
-    row = compare_master(folder, read_description(inputs[2]), model, Cell(**cell), read_reference(inputs[0]), inputs[1])
+    temperatures = read_temperatures(folder.frames) if folder.frames in inputs else []
+    beyond = Beyond(other, temperatures) if extrapolated else None
+    description, reference = read_description(inputs[2]), read_reference(inputs[0])
+    row = compare_master(folder, description, model, Cell(**cell), reference, inputs[1], beyond)
     return {outputs[0]: write_json(outputs[0], row)}
 
 
@@ -217,6 +252,7 @@ def judge(
         "configuration": description.configuration,
         "cells": cells,
         "outside_the_model": left_out,
+        "extrapolated": [row["cell"]["name"] for row in rows if row["extrapolated"]],
         "pedestal_drift_adu": drift,
     }
     verdict = verdict_data(criteria, limits["significance"], change, change.level_adu, found, about)
@@ -237,6 +273,11 @@ def draw(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, shape: list[int
     return {outputs[0]: replace_file(outputs[0], lambda stream: save_png(figure, stream))}
 
 
+def keep(inputs: tuple[Path, ...], outputs: tuple[Path, ...]) -> dict[Path, str]:
+    """Note the verdict with the model that it is on, before that is replaced."""
+    return {outputs[0]: note_check(outputs[0], *inputs)}
+
+
 def summary(out: OutputDir) -> list[tuple[str, str]]:
     """The verdict with its criteria, the cells, and where the products are."""
     verdict = read_verdict(out.check_verdict)
@@ -249,7 +290,10 @@ def finding(out: OutputDir) -> str | None:
     verdict: Mapping[str, Any] = read_verdict(out.check_verdict)
     if verdict["verdict"] == "current":
         return None
+    beyond = verdict.get("extrapolated")
+    where = f"; extrapolated beyond the range of the model: {', '.join(beyond)}" if beyond else ""
     return (
         f"the model is {verdict['verdict'] if verdict['verdict'] == 'stale' else 'off: it has drifted'}; "
         + "; ".join(verdict["why"])
+        + where
     )

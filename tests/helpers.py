@@ -20,7 +20,8 @@ from astropy.table import Table
 from simulated import PRESETS, Recipe, Sensor
 
 import run_pipeline
-from darkpipe.jobs.report import RunReport
+from darkpipe.jobs.report import JobRun, RunReport
+from darkpipe.jobs.walk import NEW_FRAMES
 from master_controller import MasterController
 
 PROJECT = Path(run_pipeline.__file__).parent
@@ -187,9 +188,10 @@ def inputs_of(path: Path) -> list[str]:
 
 
 def products(out: Path) -> dict[str, bytes]:
-    """Bytes of every file of an output directory besides journal, lock, logs, and the archive of replaced models."""
+    """Bytes of every file of an output directory besides journal, lock, logs, and what depends on earlier runs: the
+    archive of replaced models, and the check that was made before a model was replaced."""
     found = {p.relative_to(out).as_posix(): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
-    found = {k: v for k, v in found.items() if "dark_model/history/" not in k}
+    found = {k: v for k, v in found.items() if "dark_model/history/" not in k and "new_frames/" not in k}
     return {
         k: v for k, v in found.items() if not k.startswith("logs/") and k not in ("journal.jsonl", ".pipeline.lock")
     }
@@ -201,13 +203,18 @@ def differing(one: dict[str, bytes], other: dict[str, bytes]) -> list[str]:
 
 
 def labels(report: RunReport, step: str | None = None) -> list[str]:
-    """The jobs that were run, in the order of the plans."""
-    return [job.label for job in report.jobs if step in (None, job.step)]
+    """The jobs that were run, in the order of the plans, without those that check new frames before a fit."""
+    return [job.label for job in report.jobs if step in (None, job.step) and not of_check(job)]
+
+
+def of_check(job: JobRun) -> bool:
+    """Whether a job belongs to the check of new frames before a fit."""
+    return job.campaign.endswith(NEW_FRAMES)
 
 
 def steps_run(report: RunReport) -> list[str]:
-    """Steps of which at least one job was run."""
-    return list(dict.fromkeys(job.step for job in report.jobs))
+    """Steps of which at least one job was run; a check of new frames before a fit does not count."""
+    return list(dict.fromkeys(job.step for job in report.jobs if not of_check(job)))
 
 
 # truth

@@ -461,7 +461,7 @@ def test_modes_and_steps_fit_together() -> None:
         numbers = (*mode.camera_steps, *mode.frame_steps, *mode.steps)
         assert list(numbers) == sorted(set(numbers)), name
         assert set(numbers) <= set(range(len(STEP_MODULES)))
-        assert set(mode.prunes) <= set(numbers)
+        assert set(mode.prunes) <= {*numbers, *mode.checks}
         assert bool(numbers) != bool(mode.question), name
         if mode.question:
             module, _, function = mode.question.rpartition(".")

@@ -48,6 +48,9 @@ class ToyPlace:
     def matches(self, select: Mapping[str, str]) -> bool:
         return select == {"configuration": self.campaign}
 
+    def new_frames(self) -> ToyPlace | None:
+        return None
+
 
 @dataclass(frozen=True)
 class ToyStep:
@@ -199,6 +202,8 @@ STEPS = (
     ToyStep("five", 1, Nothing, no_plan),
     ToyStep("six", 1, Nothing, no_plan),
     ToyStep("seven", 1, Nothing, no_plan),
+    ToyStep("eight", 1, Nothing, no_plan),
+    ToyStep("nine", 1, Nothing, no_plan),
 )
 
 

@@ -18,7 +18,7 @@ from darkpipe.files.masters import UNUSABLE, Cell, ReferenceValues, effective_ex
 from darkpipe.files.model_maps import Description, FittedModel, ModelMaps, read_maps
 from darkpipe.files.products import read_header, read_planes
 from darkpipe.files.tables import read_table
-from darkpipe.science.ageing import CellChange, CellOfCheck, compare_cell
+from darkpipe.science.ageing import CellChange, CellOfCheck, compare_cell, leverage
 from darkpipe.science.flags import DQ, MODEL_INVALID
 from darkpipe.science.noise import MAD_TO_SIGMA, robust_median
 
@@ -65,33 +65,76 @@ def predict(
     return Prediction(signal, level, np.hypot(error, level_error).astype(np.float32), dq)
 
 
+def master_noise(
+    master_error: F4, count: NDArray[np.uint16], prediction: Prediction, cell: Cell, description: Description
+) -> F4:
+    """1 sigma of a master. One without a bias took the level of its darkest pixels for that of no signal, though they
+    have shot noise, too, and its read noise is an upper limit: there the model's numbers make it."""
+    if cell.bias:
+        return master_error
+    variance = description.read_noise_adu**2 + np.fmax(prediction.signal, 0.0) / description.gain_e_per_adu
+    made = np.sqrt(variance / np.maximum(count, 1))
+    return np.asarray(np.where(np.isfinite(master_error), made, master_error), np.float32)
+
+
 def combined_error(master_error: F4, prediction: Prediction, model: FittedModel) -> F4:
     """1 sigma of master - prediction of each pixel, with the model's multiplicative error."""
     multiplicative = model.relative_error * prediction.signal
     return np.asarray(np.sqrt(master_error**2 + prediction.error**2 + multiplicative**2), np.float32)
 
 
+@dataclass(frozen=True)
+class Beyond:
+    """Of a cell outside of the range of its model. other : key of another law that was fitted to the same frames, None
+    where there is none. temperatures : that were fitted, [°C], with 1 sigma and the number of cells."""
+
+    other: str | None
+    temperatures: Sequence[tuple[float, float, int]]
+
+
 def compare_master(
-    folder: ModelDir, description: Description, key: str, cell: Cell, reference: ReferenceValues, master: Path
+    folder: ModelDir,
+    description: Description,
+    key: str,
+    cell: Cell,
+    reference: ReferenceValues,
+    master: Path,
+    beyond: Beyond | None,
 ) -> dict[str, Any]:
-    """The numbers of one cell, for JSON: those of `CellChange`, and the growth of both populations with temperature."""
+    """The numbers of one cell, for JSON: those of `CellChange`, the growth of both populations with temperature, and
+    what extrapolation adds to their errors."""
     model = description.find(key)
     maps = read_maps(folder, model)
     found = predict(folder, description, maps, cell, reference)
-    science, master_error, bits = read_planes(master, ["SCI", "ERR", "DQ"])
-    error = combined_error(master_error, found, model)
+    science, master_error, bits, count = read_planes(master, ["SCI", "ERR", "DQ", "COUNT"])
+    error = combined_error(master_noise(master_error, count, found, cell, description), found, model)
     usable = ((found.dq & int(MODEL_INVALID)) == 0) & ((bits & int(UNUSABLE)) == 0)
     bright = (found.dq & int(BRIGHT)) != 0
     observed = science if found.level is None else science - found.level
     bulk = usable & ~bright
     hot = usable & is_hot(found, bulk)
     change = compare_cell(observed.ravel(), found.signal.ravel(), error.ravel(), bulk.ravel(), hot.ravel())
-    warmer = maps.synthesize(cell.temperature_c + 1.0, effective_exposure(cell, reference))[0]
+    exposure_s = effective_exposure(cell, reference)
+    warmer = maps.synthesize(cell.temperature_c + 1.0, exposure_s)[0]
     growth = {
         f"{name}_growth_per_c": _growth(found.signal[where], warmer[where])
         for name, where in (("bulk", bulk), ("hot", hot))
     }
-    return {"model": key, "cell": asdict(cell), "relative_error": model.relative_error, **growth, **asdict(change)}
+    extrapolation: dict[str, Any] = {"extrapolated": beyond is not None, "bulk_law": 0.0, "hot_law": 0.0}
+    extrapolation["leverage_c"] = list(leverage(cell.temperature_c, beyond.temperatures)) if beyond else []
+    if beyond is not None and beyond.other is not None:
+        another = read_maps(folder, description.find(beyond.other)).synthesize(cell.temperature_c, exposure_s)[0]
+        extrapolation |= {f"{name}_law": _law(found.signal[where], another[where])
+                          for name, where in (("bulk", bulk), ("hot", hot))}  # fmt: skip
+    known = {"model": key, "cell": asdict(cell), "relative_error": model.relative_error}
+    return {**known, **growth, **extrapolation, **asdict(change)}
+
+
+def _law(signal: F4, another: F4) -> float:
+    """What another law predicts more, as a fraction; 0 of no pixels."""
+    good = np.isfinite(signal) & np.isfinite(another)
+    middle = float(np.median(signal[good])) if good.any() else 0.0
+    return float(np.median(another[good] - signal[good])) / middle if middle > 0 else 0.0
 
 
 def is_hot(prediction: Prediction, bulk: NDArray[np.bool_] | None, bulk_adu: float = math.nan) -> NDArray[np.bool_]:
@@ -119,6 +162,9 @@ def cell_of_check(row: Mapping[str, Any]) -> CellOfCheck:
         row["bulk_growth_per_c"],
         row["hot_growth_per_c"],
         row["relative_error"],
+        row["bulk_law"],
+        row["hot_law"],
+        tuple(row["leverage_c"]),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from darkpipe.files.ageing import combined_error, is_hot, predict
+from darkpipe.files.ageing import combined_error, is_hot, master_noise, predict
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.masters import Cell, ReferenceValues
 from darkpipe.files.model_maps import Description, ModelMaps, read_maps
@@ -155,7 +155,8 @@ def _difference(
     prediction = predict(folder, description, maps, it.cell, reference, band)
     science, master_error, bits, count = read_planes(it.master, ["SCI", "ERR", "DQ", "COUNT"], band)
     full = (bits & int(DQ.SATURATED)) != 0
-    error = combined_error(master_error, prediction, maps.model)
+    noise = master_noise(master_error, count, prediction, it.cell, description)
+    error = combined_error(noise, prediction, maps.model)
     # at least as bright as it reads: counted as if it were that, unless the model says the same
     error = np.where(full, np.fmax(np.nan_to_num(error), FULL_ERROR * np.abs(science)), error)
     error[full & ~(prediction.signal < FULL_SHARE * science)] = np.nan

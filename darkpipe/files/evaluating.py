@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from darkpipe.files.ageing import master_noise, predict
 from darkpipe.files.atomic import replace_text
-from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.layout import ModelDir
-from darkpipe.files.masters import Cell, ReferenceValues, effective_exposure
+from darkpipe.files.masters import Cell, ReferenceValues
 from darkpipe.files.model_maps import Description, read_maps
 from darkpipe.files.products import read_inputs, read_planes
 from darkpipe.files.tables import read_table
@@ -24,19 +25,35 @@ from darkpipe.science.metrics import accumulate
 NAN = math.nan
 
 
-def prediction_of(
-    folder: ModelDir, description: Description, key: str, cell: Cell, reference: ReferenceValues
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
-    """What a master of this cell should read by the model: signal beyond the bias's own exposure, or, without bias
-    frames, signal on the fitted level; its 1 sigma, and bits; (rows, cols) each."""
-    model = description.find(key)
-    exposure_s = effective_exposure(cell, reference)
-    signal, error, dq = read_maps(folder, model).synthesize(cell.temperature_c, exposure_s)
-    if not cell.bias:
-        level = folder.offset(model.name, model.cell)
-        if level.is_file():
-            signal = signal + BiasSource(level, cell.temperature_c).read()[0]
-    return signal.astype(np.float32), error.astype(np.float32), dq
+@dataclass(frozen=True)
+class Compared:
+    """A prediction and what was measured, (rows, cols) each [ADU], with 1 sigma; bits of the prediction."""
+
+    signal: NDArray[np.float32]
+    error: NDArray[np.float32]
+    dq: NDArray[np.uint16]
+    master: NDArray[np.float32]
+    master_error: NDArray[np.float32]
+
+
+def compared(
+    folder: ModelDir, description: Description, key: str, cell: Cell, reference: ReferenceValues, master: Path
+) -> Compared:
+    """A master beside what the model says of it: signal beyond the bias's own exposure.
+
+    A master without a bias has that of the model subtracted here. Where the model has none either, both stand on the
+    level that was fitted with it.
+    """
+    science, noise, count = read_planes(master, ["SCI", "ERR", "COUNT"])
+    found = predict(folder, description, read_maps(folder, description.find(key)), cell, reference)
+    signal, error = found.signal, found.error
+    if found.level is not None and description.has_bias:
+        science = science - found.level
+        noise = master_noise(noise, count, found, cell, description)
+    elif found.level is not None:
+        signal = signal + found.level
+    planes = (np.asarray(v, np.float32) for v in (science, noise))
+    return Compared(signal.astype(np.float32), error.astype(np.float32), found.dq, *planes)
 
 
 def measure_cell(

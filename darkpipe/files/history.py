@@ -56,7 +56,7 @@ def _place_of(folder: ModelDir, model: str, scope: str) -> Path | None:
 
 def _place(folder: ModelDir) -> Path:
     """The folder of the model that the present description tells of: a running number, and the digest of that."""
-    digest = _digest(folder.description)[:8]
+    digest = model_digest(folder.description)
     known = folder.archived()
     same = [p for p in known if p.name.endswith(f"_{digest}")]
     return same[0] if same else folder.archive(1 + max((int(p.name[:4]) for p in known), default=0), digest)
@@ -74,6 +74,11 @@ def _keep(folder: ModelDir, place: Path, path: Path) -> tuple[Path, Path] | None
     except OSError:  # a file system without second names
         shutil.copy2(path, copy)
     return path, copy
+
+
+def model_digest(description: Path) -> str:
+    """By which the archive tells models apart."""
+    return _digest(description)[:8]
 
 
 def _digest(path: Path) -> str:
@@ -98,7 +103,8 @@ def keep_description(folder: ModelDir) -> Path | None:
     place = _place(folder)
     if not place.is_dir():
         return None
-    _keep(folder, place, folder.description)
+    for path in (folder.description, folder.frames):
+        _keep(folder, place, path)
     return place
 
 

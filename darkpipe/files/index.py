@@ -47,6 +47,7 @@ class RawFrame:
     sigma: float
     corners: tuple[float, float, float, float]
     date_obs: str
+    digest: str = ""
 
 
 def index_rows(surveys: Sequence[tuple[str, FrameSurvey]], *, expect_filter: str = "") -> list[dict[str, Any]]:
@@ -228,6 +229,7 @@ def read_frames(path: Path, campaign: str, kinds: Iterable[str] = ("bias", "dark
                 float(r["sigma_raw"]),
                 tuple(float(r[f"corner_{c}_raw"]) for c in ("tl", "tr", "bl", "br")),  # type: ignore[arg-type]
                 str(r["date_obs"]),
+                str(r["digest"]),
             )
         )
     return out

@@ -11,6 +11,7 @@ import numpy as np
 
 from darkpipe.errors import ProductError
 from darkpipe.files.index import campaign_matches, campaign_names
+from darkpipe.files.seen_frames import has_unseen
 from darkpipe.science.models import MODELS
 
 LEAST_DECIMALS = 3  # of exposures in the folders of raw frames: exp_1.000s
@@ -168,6 +169,16 @@ class ModelDir:
         """What the model after the archived one says otherwise."""
         return archive / "changes.yaml"
 
+    @property
+    def checks(self) -> Path:
+        """What new frames said of each model before it was replaced."""
+        return self.path / "history" / "checks.ecsv"
+
+    @property
+    def frames(self) -> Path:
+        """The raw frames that the model has seen, and by which its files can be told from others."""
+        return self.path / "frames.ecsv"
+
     def tile(self, model: str, cell: str, first_row: int, what: str) -> Path:
         return self.folder(model, cell) / "tiles" / f"{model}_{what}_{first_row:06d}.npz"
 
@@ -178,10 +189,12 @@ class OutputDir:
 
     campaign : None for the whole directory; '' for a single configuration, which stands directly in it; else the
         name of a configuration, which is its sub-folder.
+    owner : of a place for frames that a model has not seen: that of the model.
     """
 
     root: Path
     campaign: str | None = None
+    owner: OutputDir | None = None
 
     def __post_init__(self) -> None:
         if self.campaign and not SAFE_NAME.match(self.campaign):
@@ -202,6 +215,13 @@ class OutputDir:
     def matches(self, select: Mapping[str, str]) -> bool:
         """Whether this configuration has these values, by the index."""
         return campaign_matches(self.index, self.campaign or "", select)
+
+    def new_frames(self) -> OutputDir | None:
+        """The place for the frames that the model here has not seen, laid out as an output directory; None where there
+        are none, or no model that is whole."""
+        if not has_unseen(self.index, self.campaign or "", self.model.frames):
+            return None
+        return OutputDir(self.base / "new_frames", "", self)
 
     # the whole directory
     @property

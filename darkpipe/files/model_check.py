@@ -54,6 +54,9 @@ def cell_table(
                 "pull_spread_hot": c.hot_spread,
                 "chi2_reduced": c.chi2_reduced,
                 "chi2_uncorrected": c.chi2_uncorrected,
+                "extrapolated": row["extrapolated"],
+                "bulk_law_error": cell.bulk_law,
+                "hot_law_error": cell.hot_law,
             }
         )
     return table_of(out)

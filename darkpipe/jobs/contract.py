@@ -83,6 +83,11 @@ class Place(Protocol):
         """Whether the configuration of this place has these values ({'gain': '100'})."""
         ...
 
+    def new_frames(self) -> Place | None:
+        """Where frames are looked at that the model of this place has not seen; None where there is nothing to look
+        at. Only asked where a mode has a check."""
+        ...
+
 
 class Step(Protocol):
     """A module with these names is a step.

@@ -18,12 +18,25 @@ from darkpipe.settings import RunSettings
 log = logging.getLogger("darkpipe")
 
 
+NEW_FRAMES = "new_frames"  # in the journal, the configuration that products of a check belong to
+
+
+@dataclass(frozen=True)
+class Check:
+    """Steps that look at the frames which a model has not seen, before the step named `before` begins to replace it."""
+
+    before: str
+    steps: Sequence[Step]
+
+
 @dataclass
 class Walk:
     """One walk through steps and campaigns. A dry run leaves a campaign at the first batch with stale jobs.
 
     of_all : steps that see the whole output directory; of_campaign : steps that see one configuration at a time.
     forced, prunes : names of steps that are run whether stale or not; whose leftovers are removed.
+    check : what comes before a model is replaced. Nothing in it is a failure of the run, which replaces the model
+        whatever is found: findings and failures become notes.
     """
 
     journal: Journal
@@ -35,6 +48,7 @@ class Walk:
     of_campaign: Sequence[Step]
     forced: Collection[str]
     prunes: Collection[str]
+    check: Check | None = None
     nothing: NothingToModelError | None = None
 
     def go(self) -> None:
@@ -56,7 +70,8 @@ class Walk:
         if self.nothing is not None and not any(carried) and not self.report.failures:
             self.report.fail(Failure("", "", "", self.nothing))
         if carried and all(carried) and not self.report.dry_run:
-            self._prune_vanished({place.campaign or "" for place in campaigns})
+            current = {place.campaign or "" for place in campaigns}
+            self._prune_vanished(current | {_of_check(name) for name in current})
 
     def _selected(self, campaigns: Sequence[Place]) -> list[Place]:
         select = self.settings.select
@@ -72,8 +87,11 @@ class Walk:
         """Steps one after the other; whether all of them came to their end."""
         campaign = place.campaign or ""
         for position, step in enumerate(steps):
+            if self.check is not None and self.check.before == step.NAME and not self._look_at_new_frames(place):
+                self._unknown(steps[position:], campaign)
+                return False
             try:
-                ended = self._step(step, place)
+                ended = self._step(step, place, campaign)
             except NothingToModelError as error:
                 self.nothing = error
                 self.report.note(": ".join(filter(None, (campaign, step.NAME, str(error)))))
@@ -90,8 +108,33 @@ class Walk:
         self._summarise(place, steps)
         return True
 
-    def _step(self, step: Step, place: Place) -> bool:
-        campaign = place.campaign or ""
+    def _look_at_new_frames(self, place: Place) -> bool:
+        """Run the check; whether the walk goes on, as it does but for a dry run that found something to do."""
+        assert self.check is not None
+        label = _of_check(place.campaign or "")
+        before = len(self.report.failures)
+        try:
+            new = place.new_frames()
+            if new is None:
+                return True
+            ended = all(self._step(step, new, label) for step in self.check.steps)
+            if self.report.dry_run:
+                return ended
+            for step in self.check.steps if ended else ():
+                finding = getattr(step, "finding", None)
+                if finding is not None and (text := finding(new)):
+                    self.report.note(f"{label}, before the model is fitted again: {text}")
+        except LeftOutError as error:
+            log.info("%s: %s", label, error)
+        except PipelineError as error:
+            self.report.note(f"{label} were not held against the model: {error}")
+        failed = self.report.failures[before:]
+        del self.report.failures[before:]
+        for failure in failed:
+            self.report.note(f"{label} were not held against the model: {failure.error}")
+        return True
+
+    def _step(self, step: Step, place: Place, campaign: str) -> bool:
         count = StepCount(step.NAME, campaign)
         self.report.counts.append(count)
         planned: set[str] = set()
@@ -147,7 +190,7 @@ class Walk:
         return len(removed)
 
     def _prune_vanished(self, current: set[str]) -> None:
-        for step in self.of_campaign:
+        for step in (*self.of_campaign, *(self.check.steps if self.check else ())):
             if step.NAME in self.prunes:
                 for campaign in sorted(self.journal.campaigns(step.NAME) - current):
                     self._prune(step, campaign, ())
@@ -169,3 +212,7 @@ class Walk:
                     self.report.find(": ".join(filter(None, (place.campaign, text))))
         if rows:
             self.report.summaries.append((place.campaign or "", rows))
+
+
+def _of_check(campaign: str) -> str:
+    return f"{campaign}/{NEW_FRAMES}" if campaign else NEW_FRAMES

@@ -58,8 +58,9 @@ def ageing_summary(cells: Any, pixels: Any, verdict: Mapping[str, Any], shape: t
     head = 110 + 24 * len(criteria)
     page = new_page(_WIDTH, head + 910, PRINT_DPI)
     name = str(verdict["verdict"])
-    write(page, _LEFT, 24, f"The model is {name}" if name != "drifted" else "The model has drifted", 13, weight="bold",
-          color=_VERDICTS[name])  # fmt: skip
+    said = f"The model is {name}" if name != "drifted" else "The model has drifted"
+    beyond = f" (beyond its range: {len(verdict['extrapolated'])} cells)" if verdict.get("extrapolated") else ""
+    write(page, _LEFT, 24, said + beyond, 13, weight="bold", color=_VERDICTS[name])
     _write_criteria(page, criteria, 74)
     tops, heights = (head, head + 400, head + 620), (370, 190, 190)
     axes = [add_box(page, _LEFT, top, _CELLS, height) for top, height in zip(tops, heights, strict=True)]
@@ -199,6 +200,8 @@ def verdict_lines(verdict: Mapping[str, Any], cells: Any) -> list[str]:
         f"hot pixels: {hot['new']} new, {hot['vanished']} vanished, {hot['unconfirmed']} seen in one frame alone "
         f"(of {hot['compared']})"
     )
+    if beyond := verdict.get("extrapolated"):
+        lines.append("extrapolated beyond the range of the model, with errors that hold this: " + ", ".join(beyond))
     if verdict["outside_the_model"]:
         lines.append("not compared, outside the range of the model: " + ", ".join(verdict["outside_the_model"]))
     ratios = ("bulk ratio|now/model", "hot ratio|now/model")

@@ -3,7 +3,8 @@
 Two populations are compared apart. *Bulk* pixels are many and faint: their median difference in a cell is known to a
 hundredth of an ADU, but it mixes rate and pedestal, which only several cells tell apart. *Hot* pixels are few and
 bright: each tells a ratio by itself, whatever the pedestal. What limits both is common to all pixels of a cell: its
-temperature, and the drift of the pedestal from frame to frame; both stand in the covariance.
+temperature, and the drift of the pedestal from frame to frame; both stand in the covariance. So does, beyond the range
+that the model was fitted in, what the model knows of its own extrapolation.
 """
 
 from __future__ import annotations
@@ -121,6 +122,9 @@ class CellOfCheck:
     temperature_sigma_c : 1 sigma of its temperature, shared by all cells of that temperature.
     bulk_growth_per_c, hot_growth_per_c : d ln(signal)/dT of the two populations, by the model.
     relative_error : multiplicative error of the model.
+    bulk_law, hot_law : of a cell beyond the range of the model: what another law, fitted to the same frames, predicts
+        more of the two populations [fraction]. One unknown share of it is common to all cells.
+    leverage_c : of such a cell, what `leverage` says [°C].
     """
 
     change: CellChange
@@ -130,6 +134,32 @@ class CellOfCheck:
     bulk_growth_per_c: float
     hot_growth_per_c: float
     relative_error: float
+    bulk_law: float = 0.0
+    hot_law: float = 0.0
+    leverage_c: tuple[float, ...] = ()
+
+    @property
+    def warmth_sigma_c(self) -> float:
+        """1 sigma of the temperature, of this cell and of those that the model is carried on from."""
+        return math.hypot(self.temperature_sigma_c, *self.leverage_c)
+
+
+def leverage(temperature_c: float, fitted: Sequence[tuple[float, float, int]]) -> tuple[float, ...]:
+    """By how many degrees the errors of a campaign's temperatures, 1 sigma each, shift a straight line of ln(signal)
+    in temperature at `temperature_c`: between them by less than these errors, beyond them by more.
+
+    Parameters
+    ----------
+    fitted : (temperature [°C], its 1 sigma, cells) of each temperature.
+    """
+    if not fitted:
+        return ()
+    t, sigma, weight = (np.array(v, dtype=np.float64) for v in zip(*fitted, strict=True))
+    middle = float(np.average(t, weights=weight))
+    spread = float(np.sum(weight * (t - middle) ** 2))
+    slope = (temperature_c - middle) * (t - middle) / spread if spread > 0 else np.zeros_like(t)
+    shifts = weight * (1.0 / weight.sum() + slope) * sigma
+    return tuple(float(v) for v in shifts)
 
 
 @dataclass(frozen=True)
@@ -202,7 +232,8 @@ def _equations(cells: Sequence[CellOfCheck], shared: Shared) -> tuple[F8, F8, F8
     """Right-hand sides (2n,), columns level, bulk, hot (2n, 3), covariance (2n, 2n)."""
     n = len(cells)
     y, x, v = np.full(2 * n, np.nan), np.zeros((2 * n, 3)), np.zeros((2 * n, 2 * n))
-    warmth = np.zeros(2 * n)  # by which one degree changes each equation
+    warmth, law = np.zeros(2 * n), np.zeros(2 * n)  # by which one degree, another law changes each equation
+    carried = np.zeros((2 * n, max((len(c.leverage_c) for c in cells), default=0)))
     for i, cell in enumerate(cells):
         c = cell.change
         b, h = 2 * i, 2 * i + 1
@@ -214,6 +245,9 @@ def _equations(cells: Sequence[CellOfCheck], shared: Shared) -> tuple[F8, F8, F8
         v[b, b] += c.difference_error_adu**2 + (cell.relative_error * c.bulk_signal_adu) ** 2
         v[h, h] += c.hot_change_error**2 + cell.relative_error**2
         warmth[b], warmth[h] = cell.bulk_growth_per_c * c.bulk_signal_adu, cell.hot_growth_per_c
+        law[b], law[h] = cell.bulk_law * c.bulk_signal_adu, cell.hot_law
+        carried[b : h + 1, : len(cell.leverage_c)] = np.outer(warmth[b : h + 1], cell.leverage_c)
+    v += np.outer(law, law) + carried @ carried.T
     v += shared.temperature_sigma_c**2 * np.outer(warmth, warmth)
     temperatures = np.repeat([round(cell.temperature_c, 1) for cell in cells], 2)
     sigma = np.repeat([cell.temperature_sigma_c for cell in cells], 2)
@@ -240,15 +274,15 @@ def cell_ratio(cell: CellOfCheck, change: Change, shared: Shared) -> dict[str, t
     """(ratio, 1 sigma) of one cell by itself, for bulk and hot, with the level of all cells taken out."""
     c, (level, level_error) = cell.change, change.level_adu
     drift = shared.drift_adu / math.sqrt(max(cell.frames, 1))
-    warm = math.hypot(cell.temperature_sigma_c, shared.temperature_sigma_c)
+    warm = math.hypot(cell.warmth_sigma_c, shared.temperature_sigma_c)
     on_level = math.hypot(level_error, drift)
     bulk, hot = (math.nan, math.nan), (math.nan, math.nan)
     if c.bulk_signal_adu > 0:
         noise = math.hypot(c.difference_error_adu, on_level) / c.bulk_signal_adu
-        error = math.sqrt(noise**2 + cell.relative_error**2 + (cell.bulk_growth_per_c * warm) ** 2)
+        error = math.hypot(noise, cell.relative_error, cell.bulk_law, cell.bulk_growth_per_c * warm)
         bulk = (1.0 + (c.difference_adu - level) / c.bulk_signal_adu, error)
     if math.isfinite(c.hot_change):
         noise = math.hypot(c.hot_change_error, on_level * c.hot_inverse_adu)
-        error = math.sqrt(noise**2 + cell.relative_error**2 + (cell.hot_growth_per_c * warm) ** 2)
+        error = math.hypot(noise, cell.relative_error, cell.hot_law, cell.hot_growth_per_c * warm)
         hot = (1.0 + c.hot_change - level * c.hot_inverse_adu, error)
     return {"bulk": bulk, "hot": hot}

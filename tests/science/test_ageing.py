@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from darkpipe.science.ageing import CellOfCheck, Shared, cell_ratio, compare_cell, solve, weighted_median
+from darkpipe.science.ageing import CellOfCheck, Shared, cell_ratio, compare_cell, leverage, solve, weighted_median
 from darkpipe.science.changed_pixels import calm, combine_excess, judge_excess
 from darkpipe.science.verdict import Criterion, Limits, worst
 
@@ -122,6 +123,43 @@ def test_ratio_of_one_cell() -> None:
     found = cell_ratio(cells[-1], solve(cells, SHARED), SHARED)
     assert found["bulk"][0] == pytest.approx(1.05, abs=3 * found["bulk"][1])
     assert found["hot"][0] == pytest.approx(1.05, abs=3 * found["hot"][1])
+
+
+def test_temperature_errors_of_the_campaign_grow_beyond_it() -> None:
+    """A line through two temperatures, carried on by its own length: minus the first, twice the second."""
+    pair = [(-10.0, 0.1, 3), (-5.0, 0.1, 3)]
+    assert leverage(0.0, pair) == pytest.approx((-0.1, 0.2))
+    assert leverage(-10.0, pair) == pytest.approx((0.1, 0.0))
+    assert leverage(-7.5, pair) == pytest.approx((0.05, 0.05))
+    assert leverage(3.0, [(0.0, 0.2, 1)]) == pytest.approx((0.2,))  # one temperature: its own error, no slope
+    assert leverage(0.0, []) == ()
+
+
+def test_errors_beyond_the_campaign_are_those_that_its_temperatures_make() -> None:
+    rng = np.random.default_rng(5)
+    fitted = [(-10.0, 0.12, 6), (-5.0, 0.12, 6)]
+    shifts = np.array(leverage(0.0, fitted)) / 0.12
+    cells = [(0.0, e) for e in (30.0, 100.0, 300.0)]
+    pulls, blind = [], []
+    for _ in range(40):
+        wrong = math.exp(GROWTH * float(shifts @ rng.normal(0.0, 0.12, 2)))  # of the model, for all cells alike
+        made = cells_with(wrong, wrong, 0.0, rng, cells=cells)
+        far = [dataclasses.replace(c, leverage_c=leverage(c.temperature_c, fitted)) for c in made]
+        for into, found in ((pulls, solve(far, SHARED)), (blind, solve(made, SHARED))):
+            into.append((found.rate[0] - 1.0) / found.rate[1])
+    assert 0.7 < np.std(pulls) < 1.3
+    assert np.std(blind) > 3
+
+
+def test_another_law_is_an_error_that_more_cells_do_not_lessen() -> None:
+    made = cells_with(1.1, 1.1, 0.0, np.random.default_rng(6))
+    far = [dataclasses.replace(c, bulk_law=0.1, hot_law=0.1) for c in made]
+    found = solve(far, SHARED)
+    for part in (found.rate, found.bulk, found.hot):
+        assert part[1] == pytest.approx(0.1, rel=0.15)
+        assert part[0] == pytest.approx(1.1, abs=0.05)
+    assert solve(made, SHARED).rate[1] < 0.01
+    assert cell_ratio(far[0], found, SHARED)["hot"][1] > 0.1
 
 
 def test_weighted_median() -> None:

@@ -140,3 +140,21 @@ def test_new_frames_against_an_old_model(work: Campaign, tmp_path: Path) -> None
     assert "in_sample_mae_adu" not in rows.colnames
     assert not (new.model / "model.yaml").exists()
     assert all(0.8 < r["mae_unflagged_adu"] / r["noise_floor_unflagged_adu"] < 1.8 for r in rows)
+
+
+def test_new_frames_without_biases_stand_on_the_bias_of_the_model(work: Campaign, tmp_path: Path) -> None:
+    new = Campaign(tmp_path / "new", work.sensor)
+    new.raw.mkdir(parents=True)
+    for path in (*work.frames_of(-5.0, 100.0), *work.frames_of(0.0, 30.0)):
+        (new.raw / path.name).write_bytes(path.read_bytes())
+    given = {"output_dir": new.out, "evaluate_model": {"model_dir": work.out, "pictures": False}}
+    flags = {"load_data": {"basepath": str(new.raw)}}
+    MasterController(given, flags=flags).run("evaluation_only").raise_for_failure()
+    rows = table(new.out / "evaluation" / "evaluation.ecsv")
+    assert list(rows["cell"]) == ["T-5.0C_texp100s", "T0.0C_texp30s"]
+    for r in rows:
+        assert 0.8 < r["mae_unflagged_adu"] / r["noise_floor_unflagged_adu"] < 1.8
+        assert abs(r["median_error_unflagged_adu"]) < 1.0
+        assert 0.8 < r["pull_spread_unflagged"] < 1.3
+        own = float(np.nanmedian(master(work, r["cell"])["SCI"]))
+        assert r["median_signal_adu"] == pytest.approx(own, abs=1.0)  # the dark signal, not the bias under it

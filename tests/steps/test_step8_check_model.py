@@ -195,6 +195,29 @@ def test_cells_outside_the_model_are_left_out_and_said(work: Campaign, tmp_path:
     assert "range of the model" in str(report.failures[0])
 
 
+def test_beyond_its_range_the_error_holds_what_the_laws_differ_by(work: Campaign, tmp_path: Path) -> None:
+    """15 °C beyond the model the wrong law is off by far more than the noise: no alarm, and the reason is said."""
+    new = Campaign(tmp_path / "new", work.sensor)
+    write_later(new.raw, new.sensor, (15.0,), (30.0, 100.0), darks=3, biases=4)
+    report = check(work, new, extrapolate=True, model="exp_2d")
+    report.raise_for_failure()
+    found = verdict(new)
+    assert found["extrapolated"] == found["cells"] == ["T15.0C_texp30s", "T15.0C_texp100s"]
+    for part in ("bulk", "hot"):
+        ratio = found["rate_ratio"][part]
+        assert abs(ratio["value"] - 1.0) < 3 * ratio["error"], part
+    rows = table(new.out / "check" / "check_model.ecsv")
+    assert rows["extrapolated"].all()
+    assert np.all(np.abs(rows["bulk_law_error"]) > 0.03)
+    ratio = found["rate_ratio"]["bulk"]
+    assert ratio["error"] > 0.5 * abs(float(np.median(rows["bulk_law_error"])))
+    assert any("extrapolated" in line for name, line in report.summaries[-1][1] if name == "verdict")
+    inside = later(work, tmp_path / "inside")
+    check(work, inside, extrapolate=True)
+    assert verdict(inside)["extrapolated"] == []
+    assert verdict(inside)["rate_ratio"]["hot"]["error"] < 0.3 * ratio["error"]
+
+
 def test_the_directory_of_the_model_is_not_written_into(work: Campaign) -> None:
     with pytest.raises(SettingsError, match="directory of the model"):
         check(work, work)
