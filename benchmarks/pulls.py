@@ -68,7 +68,7 @@ COMMON: dict[str, Mapping[str, object]] = {
     },
 }
 SMALL = {"rows": 64, "cols": 64, "hot_fraction": 0.02}
-CAMPAIGNS = 12
+CAMPAIGNS = 10
 WITHIN = 0.998  # of rms pulls of honest errors pass: some forty are judged
 LEAST_SIGNAL = 0.5  # common errors are judged where they are more than this of the pixels' own
 
@@ -105,9 +105,9 @@ def points_of(recipe: Recipe) -> dict[str, list[Point]]:
 
 
 def run(recipe: Recipe, folder: Path) -> Outcome:
-    """Make the campaign, run ``full`` on it, and ask for the darks of `points_of`."""
+    """Make the campaign, fit its models, and ask for the darks of `points_of`."""
     sensor = write_campaign(folder / "raw", recipe)
-    run_pipeline("--mode", "full", "--basepath", folder / "raw", "--output_dir", folder / "out")
+    run_pipeline("--mode", "fit_2d_model", "--basepath", folder / "raw", "--output_dir", folder / "out")
     outcome = Outcome(sensor, folder / "out")
     points = [point for group in points_of(recipe).values() for point in group]
     temperatures = " ".join(str(t) for t in sorted({t for t, _ in points}))
