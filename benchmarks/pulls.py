@@ -55,16 +55,17 @@ COMMON: dict[str, Mapping[str, object]] = {
         "hot_decades": (0.3, 1.5),
         "n_darks": 6,
     },
-    # quiet, so that the pedestal is not lost in the read noise
+    # faint and quiet, so that the pedestal is not lost in the noise of a pixel
     "pedestal drift 0.75 ADU": {
         "pedestal_drift_adu": 0.75,
         "temperatures_c": (-15.0, -10.0, -5.0, 0.0),
         "exposures_s": (30.0, 100.0, 300.0),
-        "n_darks": 2,
+        "n_darks": 1,
         "n_biases": 5,
-        "bulk_rate_adu_s": 0.3,
-        "gain_e_per_adu": 2.0,
-        "read_noise_e": 1.0,
+        "bulk_rate_adu_s": 0.1,
+        "hot_decades": (0.3, 1.0),
+        "gain_e_per_adu": 10.0,
+        "read_noise_e": 2.0,
     },
 }
 SMALL = {"rows": 64, "cols": 64, "hot_fraction": 0.02}
