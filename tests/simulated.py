@@ -75,7 +75,9 @@ class Recipe:
     left_aligned: bool = False  # fewer bits, shifted to the top of 16
     # thermometer
     temperature_jitter_k: float = 0.0  # sigma of the true temperature about the set point
+    set_point_error_k: float = 0.0  # sigma, one number a temperature: by this all its frames are off the set point
     thermometer_step_k: float = 0.0
+    thermometer_noise_k: float = 0.0  # sigma of a reading, before its quantisation
     # cosmic rays
     cosmic_rate_cm2_s: float = 0.03
     pixel_um: float = 24.0
@@ -222,10 +224,12 @@ class Sensor:
         r = self.recipe
         key = [int(shot.kind == "bias"), round(shot.temperature_c * 1000) + 300_000, round(shot.exposure_s * 1e6)]
         rng = np.random.default_rng([r.seed, 3, *key, shot.repeat])
-        true_c = shot.temperature_c + rng.normal(0, 1) * r.temperature_jitter_k
+        true_c = shot.temperature_c + rng.normal(0, 1) * r.temperature_jitter_k + self.off_set_point_k(shot)
         measured_c = true_c
+        if r.thermometer_noise_k > 0:
+            measured_c += np.random.default_rng([r.seed, 5, *key, shot.repeat]).normal(0, r.thermometer_noise_k)
         if r.thermometer_step_k > 0:
-            measured_c = round(true_c / r.thermometer_step_k) * r.thermometer_step_k
+            measured_c = round(measured_c / r.thermometer_step_k) * r.thermometer_step_k
         signal = self.signal_adu(true_c, shot.exposure_s)
         upper = self.telegraph & (rng.random(signal.shape) < 0.5)
         step = r.telegraph_rate_adu_s * shot.exposure_s * self.arrhenius(true_c, r.band_gap_ev / 2, 1.5)
@@ -236,6 +240,11 @@ class Sensor:
         native = np.floor(electrons / r.gain_e_per_adu + self.bias_adu(true_c) + drift + 0.5)
         raw = (np.clip(native, 0, r.top_adu) * r.scale_factor).astype(np.uint16)
         return Exposure(shot, raw, true_c, measured_c, cosmic > 0)
+
+    def off_set_point_k(self, shot: Shot) -> float:
+        """By how much all frames of the shot's set point are warmer than it."""
+        rng = np.random.default_rng([self.recipe.seed, 4, round(shot.temperature_c * 1000) + 300_000])
+        return float(rng.normal(0, 1) * self.recipe.set_point_error_k)
 
     def _cosmic_rays(self, rng: np.random.Generator, exposure_s: float) -> Image:
         """Charge of the cosmic rays of one frame (rows, cols) in electrons: straight tracks of a few pixels."""

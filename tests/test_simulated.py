@@ -209,3 +209,21 @@ def test_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unknown_law_is_refused() -> None:
     with pytest.raises(ValueError, match="quadratic"):
         Sensor(dataclasses.replace(CLEAN, law="quadratic"))
+
+
+def test_a_set_point_is_missed_by_all_frames_of_its_temperature() -> None:
+    recipe = dataclasses.replace(CLEAN, rows=4, cols=4, set_point_error_k=0.2)
+    offsets = []
+    for seed in range(200):
+        sensor = Sensor(dataclasses.replace(recipe, seed=seed))
+        taken = [sensor.expose(Shot(kind, -10.0, t, 0)).true_c + 10.0 for kind, t in (("bias", 0.0), ("dark", 30.0))]
+        assert taken[0] == taken[1]
+        assert taken[0] != sensor.expose(Shot("dark", 0.0, 30.0, 0)).true_c
+        offsets.append(taken[0])
+    assert np.std(offsets) == pytest.approx(0.2, rel=0.2)
+
+
+def test_a_noisy_thermometer_flickers_between_its_steps() -> None:
+    sensor = Sensor(dataclasses.replace(CLEAN, rows=4, cols=4, thermometer_step_k=0.4, thermometer_noise_k=0.1))
+    readings = {round(sensor.expose(Shot("dark", -10.2, 30.0, n)).measured_c, 6) for n in range(40)}
+    assert readings == {-10.4, -10.0}
