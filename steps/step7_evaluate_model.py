@@ -79,7 +79,8 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
         raise DesignError("the model fits none of these masters", where=folder.path)
     yield jobs
     measured = tuple(j.outputs[0] for j in jobs)
-    yield [_table_job(out, folder, description, measured, own), *_picture_jobs(out, folder, description, settings)]
+    tables = [_table_job(out, folder, description, measured, own), _candidates_job(out, folder, description, own)]
+    yield [*tables, *_picture_jobs(out, folder, description, settings)]
     yield [_summary_job(out, description)]
 
 
@@ -169,6 +170,42 @@ def _table_job(
     held = tuple(folder.held_out(m.name, m.cell) for m in description.models) if own else ()
     params = {"chosen": description.chosen, "models": [m.key for m in description.models] if own else []}
     return Job(tabulate, (*measured, *held), (out.evaluation_table,), params, label="evaluation.ecsv")
+
+
+def _candidates_job(out: OutputDir, folder: ModelDir, description: Description, own: bool) -> Job:
+    held = tuple(folder.held_out(m.name, m.cell) for m in description.models) if own else ()
+    return Job(rank, (folder.description, *held), (out.candidates,), {}, label="candidates.ecsv")
+
+
+def rank(inputs: tuple[Path, ...], outputs: tuple[Path, ...]) -> dict[Path, str]:
+    """One row a model, best first: what `auto` compared, and why the rest was not fitted."""
+    description = read_description(inputs[0])
+    rows: list[dict[str, Any]] = []
+    for i, m in enumerate(description.models):
+        cells = read_table(inputs[1 + i]) if len(inputs) > 1 else ()
+        held = [float(r["mae_unflagged_adu"]) for r in cells if r["n_pixels"]]
+        rows.append(
+            {
+                "model": m.key,
+                "chosen": m.key == description.chosen,
+                "score": math.nan if m.score is None else m.score,
+                "mean_held_out_mae_unflagged_adu": float(np.mean(held)) if held else math.nan,
+                "cells": m.cells,
+                "cells_left_out": len(held),
+                "coldest_c": m.temperature_c[0],
+                "warmest_c": m.temperature_c[1],
+                "shortest_s": m.exposure_s[0],
+                "longest_s": m.exposure_s[1],
+                "relative_error": m.relative_error,
+                "why": description.why if m.key == description.chosen else "",
+            }
+        )
+    rows.sort(key=lambda r: (math.isnan(r["score"]), r["score"], r["model"]))
+    blank = dict.fromkeys(rows[0], math.nan) | {"chosen": False, "cells": 0, "cells_left_out": 0}
+    rows += [{**blank, "model": key, "why": f"not fitted: {why}"} for key, why in description.not_fitted.items()]
+    table = table_of(rows)
+    table.meta["score"] = "mean over cells of held-out error / noise floor, unflagged pixels"
+    return {outputs[0]: write_table(outputs[0], table)}
 
 
 def tabulate(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, chosen: str, models: list[str]) -> dict[Path, str]:

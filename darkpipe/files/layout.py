@@ -305,6 +305,10 @@ class OutputDir:
     def evaluation_table(self) -> Path:
         return self.evaluation / "evaluation.ecsv"
 
+    @property
+    def candidates(self) -> Path:
+        return self.evaluation / "candidates.ecsv"
+
     def measured_cell(self, cell: str) -> Path:
         """Errors of the model against one master."""
         return self.evaluation / "cells" / f"{cell}.json"

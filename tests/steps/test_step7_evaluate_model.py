@@ -40,6 +40,21 @@ def test_every_cell_and_model_has_a_row(finished: Campaign) -> None:
     assert rows.meta["chosen"] == "two_component"
 
 
+def test_the_candidates_are_ranked_and_the_rest_say_why_they_are_missing(finished: Campaign) -> None:
+    rows = table(finished.out / "evaluation" / "candidates.ecsv")
+    fitted = [r for r in rows if np.isfinite(r["score"])]
+    assert {str(r["model"]) for r in fitted} == {"two_component", "exp_2d"}
+    assert [r["score"] for r in fitted] == sorted(r["score"] for r in fitted)
+    assert [bool(r["chosen"]) for r in fitted] == [True, False]
+    for r in fitted:
+        errors = [held_out(finished, name, str(r["model"])) for name in CELL_NAMES]
+        ratios = [e["mae_unflagged_adu"] / e["noise_floor_unflagged_adu"] for e in errors]
+        assert r["score"] == pytest.approx(np.mean(ratios), rel=1e-5)
+        assert r["cells"] == r["cells_left_out"] == len(CELL_NAMES)
+    assert all(str(r["why"]).startswith("not fitted: ") for r in rows if not np.isfinite(r["score"]))
+    assert {"exp_1d", "exp_t"} <= {str(r["model"]) for r in rows}
+
+
 @pytest.mark.parametrize("name", CELL_NAMES)
 def test_in_sample_numbers_are_those_of_the_frames(finished: Campaign, name: str) -> None:
     found = json.loads((finished.out / "evaluation" / "cells" / f"{name}.json").read_text())
