@@ -41,6 +41,7 @@ class Scene:
     n_biases: int = 20  # a temperature
     size: int = 512
     seed: int = 1
+    held: bool = False  # a telegraph pixel keeps its state for whole exposures, and may change between them
     per_group: int = 120  # telegraph pixels of each group; 0: none
     gain_e_per_adu: float = 1.0
     read_noise_e: float = 6.0
@@ -53,6 +54,11 @@ class Scene:
     bits: int = 16
     left_aligned: bool = False
     level_adu: float = 500.0
+
+    @property
+    def scale_factor(self) -> int:
+        """Raw counts per native ADU."""
+        return 1 << (16 - self.bits) if self.left_aligned else 1
 
 
 class Truth:
@@ -112,6 +118,7 @@ class Truth:
         high = dwell * np.maximum(duty / (1 - duty), 1.0)
         low = dwell * np.maximum((1 - duty) / duty, 1.0)
         begins = np.arange(frames) * (exposure_s + READOUT_S)
+        length = 1e-6 * exposure_s if self.scene.held else exposure_s
         shares = np.empty((frames, duty.size))
         up = rng.random(duty.size) < duty
         steps = 40 + 4 * frames  # stays of mean one exposure or more on both sides
@@ -124,8 +131,8 @@ class Truth:
             in_upper = stays.copy()
             in_upper[1 if up[k] else 0 :: 2] = 0.0
             spent = np.concatenate(([0.0], np.cumsum(in_upper)))
-            shares[:, k] = np.interp(begins + exposure_s, ends, spent) - np.interp(begins, ends, spent)
-        return shares / exposure_s
+            shares[:, k] = np.interp(begins + length, ends, spent) - np.interp(begins, ends, spent)
+        return shares / length
 
     def cosmic_rays_e(self, rng: np.random.Generator, exposure_s: float) -> Array:
         """Charge of straight tracks, a tenth of a pixel at a time, each bit of charge diffused by itself."""
@@ -147,8 +154,7 @@ class Truth:
         s = self.scene
         electrons = rng.poisson(mean_e) + extra_e + rng.normal(0, 1, mean_e.shape) * self.read_noise_e
         native = np.rint(electrons / s.gain_e_per_adu + self.bias_adu)
-        scale = 1 << (16 - s.bits) if s.left_aligned else 1
-        return (np.clip(native, 0, (1 << s.bits) - 1) * scale).astype(np.uint16)
+        return (np.clip(native, 0, (1 << s.bits) - 1) * s.scale_factor).astype(np.uint16)
 
     def write(self, folder: Path) -> None:
         """Write all frames of the campaign."""
@@ -181,7 +187,7 @@ class Truth:
     ) -> None:
         cards = {
             "IMAGETYP": kind, "EXPTIME": t_s, "CCD-TEMP": t_c, "SET-TEMP": t_c, "GAIN": 100, "OFFSET": 50,
-            "EGAIN": self.scene.gain_e_per_adu, "XBINNING": 1, "YBINNING": 1, "INSTRUME": "Telegraph",
-            "DATE-OBS": clock.isoformat(timespec="milliseconds"),
+            "EGAIN": self.scene.gain_e_per_adu / self.scene.scale_factor, "XBINNING": 1, "YBINNING": 1,
+            "INSTRUME": "Telegraph", "DATE-OBS": clock.isoformat(timespec="milliseconds"),
         }  # fmt: skip
         fits.PrimaryHDU(image, fits.Header(cards)).writeto(path)

@@ -181,7 +181,7 @@ def _from_frames(
     The step of a telegraph pixel grows with the charge, so many cells without any would hide it in their noise.
     """
     shape = read_shape(masters[0])
-    told = [i for i in ranked if frames[i] >= FEW_FRAMES]
+    told = [i for i in ranked if frames[i] > 1]
     if not told:
         return np.zeros(shape, np.uint16)
     looks = {2**k for k in range(len(told).bit_length()) if 2**k < len(told)} | {len(told)}

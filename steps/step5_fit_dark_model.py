@@ -37,7 +37,7 @@ from darkpipe.science.models import MODELS, Reference
 from darkpipe.science.sensor import grows
 
 NAME = "fit_dark_model"
-VERSION = 1
+VERSION = 2
 
 TILE_BYTES = 128 << 20
 TILE_ROWS = 64

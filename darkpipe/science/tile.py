@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammainccinv
 
 from darkpipe.science.design import Unit, nearest_master
 from darkpipe.science.fit import Cells, fit_tile
@@ -14,10 +15,13 @@ from darkpipe.science.metrics import CellErrors, accumulate
 from darkpipe.science.models.base import move_reference
 from darkpipe.science.models.families import synthesize
 from darkpipe.science.population import Population, prior_and_start, problem_for, with_relative_error
+from darkpipe.science.residuals import scattered
 from darkpipe.science.saturation import Saturation
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
+
+MISFIT_RATE = 1e-4  # of linear pixels that chi² calls otherwise, at most
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class TileFit:
     held_out, in_sample, baseline : errors of each cell: predicted by the fit of the others; by the fit of all; by the
     nearest master scaled by exposure.
     held_out_error_adu : (n, P) signed error of the held-out predictions, NaN where there is none.
+    misfit, scattered : (P,) whether the model does not describe the pixel; and whether its residuals have no order.
     """
 
     parameters: F4
@@ -41,6 +46,8 @@ class TileFit:
     in_sample: list[CellErrors]
     baseline: list[CellErrors]
     held_out_error_adu: F4
+    misfit: NDArray[np.bool_]
+    scattered: NDArray[np.bool_]
 
 
 def fit_unit(
@@ -77,6 +84,8 @@ def fit_unit(
     own = (fitted.parameters.astype(np.float32), fitted.covariance.astype(np.float32))
     held, inside, base = [], [], []
     errors = np.full(error_adu.shape, np.nan, np.float32)
+    misfit = _misfit(fitted.chi2, fitted.dof)
+    pulls = np.full((error_adu.shape[0], int(misfit.sum())), np.nan)
     for k in range(error_adu.shape[0]):
         reference = cells.signal_adu[k]
         value = np.minimum(_in_sample(unit, problem.design[:, k], *own, offsets[k]), saturation.of())
@@ -88,11 +97,26 @@ def fit_unit(
             total = _total_error(cells, k, prediction, fitted.held_out_variance_adu2[k], offsets[k])
             held.append(accumulate(prediction, np.float32(0), reference, error_adu[k], flagged, total_error=total))
             errors[k] = prediction - reference
+            pulls[k] = errors[k, misfit] / total[misfit]
         else:
             held.append(CellErrors.empty())
         base.append(_baseline(k, cells, error_adu, reference, prediction, temperature_c, exposure_s, flagged))
     kept = levels if free_level.any() else None
-    return TileFit(parameters, covariance, fitted.chi2, fitted.dof, fitted.dq, kept, held, inside, base, errors)
+    without_order = np.zeros_like(misfit)
+    without_order[misfit] = scattered(pulls, temperature_c, exposure_s)
+    return TileFit(
+        parameters, covariance, fitted.chi2, fitted.dof, fitted.dq, kept, held, inside, base, errors, misfit,
+        without_order,
+    )  # fmt: skip
+
+
+def _misfit(chi2: F4, dof: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """Where chi² is 6 sigma of its own scatter above its degrees of freedom; of few, where that is no longer rare, as
+    far as one linear pixel in `MISFIT_RATE` goes."""
+    few, which = np.unique(np.maximum(dof, 1), return_inverse=True)
+    rare = 2.0 * gammainccinv(0.5 * few, MISFIT_RATE)
+    limit = np.maximum(few + 6.0 * np.sqrt(2.0 * few), rare)[which]
+    return np.asarray((dof > 0) & (chi2 > limit))
 
 
 def _in_sample(unit: Unit, design: F8, parameters: F4, covariance: F4, offset: F4 | None) -> F4:
@@ -135,11 +159,9 @@ def _baseline(
 
 
 def bits_of(fit: TileFit) -> NDArray[np.uint16]:
-    """DQ bits of a tile's fit, with those that its chi² tells: NONLINEAR where the model does not describe a pixel."""
+    """DQ bits of a tile's fit, with those that its residuals tell: where the model does not describe a pixel it is
+    UNSTABLE if they have no order in temperature and exposure, else NONLINEAR."""
     bits = fit.dq.copy()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        reduced = fit.chi2 / fit.dof
-        # chi² of n degrees of freedom: 6 sigma of its own scatter above expectation
-        limit = 1.0 + 6.0 * np.sqrt(2.0 / np.maximum(fit.dof, 1))
-    bits[(fit.dof > 0) & (reduced > limit)] |= np.uint16(DQ.NONLINEAR)
+    bits[fit.misfit & fit.scattered] |= np.uint16(DQ.UNSTABLE)
+    bits[fit.misfit & ~fit.scattered] |= np.uint16(DQ.NONLINEAR)
     return bits

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ FEW_TO_FIT = 5000  # pixels below which the noise model's own error is not told
 LEAST_SCALE, LEAST_OF_ORDINARY = 0.1, 0.5
 SMOOTH_ADU = 2.0  # noise of a frame below which chi² has few distinct values, so that its median says little
 SURE_DOF = 1e7  # of a variance that is known
+LEAST_DOF = 2  # of two frames, one may be a cosmic ray's
 STILL_DOF, STILL_RATE = 12, 1e-12  # a pixel is constant if less than so few of the stable ones scatter as little
 
 
@@ -68,8 +70,10 @@ class FrameScatter:
         self._noisy = self._read_variance > (NOISY * middle) ** 2
         self._noise_frames = noise_frames
         self._kappa2 = kappa**2
+        self._largest_hit = np.zeros(pixels, np.float32)  # what a cosmic ray can add to the total at most
         self._total, self._dof, self._read_dof = (np.zeros(pixels, np.float32) for _ in range(3))
         self._hits = 0.0
+        self._untouched: Bools = np.ones(pixels, np.bool_)  # without a rejected sample
 
     def add(self, cell: CellScatter) -> None:
         """Take in a cell; ValueError for arrays of another size."""
@@ -86,8 +90,10 @@ class FrameScatter:
         share = np.minimum(self._read_variance / np.where(good, cell.variance_adu2, np.inf), 1.0)
         dof = np.where(good, cell.samples - 1.0, 0.0).astype(np.float32)
         self._total += np.where(good, cell.scatter / scale, np.float32(0))
+        self._largest_hit = np.maximum(self._largest_hit, np.where(good, np.float32(self._kappa2) / scale, 0))
         self._dof += dof
         self._read_dof += dof * share
+        self._untouched &= ~good | (cell.rejected == 0)
         self._hits += self._hits_a_pixel(cell, whole & (kind == 0), n)
 
     def flag(self, rate: float) -> NDArray[np.uint16]:
@@ -98,13 +104,12 @@ class FrameScatter:
         if not 0.0 < rate < 1.0:
             raise ValueError(f"the rate of false positives must be between 0 and 1, not {rate}")
         bits = np.zeros(self._total.shape, np.uint16)
-        known = self._dof > 0
+        known = self._dof >= LEAST_DOF
         dof = np.where(known, self._dof, 1.0)
         suspects = np.flatnonzero(known & (self._total > _by_dof(dof, lambda d: 2.0 * gammainccinv(0.5 * d, rate))))
         certainty = self._certainty(suspects)
-        chance = _chance(
-            self._total[suspects].astype(float), dof[suspects].astype(float), certainty, self._hits, self._kappa2
-        )
+        total, free, hit = (a[suspects].astype(float) for a in (self._total, dof, self._largest_hit))
+        chance = _chance(total, free, certainty, self._hits, hit)
         bits[suspects[chance < rate]] |= np.uint16(DQ.UNSTABLE)
         still = self._total < _by_dof(dof, lambda d: 2.0 * gammaincinv(0.5 * d, STILL_RATE))
         bits[(self._dof >= STILL_DOF) & still] |= np.uint16(DQ.DEAD)
@@ -113,12 +118,12 @@ class FrameScatter:
     def _hits_a_pixel(self, cell: CellScatter, plain: Bools, n: int) -> float:
         """Cosmic rays that hit a pixel in the n samples of a cell: from pixels with none and with one, whose other
         samples scatter no more than those of half of the stable ones. Pixels with more are mostly telegraphs."""
-        if n < 3:
-            return 0.0
-        none = np.count_nonzero(cell.rejected[plain] == 0)
+        none = int(np.count_nonzero(cell.rejected[plain] == 0))
         hit = plain & (cell.rejected == 1)
+        if n < 3:
+            return int(np.count_nonzero(hit)) / max(none, 1)
         calm = cell.scatter[hit] - self._kappa2 <= _chi2_median(n - 2)
-        return float(2.0 * np.count_nonzero(calm) / max(none, 1))
+        return 2.0 * int(np.count_nonzero(calm)) / max(none, 1)
 
     def _classes(self, variance: F4, whole: Bools) -> NDArray[np.intp]:
         """0 for ordinary pixels, then by the share of charge in the noise; the last for noisy ones."""
@@ -136,12 +141,13 @@ class FrameScatter:
         else:
             most = float(np.median(self._dof[ordinary]))
             middle = float(np.median(share[ordinary]))
-            some = ordinary & (self._dof == most) & (share > 0.8 * middle)
+            some = ordinary & self._untouched & (self._dof == most) & (share > 0.8 * middle)
             prior = fit_variance_prior(self._total[some] / most, np.full(np.count_nonzero(some), most))
             common = min(prior.core_dof * middle**2, SURE_DOF)
         alone = min(float(self._noise_frames), common) if self._noise_frames else common
         of_read_noise = np.where(self._noisy[pixels], alone, common)
-        return np.minimum(of_read_noise / np.maximum(share[pixels], 1e-3) ** 2, SURE_DOF)
+        spread = of_read_noise / np.maximum(share[pixels].astype(np.float64), 1e-3) ** 2
+        return np.asarray(np.minimum(spread, SURE_DOF))
 
 
 def _chi2_median(dof: int) -> float:
@@ -162,21 +168,22 @@ def _scales(scatter: F4, kind: NDArray[np.intp], whole: Bools, expected: float, 
     return out
 
 
-def _by_dof(dof: NDArray[np.floating], function: Callable[[F8], F8]) -> F8:
+def _by_dof(dof: F4, function: Callable[[F8], Any]) -> F8:
     """A function of the degrees of freedom, evaluated once for each of their few values."""
     distinct, inverse = np.unique(dof, return_inverse=True)
     values: F8 = np.asarray(function(distinct.astype(float)), np.float64)
     return np.asarray(values[inverse])
 
 
-def _chance(total: F8, dof: F8, certainty: F8, hits: float, kappa2: float) -> F8:
-    """Probability that a stable pixel scatters so much; hits: cosmic rays expected in all its samples together."""
+def _chance(total: F8, dof: F8, certainty: F8, hits: float, of_hit: F8) -> F8:
+    """Probability that a stable pixel scatters so much. hits : cosmic rays expected in all its samples together;
+    of_hit : what one adds."""
     out = np.zeros(total.shape)
     most = int(np.ceil(hits + 8.0 * np.sqrt(hits))) + 3
     for k in range(most + 1):
         weight = float(np.exp(k * np.log(max(hits, 1e-12)) - hits - gammaln(k + 1.0)))
         left = dof - k
-        rest = (total - kappa2 * k) / np.maximum(left, 1.0)
+        rest = (total - of_hit * k) / np.maximum(left, 1.0)
         out += weight * np.where(
             (left > 0) & (rest > 0), fdtrc(np.maximum(left, 1.0), certainty, np.maximum(rest, 0.0)), 1.0
         )
