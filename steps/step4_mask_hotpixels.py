@@ -201,13 +201,14 @@ def _scatter_of(master: Path) -> CellScatter:
     """What a master says of its frames; nothing of saturated and clipped pixels."""
     names = ["SCATTER", "COUNT", "REJECTED", "ERR", "DQ"]
     scatter, count, rejected, error, bits = (p.ravel() for p in read_planes(master, names))
-    variance = error.astype(np.float32) ** 2
+    of_bias = np.zeros_like(error)
     if read_header(master).get("BIAS"):
-        variance = variance - read_planes(master, ["BIASERR"])[0].ravel() ** 2
-    left_out = (bits & np.uint16(DQ.SATURATED | DQ.CLIPPED_LOW)) != 0
-    samples = np.where(left_out, 0, count.astype(np.int32) + rejected)
-    with np.errstate(invalid="ignore"):
-        return CellScatter(scatter, samples, rejected, np.asarray(variance * count, np.float32))
+        of_bias = read_planes(master, ["BIASERR"])[0].ravel()
+    told = np.isfinite(error) & np.isfinite(of_bias) & ((bits & np.uint16(DQ.SATURATED | DQ.CLIPPED_LOW)) == 0)
+    samples = np.where(told, count.astype(np.int32) + rejected, 0)
+    variance = np.zeros(error.shape, np.float32)
+    variance[told] = (error[told] ** 2 - of_bias[told] ** 2) * count[told]
+    return CellScatter(scatter, samples, rejected, variance)
 
 
 def summary(out: OutputDir) -> list[tuple[str, str]]:

@@ -105,7 +105,7 @@ class FrameScatter:
             raise ValueError(f"the rate of false positives must be between 0 and 1, not {rate}")
         bits = np.zeros(self._total.shape, np.uint16)
         known = self._dof >= LEAST_DOF
-        dof = np.where(known, self._dof, 1.0)
+        dof = np.maximum(self._dof, np.float32(1))
         suspects = np.flatnonzero(known & (self._total > _by_dof(dof, lambda d: 2.0 * gammainccinv(0.5 * d, rate))))
         certainty = self._certainty(suspects)
         total, free, hit = (a[suspects].astype(float) for a in (self._total, dof, self._largest_hit))
@@ -125,36 +125,40 @@ class FrameScatter:
         calm = cell.scatter[hit] - self._kappa2 <= _chi2_median(n - 2)
         return 2.0 * int(np.count_nonzero(calm)) / max(none, 1)
 
-    def _classes(self, variance: F4, whole: Bools) -> NDArray[np.intp]:
+    def _classes(self, variance: F4, whole: Bools) -> NDArray[np.uint8]:
         """0 for ordinary pixels, then by the share of charge in the noise; the last for noisy ones."""
         relative = variance / self._read_variance
-        kind: NDArray[np.intp] = np.searchsorted(np.array(SIGNAL_STEPS), relative / np.median(relative[whole]))
+        steps = np.array(SIGNAL_STEPS, np.float32) * np.median(relative[whole])
+        kind = np.searchsorted(steps, relative).astype(np.uint8)
         kind[self._noisy] = len(SIGNAL_STEPS) + 1
         return kind
 
     def _certainty(self, pixels: NDArray[np.intp]) -> F8:
         """Degrees of freedom that the variance of a frame is known with, of some pixels."""
-        share = self._read_dof / np.maximum(self._dof, 1.0)
+        share = self._read_dof / np.maximum(self._dof, np.float32(1))
         ordinary = ~self._noisy & (self._dof > 0)
-        if np.count_nonzero(ordinary) < FEW_TO_FIT:
-            common = SURE_DOF
-        else:
-            most = float(np.median(self._dof[ordinary]))
-            middle = float(np.median(share[ordinary]))
-            some = ordinary & self._untouched & (self._dof == most) & (share > 0.8 * middle)
-            prior = fit_variance_prior(self._total[some] / most, np.full(np.count_nonzero(some), most))
-            common = min(prior.core_dof * middle**2, SURE_DOF)
+        common = self._certainty_of_ordinary(ordinary, share) if ordinary.any() else SURE_DOF
         alone = min(float(self._noise_frames), common) if self._noise_frames else common
         of_read_noise = np.where(self._noisy[pixels], alone, common)
         spread = of_read_noise / np.maximum(share[pixels].astype(np.float64), 1e-3) ** 2
         return np.asarray(np.minimum(spread, SURE_DOF))
+
+    def _certainty_of_ordinary(self, ordinary: Bools, share: NDArray[np.floating]) -> float:
+        """The same of the read noise's variance, from how widely the chi² of pixels without outliers spread."""
+        most = float(np.median(self._dof[ordinary]))
+        middle = float(np.median(share[ordinary]))
+        some = ordinary & self._untouched & (self._dof == most) & (share > 0.8 * middle)
+        n = int(np.count_nonzero(some))
+        if n < FEW_TO_FIT:
+            return SURE_DOF
+        return min(fit_variance_prior(self._total[some] / most, np.full(n, most)).core_dof * middle**2, SURE_DOF)
 
 
 def _chi2_median(dof: int) -> float:
     return float(2.0 * gammaincinv(0.5 * dof, 0.5))
 
 
-def _scales(scatter: F4, kind: NDArray[np.intp], whole: Bools, expected: float, coarse: bool) -> F4:
+def _scales(scatter: F4, kind: NDArray[np.uint8], whole: Bools, expected: float, coarse: bool) -> F4:
     """Median chi² of each class over the expected one; of coarse data never below 1."""
     last = len(SIGNAL_STEPS) + 1
     out = np.ones(last + 1, np.float32)
@@ -168,11 +172,11 @@ def _scales(scatter: F4, kind: NDArray[np.intp], whole: Bools, expected: float, 
     return out
 
 
-def _by_dof(dof: F4, function: Callable[[F8], Any]) -> F8:
-    """A function of the degrees of freedom, evaluated once for each of their few values."""
-    distinct, inverse = np.unique(dof, return_inverse=True)
-    values: F8 = np.asarray(function(distinct.astype(float)), np.float64)
-    return np.asarray(values[inverse])
+def _by_dof(dof: F4, function: Callable[[F8], Any]) -> F4:
+    """A function of the degrees of freedom, which are few whole numbers above 0; (P,)."""
+    most = int(dof.max(initial=1))
+    table = np.concatenate(([0.0], np.asarray(function(np.arange(1.0, most + 1.0)), np.float64)))
+    return table.astype(np.float32)[dof.astype(np.intp)]
 
 
 def _chance(total: F8, dof: F8, certainty: F8, hits: float, of_hit: F8) -> F8:
