@@ -32,24 +32,27 @@ def smooth_terms(temperature_c: F8, exposure_s: F8) -> F8 | None:
     return terms if slopes and terms.shape[0] >= CELLS_A_TERM * terms.shape[1] else None
 
 
-def scattered(pull: F8, temperature_c: F8, exposure_s: F8) -> Bools:
+def scattered(pull: F8, strength: F8, temperature_c: F8, exposure_s: F8) -> Bools:
     """(P,) whether the residuals of a pixel are without order: what a smooth surface leaves of their mean square, per
-    degree of freedom, is more than `SCATTERED`.
+    degree of freedom, is more than `SCATTERED`. The surface is one of the relative residuals.
 
     Parameters
     ----------
-    pull : (n, P) residuals over their errors; NaN takes no part. temperature_c, exposure_s : (n,).
+    pull, strength : (n, P) residuals and signal, both over the error of the residual; NaN takes no part.
+    temperature_c, exposure_s : (n,).
     """
-    known = np.isfinite(pull)
-    patterns, which = np.unique(known, axis=1, return_inverse=True)
     out = np.zeros(pull.shape[1], np.bool_)
-    for number, cells in enumerate(patterns.T):
-        terms = smooth_terms(temperature_c[cells], exposure_s[cells])
-        if terms is None:
-            continue
-        pixels = np.flatnonzero(which.ravel() == number)
-        values = pull[np.ix_(cells, pixels)]
-        rest = values - terms @ np.linalg.lstsq(terms, values, rcond=None)[0]
-        n, m = terms.shape
-        out[pixels] = (rest**2).sum(axis=0) / (n - m) > SCATTERED * (values**2).sum(axis=0) / n
+    terms = smooth_terms(temperature_c, exposure_s)
+    if terms is None:
+        return out
+    known = np.isfinite(pull) & np.isfinite(strength)
+    n, m = known.sum(axis=0), terms.shape[1]
+    enough = n >= CELLS_A_TERM * m
+    values = np.where(known, pull, 0.0).T[enough]
+    weight = np.where(known, strength, 0.0).T[enough]
+    basis = np.linalg.qr(terms[None] * weight[:, :, None]).Q
+    smooth = np.einsum("pkm,pk->pm", basis, values)
+    whole = (values**2).sum(axis=1)
+    rest = np.maximum(whole - (smooth**2).sum(axis=1), 0.0)
+    out[enough] = rest / (n[enough] - m) > SCATTERED * whole / n[enough]
     return out

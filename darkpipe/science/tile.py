@@ -85,7 +85,7 @@ def fit_unit(
     held, inside, base = [], [], []
     errors = np.full(error_adu.shape, np.nan, np.float32)
     misfit = _misfit(fitted.chi2, fitted.dof)
-    pulls = np.full((error_adu.shape[0], int(misfit.sum())), np.nan)
+    pulls = np.full((2, error_adu.shape[0], int(misfit.sum())), np.nan)
     for k in range(error_adu.shape[0]):
         reference = cells.signal_adu[k]
         value = np.minimum(_in_sample(unit, problem.design[:, k], *own, offsets[k]), saturation.of())
@@ -97,13 +97,13 @@ def fit_unit(
             total = _total_error(cells, k, prediction, fitted.held_out_variance_adu2[k], offsets[k])
             held.append(accumulate(prediction, np.float32(0), reference, error_adu[k], flagged, total_error=total))
             errors[k] = prediction - reference
-            pulls[k] = errors[k, misfit] / total[misfit]
+            pulls[:, k] = errors[k, misfit] / total[misfit], prediction[misfit] / total[misfit]
         else:
             held.append(CellErrors.empty())
         base.append(_baseline(k, cells, error_adu, reference, prediction, temperature_c, exposure_s, flagged))
     kept = levels if free_level.any() else None
     without_order = np.zeros_like(misfit)
-    without_order[misfit] = scattered(pulls, temperature_c, exposure_s)
+    without_order[misfit] = scattered(pulls[0], pulls[1], temperature_c, exposure_s)
     return TileFit(
         parameters, covariance, fitted.chi2, fitted.dof, fitted.dq, kept, held, inside, base, errors, misfit,
         without_order,

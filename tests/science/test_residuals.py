@@ -5,11 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from darkpipe.science.residuals import scattered, smooth_terms
+from darkpipe.science import residuals
+from darkpipe.science.residuals import smooth_terms
 
 GRID = np.array([(t, s) for t in (-10.0, -5.0, 0.0) for s in (10.0, 30.0, 100.0, 300.0)])
 T, S = GRID.T
 PIXELS = 2000
+
+
+def scattered(pull: np.ndarray, t: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """With the same relative error in all cells."""
+    return residuals.scattered(pull, np.ones_like(pull), t, s)
 
 
 def test_noise_large_or_small_has_no_order() -> None:
@@ -23,6 +29,14 @@ def test_a_bend_in_exposure_or_temperature_has(bend) -> None:
     rng = np.random.default_rng(2)
     pull = 8 * bend(T, S)[:, None] + rng.normal(0, 1, (12, PIXELS))
     assert scattered(pull, T, S).mean() < 0.01
+
+
+def test_the_surface_is_one_of_relative_residuals() -> None:
+    strength = np.sqrt(S * 2.0 ** (T / 6.5))[:, None] * np.ones(PIXELS)
+    bent = strength * (np.log(S / 60) ** 2)[:, None]
+    assert not residuals.scattered(bent, strength, T, S).any()
+    rough = strength * np.random.default_rng(5).normal(0, 1, strength.shape)
+    assert residuals.scattered(rough, strength, T, S).mean() > 0.6  # few cells carry it
 
 
 def test_cells_that_are_missing_take_no_part() -> None:

@@ -167,8 +167,9 @@ def test_cells_on_the_plateau_are_not_fitted_and_no_dark_exceeds_it(model):
     assert np.nanmax(np.abs(found.held_out_error_adu[reached])) < top  # a clipped prediction, not a free one
 
 
-def test_the_bits_tell_what_the_model_does_not_describe():
-    made = crowd(low=3.0, pixels=600)
+@pytest.mark.parametrize("model", [EXP_2D, TWO_COMPONENT])
+def test_the_bits_tell_what_the_model_does_not_describe(model):
+    made = crowd(model, low=3.0, pixels=600)
     signal = made.cells.signal_adu.copy()
     # the response of 200 pixels bends by up to a third; the masters of 200 others are high and low at random
     top = signal.max(axis=0)
@@ -179,7 +180,7 @@ def test_the_bits_tell_what_the_model_does_not_describe():
     assert bent[:200].mean() > 0.9
     assert shaky[:200].mean() < 0.05
     assert (bent | shaky)[200:400].mean() > 0.95
-    assert shaky[200:400].mean() > 0.8
+    assert shaky[200:400].mean() > 0.7
     assert (bent | shaky)[400:].mean() < 0.01
 
 
