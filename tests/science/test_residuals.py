@@ -32,11 +32,13 @@ def test_a_bend_in_exposure_or_temperature_has(bend) -> None:
 
 
 def test_the_surface_is_one_of_relative_residuals() -> None:
-    strength = np.sqrt(S * 2.0 ** (T / 6.5))[:, None] * np.ones(PIXELS)
+    strength = (S * 2.0 ** (T / 6.5))[:, None] ** 0.25 * np.ones(PIXELS)
     bent = strength * (np.log(S / 60) ** 2)[:, None]
     assert not residuals.scattered(bent, strength, T, S).any()
     rough = strength * np.random.default_rng(5).normal(0, 1, strength.shape)
-    assert residuals.scattered(rough, strength, T, S).mean() > 0.6  # few cells carry it
+    assert (
+        residuals.scattered(rough, strength, T, S).mean() > 0.75
+    )  # where few cells carry them, order is easily feigned
 
 
 def test_cells_that_are_missing_take_no_part() -> None:
