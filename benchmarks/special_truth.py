@@ -136,7 +136,7 @@ def nonlinear(quick: bool) -> bool:
     size, frames, biases = (192 if quick else 384), 2, 10
     with tempfile.TemporaryDirectory() as folder:
         campaign = make(Path(folder) / "raw", size, 5, frames, biases, 5e4, special=True)
-        _, bits, _ = fitted(Path(folder))
+        mask, bits, _ = fitted(Path(folder))
     bent, shaky = (bits & NONLINEAR) != 0, (bits & UNSTABLE) != 0
     deviation = campaign.deviation(biases)
     clear = campaign.signal_e.max(axis=0) < 0.8 * campaign.full_well_e
@@ -157,6 +157,7 @@ def nonlinear(quick: bool) -> bool:
         _share("of these, called unstable", shaky[far], None),
         _share(f"telegraphs ({flicker.sum()}), called unstable", shaky[flicker], None),
         _share("telegraphs, called either", (shaky | bent)[flicker], None),
+        _share("telegraphs, called unstable by frames or fit", (((mask | bits) & UNSTABLE) != 0)[flicker], None),
         _none(f"linear pixels ({linear.sum()}) called non-linear", bent[linear]),
         _none("linear pixels called unstable by the fit", shaky[linear]),
         _none(f"linear hot pixels ({hot.sum()}) called non-linear", bent[hot]),
