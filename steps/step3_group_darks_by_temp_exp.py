@@ -21,7 +21,7 @@ from darkpipe.files.tables import read_table, write_table
 from darkpipe.jobs.contract import Job
 
 NAME = "group_darks"
-VERSION = 1
+VERSION = 2
 
 TYPICAL_B_PER_K = 0.1  # growth of dark current with temperature, for the clipping's share of temperature jitter
 
@@ -145,6 +145,7 @@ def combine_darks(
         ("CONFIG", configuration, "configuration"),
         ("BIAS", bias, "which bias was subtracted"),
         ("CELL", cell, "name of the cell"),
+        ("KAPPA", kappa, "[sigma] beyond which a sample was rejected"),
         ("STEP", NAME, "step that made this"),
         ("STEPVERS", VERSION, "its version"),
     ]

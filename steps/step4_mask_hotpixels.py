@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,15 @@ from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import Cell, read_cells, read_reference
 from darkpipe.files.model_maps import read_saturation, write_saturation
 from darkpipe.files.products import Card, Frame, read_header, read_planes, read_shape, write_frame
+from darkpipe.files.tables import read_table
 from darkpipe.jobs.contract import Job
 from darkpipe.science.flags import DQ
-from darkpipe.science.hot_pixels import classify, unstable
+from darkpipe.science.hot_pixels import classify
 from darkpipe.science.saturation import WORTH_LOOKING, Saturation, common_level, find_plateaus
+from darkpipe.science.unstable import CellScatter, FrameScatter
 
 NAME = "mask_hotpixels"
-VERSION = 1
+VERSION = 2
 
 FEW_FRAMES = 3  # a reference master of fewer frames holds cosmic rays: another master must confirm its hot pixels
 
@@ -67,7 +70,10 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
         label="levels of saturation",
     )
     yield [saturation]
-    inputs = (out.model.saturation_map, *masters)
+    noise_map = bool(read_table(out.corrected).meta["noise_map"])
+    params["noise_map"] = noise_map
+    known = (out.reference, *((out.read_noise_map,) if noise_map else ()))
+    inputs = (out.model.saturation_map, *known, *masters)
     yield [Job(mask, inputs, (out.model.hot_pixel_mask,), params, label="mask of special pixels")]
 
 
@@ -105,16 +111,18 @@ def mask(
     dead_sigma: float,
     unstable_rate: float,
     reference_cell: str,
+    noise_map: bool,
 ) -> dict[Path, str]:
     """Flag pixels by the reference master, and by what all masters say of their frames."""
     saturation = read_saturation(ModelDir(inputs[0].parent))
-    inputs = inputs[1:]
+    noise = ReadNoise.of(inputs[1], inputs[2] if noise_map else None)
+    inputs = inputs[-len(cells) :]
     first = ranked[0]
     dark, error, bits = read_planes(inputs[first], ["SCI", "ERR", "DQ"])
     found, stats = classify(dark, error, bits, hot_sigma=hot_sigma, warm_sigma=warm_sigma, dead_sigma=dead_sigma)
     if frames[first] < FEW_FRAMES and len(ranked) > 1:
         found = _confirmed(found, inputs[ranked[1]], warm_sigma)
-    found = found | _from_frames(inputs, frames, unstable_rate, saturation)
+    found = found | _from_cells(inputs, saturation) | _from_frames(inputs, frames, ranked, unstable_rate, noise)
     cards: list[Card] = [
         ("REFCELL", cells[first], "master the thresholds are of"),
         ("MEDIAN", stats.median_adu, "[adu] of the population there"),
@@ -139,30 +147,68 @@ def _confirmed(found: NDArray[np.uint16], other: Path, warm_sigma: float) -> NDA
     return np.where((again & either) == 0, found & ~either, found).astype(np.uint16)
 
 
-def _from_frames(
-    masters: tuple[Path, ...], frames: list[int], rate: float, saturation: Saturation
-) -> NDArray[np.uint16]:
-    """Saturated in some master, or unstable over the frames of all."""
+def _from_cells(masters: tuple[Path, ...], saturation: Saturation) -> NDArray[np.uint16]:
+    """Bits that a pixel has in any master; saturated where its signal reached its level in one."""
     shape = read_shape(masters[0])
     out = np.zeros(shape, np.uint16)
-    total, dof, lost = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    for path, n in zip(masters, frames, strict=True):
+    for path in masters:
         signal, bits = read_planes(path, ["SCI", "DQ"])
         out |= (bits & np.uint16(DQ.SATURATED | DQ.NO_BIAS | DQ.CLIPPED_LOW)).astype(np.uint16)
         out[saturation.reached(signal.ravel()).reshape(shape)] |= np.uint16(DQ.SATURATED)
-        if n < FEW_FRAMES:
-            continue
-        chi2, count, rejected = read_planes(path, ["CHI2", "COUNT", "REJECTED"])
-        good = np.isfinite(chi2) & (count > 1)
-        total += np.where(good, chi2 * (count - 1.0), 0.0)
-        dof += np.where(good, count - 1.0, 0.0)
-        lost += rejected
-    if dof.any():
-        with np.errstate(invalid="ignore", divide="ignore"):
-            reduced = np.where(dof > 0, total / dof, np.nan)
-        bits = unstable(reduced.ravel(), dof.ravel(), rejected=lost.ravel(), false_positive_rate=rate)
-        out |= bits.reshape(shape)
     return out
+
+
+@dataclass(frozen=True)
+class ReadNoise:
+    """Of a pixel, one number or (rows · cols,) [ADU]; and the frames it was measured on, if it is a map."""
+
+    sigma_adu: NDArray[np.float32] | float
+    frames: int
+
+    @classmethod
+    def of(cls, reference: Path, noise_map: Path | None) -> ReadNoise:
+        """As the masters had it."""
+        if noise_map is None:
+            return cls(read_reference(reference).read_noise_adu, 0)
+        return cls(read_planes(noise_map, ["SCI"])[0].ravel(), int(read_header(noise_map).get("NCOMBINE", 0)))
+
+
+def _from_frames(
+    masters: tuple[Path, ...], frames: list[int], ranked: list[int], rate: float, noise: ReadNoise
+) -> NDArray[np.uint16]:
+    """Unstable over the frames of the brightest cell, the two, four … brightest, and all of them.
+
+    The step of a telegraph pixel grows with the charge, so many cells without any would hide it in their noise.
+    """
+    shape = read_shape(masters[0])
+    told = [i for i in ranked if frames[i] > 1]
+    if not told:
+        return np.zeros(shape, np.uint16)
+    looks = {2**k for k in range(len(told).bit_length()) if 2**k < len(told)} | {len(told)}
+    kappa = float(read_header(masters[0]).get("KAPPA", 4.5))
+    scatter = FrameScatter(shape[0] * shape[1], noise.sigma_adu, noise.frames, kappa)
+    out = np.zeros(shape, np.uint16)
+    for number, i in enumerate(told, start=1):
+        scatter.add(_scatter_of(masters[i]))
+        if number in looks:
+            found = scatter.flag(rate / len(looks)).reshape(shape)
+            # whether a pixel is constant, all cells say together
+            out = (out & np.uint16(DQ.UNSTABLE)) | found
+    return out
+
+
+def _scatter_of(master: Path) -> CellScatter:
+    """What a master says of its frames; nothing of saturated and clipped pixels."""
+    names = ["SCATTER", "COUNT", "REJECTED", "ERR", "DQ"]
+    scatter, count, rejected, error, bits = (p.ravel() for p in read_planes(master, names))
+    of_bias = np.zeros_like(error)
+    if read_header(master).get("BIAS"):
+        of_bias = read_planes(master, ["BIASERR"])[0].ravel()
+    told = np.isfinite(error) & np.isfinite(of_bias) & ((bits & np.uint16(DQ.SATURATED | DQ.CLIPPED_LOW)) == 0)
+    samples = np.where(told, count.astype(np.int32) + rejected, 0)
+    variance = np.zeros(error.shape, np.float32)
+    variance[told] = (error[told] ** 2 - of_bias[told] ** 2) * count[told]
+    return CellScatter(scatter, samples, rejected, variance)
 
 
 def summary(out: OutputDir) -> list[tuple[str, str]]:

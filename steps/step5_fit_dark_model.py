@@ -41,7 +41,7 @@ from darkpipe.science.models import MODELS, Reference
 from darkpipe.science.sensor import grows
 
 NAME = "fit_dark_model"
-VERSION = 2
+VERSION = 3
 
 TILE_BYTES = 128 << 20
 TILE_ROWS = 64

@@ -13,7 +13,8 @@ from astropy.table import Table
 from scipy.optimize import curve_fit
 from simulated import Recipe, Sensor
 
-from benchmarks import common, crb, heldout_real, judging
+from benchmarks import common, crb, heldout_real, judging, special_truth
+from benchmarks.telegraph_frames import DUTIES, Scene, Truth
 
 SMALL = Recipe(
     rows=2,
@@ -204,3 +205,26 @@ def test_robust_spread() -> None:
     x[50:60] = np.nan
     assert common.robust_spread(x) == pytest.approx(3, rel=0.02)
     assert np.isnan(common.robust_spread([np.nan]))
+
+
+def test_telegraph_pixels_spend_their_duty_in_the_upper_state():
+    truth = Truth(Scene(size=256, per_group=100))
+    shares = truth.upper_shares(np.random.default_rng(1), 300.0, 40)
+    assert shares.min() >= 0
+    assert shares.max() <= 1 + 1e-9
+    duty, dwell = truth.duty[truth.telegraph], truth.dwell[truth.telegraph]
+    for wanted in DUTIES:
+        some = shares[:, (duty == wanted) & (dwell == 1.0)]
+        assert some.shape[1] >= 500
+        assert some.mean() == pytest.approx(wanted, abs=0.03)
+    # a state that lasts an exposure on the mean is left within one more often than one that lasts ten
+    within = ((shares > 0) & (shares < 1)).mean(axis=0)
+    assert within[(duty == 0.5) & (dwell == 1.0)].mean() > 3 * within[(duty == 0.5) & (dwell == 10.0)].mean()
+
+
+def test_linear_pixels_deviate_by_nothing_from_linear():
+    linear = np.array([[[s * special_truth.activated(t, 0.56, 1.5)]] for t, s in special_truth.CELLS]) * 30.0
+    made = special_truth.Campaign(np.zeros((1, 1), np.int64), linear, linear, 2, 1e9)
+    assert made.deviation(10)[0, 0] == pytest.approx(0.0, abs=1e-6)
+    bent = special_truth.Campaign(made.kind, linear, linear * (1 - 2e-5 * linear), 2, 1e9)
+    assert bent.deviation(10)[0, 0] > 5

@@ -75,6 +75,8 @@ class ReferenceValues:
 
     scale_factor : raw counts per native ADU. read_noise_adu : of a single frame. saturation_raw : level from which on a
     sample does not count. bias_exposure_s : exposure of the bias frames. temperature_c : T_0 of the physical model.
+    noise_level_adu : without bias frames, what the darks read, pedestal added, that the read noise was measured on; the
+    shot noise at that level is in it.
     """
 
     scale_factor: float
@@ -87,6 +89,7 @@ class ReferenceValues:
     gain_measured_e_per_adu: float | None = None
     gain_measured_error: float | None = None
     clipped_low_raw: float = 0.0
+    noise_level_adu: float | None = None
     notes: tuple[str, ...] = ()
 
     def describe(self) -> str:
@@ -128,7 +131,8 @@ def read_reference(path: Path) -> ReferenceValues:
 @dataclass(frozen=True)
 class Master:
     """Planes (rows, cols) of a master: signal above the bias, its error with the bias's, bits, frames kept and
-    rejected, reduced chi² of the frames, and the error of the bias alone (inf: there was none)."""
+    rejected, reduced chi² of the frames kept, one-sided chi² of all of them (`science.combine`), and the error of the
+    bias alone (inf: there was none)."""
 
     science: NDArray[np.float32]
     error: NDArray[np.float32]
@@ -136,23 +140,24 @@ class Master:
     count: NDArray[np.uint16]
     rejected: NDArray[np.uint16]
     chi2: NDArray[np.float32]
+    scatter: NDArray[np.float32]
     bias_error: NDArray[np.float32]
 
     @classmethod
     def empty(cls, shape: tuple[int, int]) -> Master:
         """Planes to be filled."""
-        kinds = (np.float32, np.float32, np.uint16, np.uint16, np.uint16, np.float32, np.float32)
+        kinds = (*[np.float32] * 2, *[np.uint16] * 3, *[np.float32] * 3)
         return cls(*(np.empty(shape, kind) for kind in kinds))
 
 
 def write_master(
     path: Path, master: Master, cards: Sequence[Card], inputs: Sequence[str], *, frames: int, bias: bool
 ) -> str:
-    """Write a master: SCI, ERR, DQ, COUNT; with two frames or more also REJECTED and CHI2; BIASERR where a bias was
-    subtracted. Returns the digest."""
+    """Write a master: SCI, ERR, DQ, COUNT; with two frames or more also REJECTED, CHI2 and SCATTER; BIASERR where a
+    bias was subtracted. Returns the digest."""
     extra: dict[str, NDArray[Any]] = {"COUNT": master.count}
     if frames > 1:
-        extra |= {"REJECTED": master.rejected, "CHI2": master.chi2}
+        extra |= {"REJECTED": master.rejected, "CHI2": master.chi2, "SCATTER": master.scatter}
     if bias:
         extra["BIASERR"] = master.bias_error
     header: list[Card] = [*cards, ("NCOMBINE", frames, "frames in the mean")]

@@ -19,6 +19,7 @@ from darkpipe.science.noise import choose_scale_factor
 
 CLIPPED = 0.01  # of the samples of the typical frame at 0, beyond which it is said
 DISAGREEMENT = 0.1  # of header and measured gain, beyond which it is said
+LEVEL_SHARE = 0.05  # of the noise's variance, that the level it was measured at may move without being another
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,10 @@ def reference_values(
         gain_measured_e_per_adu=None if found is None else _digits(found),
         gain_measured_error=None if error is None else _digits(error),
         notes=tuple(notes),
+        noise_level_adu=None if witnesses.has_bias or overrides.read_noise_adu else _noise_level(witnesses, scale),
     )
     errors = {"read_noise_adu": sigma_error, "gain_measured_e_per_adu": error or 0.0}
+    errors["noise_level_adu"] = LEVEL_SHARE * gain * sigma**2
     return values, errors | {"temperature_c": 1.0 if t0 is None else 0.0}
 
 
@@ -103,6 +106,12 @@ def _read_noise(witnesses: Witnesses, overrides: Overrides, scale: float, notes:
     elif all(len(frames) == 1 for frames in witnesses.noise):
         notes.append("one bias frame a temperature: the read noise, from neighbouring pixels, is an upper limit")
     return sigma, error
+
+
+def _noise_level(witnesses: Witnesses, scale: float) -> float | None:
+    """What the darks read that the read noise is measured on [native ADU], zero-based."""
+    levels = [f.median / scale + f.pedestal_adu for stack in witnesses.noise for f in stack]
+    return round(float(np.median(levels)), 2) if levels else None
 
 
 def _measured_gain(witnesses: Witnesses, scale: float, saturation: float) -> tuple[float | None, float | None]:

@@ -199,12 +199,12 @@ def counted(mask: Path, status: Path) -> dict[str, int]:
     """Pixels with each bit in the mask of special pixels or in the fit; 'special': hot, warm, or of no use to a model;
     'pixels': in all."""
     found: dict[str, int] = {}
-    of_mask = (DQ.HOT, DQ.WARM, DQ.DEAD, DQ.SATURATED, DQ.UNSTABLE)
+    of_mask = (DQ.HOT, DQ.WARM, DQ.DEAD, DQ.SATURATED)
     bits = read_planes(mask, ["DQ"])[0]
     for flag in of_mask:
         found[str(flag.name).lower()] = int(np.count_nonzero(bits & int(flag)))
     bits = bits | read_planes(status, ["DQ"])[0]
-    for flag in (DQ.NONLINEAR, DQ.FIT_FAILED):
+    for flag in (DQ.UNSTABLE, DQ.NONLINEAR, DQ.FIT_FAILED):
         found[str(flag.name).lower()] = int(np.count_nonzero(bits & int(flag)))
     found["special"] = int(np.count_nonzero(bits & int(MODEL_INVALID | DQ.HOT | DQ.WARM)))
     found["pixels"] = int(bits.size)

@@ -95,8 +95,7 @@ def _combine_strip(
     elif bias_level_adu is not None:
         level = bias_level_adu
     else:
-        # no bias: whatever stands above the lowest pixels may be signal; the level itself is fitted later
-        level = float(np.percentile(flat[0], 1.0)) / reference.scale_factor + stack.pedestal_adu
+        level = _without_bias(reference, flat[0], stack.pedestal_adu)
         bias_error = np.full(flat.shape[1], np.inf, np.float32)
         bits |= np.uint16(DQ.NO_BIAS)
     made = clipped_mean(
@@ -121,7 +120,15 @@ def _combine_strip(
     mean[unread] = flat[:, unread].mean(axis=0, dtype=np.float64) / reference.scale_factor + stack.pedestal_adu
     subtract = level if bias is not None and level is not None else np.float32(0)
     total = made.error if bias is None else np.hypot(made.error, bias_error)
-    planes = (mean - subtract, total, made.dq | bits, made.count, made.rejected, made.chi2, bias_error)
-    names = ("science", "error", "dq", "count", "rejected", "chi2", "bias_error")
+    planes = (mean - subtract, total, made.dq | bits, made.count, made.rejected, made.chi2, made.scatter, bias_error)
+    names = ("science", "error", "dq", "count", "rejected", "chi2", "scatter", "bias_error")
     for name, plane in zip(names, planes, strict=True):
         getattr(out, name)[rows] = np.asarray(plane).reshape(rows.stop - rows.start, stack.cols)
+
+
+def _without_bias(reference: ReferenceValues, samples: NDArray[Any], pedestal_adu: float) -> float:
+    """Where charge begins to add noise, if there is no bias: the level at which the read noise was measured, since the
+    shot noise of that level is in it already. If the read noise was set: what the lowest pixels read."""
+    if reference.noise_level_adu is not None:
+        return reference.noise_level_adu
+    return float(np.percentile(samples, 1.0)) / reference.scale_factor + pedestal_adu

@@ -33,6 +33,9 @@ class Combined:
     """Valid samples rejected as outliers (saturated, clipped and missing ones are not among them)."""
     chi2: Floats
     """Reduced chi-square of the kept samples about their mean, count - 1 degrees of freedom; NaN below two."""
+    scatter: Floats
+    """Chi-square of all valid samples about the mean, where a high one counts as kappa² at most: it may be a cosmic
+    ray, which a low one never is. Degrees of freedom: count + rejected - 1; NaN below two samples."""
     dq: NDArray[np.uint16]
     """Bits of `darkpipe.science.flags.DQ`."""
 
@@ -96,7 +99,7 @@ def clipped_mean(
     bias = np.nan_to_num(_per_pixel(0.0 if bias_adu is None else bias_adu, p, "bias_adu"), nan=0.0)
     reach = kappa * math.sqrt(1.0 + 1.0 / max(n // 2, 1))
     model = (1.0 / gain_e_per_adu if signal else 0.0, relative_error**2 if signal else 0.0, reach, kappa)
-    mean, error, chi2 = (np.empty(p, np.float32) for _ in range(3))
+    mean, error, chi2, scatter = (np.empty(p, np.float32) for _ in range(4))
     count, rejected, dq = (np.empty(p, np.uint16) for _ in range(3))
     clip_strip(
         raw,
@@ -106,10 +109,10 @@ def clipped_mean(
         noise * noise,
         bias,
         np.array(model, np.float32),
-        (mean, error, chi2),
+        (mean, error, chi2, scatter),
         (count, rejected, dq),
     )
-    return Combined(mean=mean, error=error, count=count, rejected=rejected, chi2=chi2, dq=dq)
+    return Combined(mean=mean, error=error, count=count, rejected=rejected, chi2=chi2, scatter=scatter, dq=dq)
 
 
 def median(samples: NDArray[Any]) -> Floats:

@@ -267,7 +267,7 @@ def _keep_all(column: Any, ref: Any) -> Any:
 @kernel
 def _statistics(ref: Any, bias: Any, noise2: Any, model: Any, sums: Any, floats: Any) -> None:
     count, s1, s2 = sums[0], sums[1], sums[2]
-    mean, error, chi2 = floats
+    mean, error, chi2, scatter = floats
     one = np.float32(1)
     for k in range(ref.size):
         shift = s1[k] / count[k]
@@ -276,7 +276,31 @@ def _statistics(ref: Any, bias: Any, noise2: Any, model: Any, sums: Any, floats:
         variance = noise2[k] + s * (model[0] + model[1] * s)
         mean[k] = m
         error[k] = np.sqrt(variance / count[k])
-        chi2[k] = max(s2[k] - s1[k] * shift, np.float32(0)) / (variance * (count[k] - one))
+        scatter[k] = max(s2[k] - s1[k] * shift, np.float32(0)) / variance
+        chi2[k] = scatter[k] / (count[k] - one)
+
+
+@kernel
+def _one_sided(column: Any, middle: Any, bias: Any, noise2: Any, model: Any) -> Any:
+    """Sum of squares of a column about its mean, in sigma: high ones count as kappa² at most, low ones in full."""
+    s = max(middle - bias, np.float32(0))
+    variance = noise2 + s * (model[0] + model[1] * s)
+    most = model[3] * model[3] * variance
+    total = np.float32(0)
+    for v in column:
+        if not np.isnan(v):
+            d = v - middle
+            square = d * d
+            total += min(square, most) if d > 0 else square
+    return total / variance
+
+
+@kernel
+def _rejected_scatter(x: Any, valid: Any, bias: Any, noise2: Any, model: Any, sums: Any, floats: Any) -> None:
+    """Take the rejected samples into the scatter: a high one may be a cosmic ray, a low one never is."""
+    for k in range(valid.size):
+        if sums[0, k] < valid[k] or sums[3, k] > 0:
+            floats[3][k] = _one_sided(x[:, k], floats[0][k], bias[k], noise2[k], model)
 
 
 @kernel
@@ -326,7 +350,7 @@ def _special_pixels(x: Any, valid: Any, bias: Any, noise2: Any, model: Any, ref:
 def _finish(raw: Any, limits: Any, valid: Any, sums: Any, floats: Any, counts: Any) -> None:
     """Counts and bits; NaN where nothing is left; the sample's scatter where the noise model failed."""
     n = raw.shape[0]
-    mean, error, chi2 = floats
+    mean, error, chi2, scatter = floats
     count, rejected, dq = counts
     for k in range(valid.size):
         kept = sums[0, k]
@@ -336,6 +360,8 @@ def _finish(raw: Any, limits: Any, valid: Any, sums: Any, floats: Any, counts: A
         if valid[k] < n:
             bits |= _excluded_bits(raw[:, k], limits[1], limits[2])
         dq[k] = np.uint16(bits)
+        if valid[k] < 2:
+            scatter[k] = np.float32(np.nan)
         if kept < 2:
             chi2[k] = np.float32(np.nan)
         if kept == 0:
@@ -352,8 +378,8 @@ def clip_strip(
 ) -> None:
     """Clipped mean over axis 0 of raw (n, p), block by block.
 
-    limits: 1/scale, valid_low, valid_high; model: 1/g, relative_error², kappa·f, kappa; floats: mean, error, chi2 (p,);
-    counts: count, rejected, dq (p,), all written.
+    limits: 1/scale, valid_low, valid_high; model: 1/g, relative_error², kappa·f, kappa; floats: mean, error, chi2,
+    scatter (p,); counts: count, rejected, dq (p,), all written.
     """
     n, p = raw.shape
     width = block_width(n)
@@ -377,7 +403,8 @@ def clip_strip(
             _special_pixels(x, valid, bias[s:e], noise2[s:e], model, ref, sums, start)
         else:
             _special_pixels(x, valid, bias[s:e], noise2[s:e], model, ref, sums, ref)
-        out_f = (floats[0][s:e], floats[1][s:e], floats[2][s:e])
+        out_f = (floats[0][s:e], floats[1][s:e], floats[2][s:e], floats[3][s:e])
         out_n = (counts[0][s:e], counts[1][s:e], counts[2][s:e])
         _statistics(ref, bias[s:e], noise2[s:e], model, sums, out_f)
+        _rejected_scatter(x, valid, bias[s:e], noise2[s:e], model, sums, out_f)
         _finish(raw[:, s:e], limits, valid, sums, out_f, out_n)

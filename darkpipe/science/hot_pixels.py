@@ -1,4 +1,4 @@
-"""Hot, warm, dead and unstable pixels, from masters and from how well the noise model explains their frames."""
+"""Hot, warm and dead pixels, from the master in which they show best."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import betainc, gammainccinv, gammaincinv
+from numpy.typing import NDArray
 
 from darkpipe.science.flags import DQ
 from darkpipe.science.noise import robust_median, robust_sigma
@@ -94,91 +93,3 @@ def classify(
         n_dead=int(dead.sum()),
     )
     return bits, stats
-
-
-def unstable(
-    reduced_chi2: ArrayLike,
-    dof: ArrayLike,
-    *,
-    rejected: ArrayLike | None = None,
-    false_positive_rate: float = 1e-3,
-    normalise: bool = True,
-) -> Bits:
-    """Flag the pixels whose frames scatter more (UNSTABLE), or less (DEAD: constant), than the noise model allows.
-
-    Chi-squares of several cells add up: sum(reduced · dof) is tested against chi-square with sum(dof) degrees of
-    freedom. A telegraph pixel may have had its upper state rejected by the clipping; given `rejected`, more
-    rejections than chance allows at the population's rate flag it as well (each test at half the rate). A pixel is
-    constant if its chi-square is smaller than one pixel in 10^12 has (never below 12 degrees of freedom).
-
-    Parameters
-    ----------
-    reduced_chi2, dof : (k, p) or (p,), of k cells; NaN, or dof below 1, takes no part.
-    rejected : same shape, samples rejected by the clipping.
-    false_positive_rate : of Gaussian pixels, at most this fraction is flagged unstable.
-    normalise : divide by the population's median where that is above expectation (a noise model a few percent too
-        small would flag every pixel of a long campaign).
-
-    Returns
-    -------
-    (p,) bits.
-
-    Raises
-    ------
-    ValueError : a rate not between 0 and 1, shapes that differ.
-    """
-    if not 0.0 < false_positive_rate < 1.0:
-        raise ValueError(f"false_positive_rate must be between 0 and 1, not {false_positive_rate}")
-    reduced = np.atleast_2d(np.asarray(reduced_chi2, np.float64))
-    free = np.atleast_2d(np.asarray(dof, np.float64))
-    if reduced.shape != free.shape:
-        raise ValueError(f"shapes differ: reduced_chi2 {reduced.shape}, dof {free.shape}")
-    good = np.isfinite(reduced) & (free >= 1)
-    total_dof = np.where(good, free, 0.0).sum(axis=0)
-    total = np.where(good, reduced * free, 0.0).sum(axis=0)
-    known = total_dof > 0
-    rate = false_positive_rate if rejected is None else 0.5 * false_positive_rate
-    safe_dof = np.maximum(total_dof, 1.0)
-    scale = _population_scale(total[known], total_dof[known]) if normalise else 1.0
-    shaky = known & (total / scale > _by_dof(safe_dof, lambda d: 2.0 * gammainccinv(0.5 * d, rate)))
-    still = (total_dof >= 12) & (total < _by_dof(safe_dof, lambda d: 2.0 * gammaincinv(0.5 * d, 1e-12)))
-    if rejected is not None:
-        shaky |= _too_many_rejected(np.atleast_2d(np.asarray(rejected, np.float64)), total_dof, good, rate)
-    bits = np.zeros(total.shape, np.uint16)
-    bits[shaky] |= np.uint16(DQ.UNSTABLE)
-    bits[still] |= np.uint16(DQ.DEAD)
-    return bits
-
-
-def _by_dof(dof: Array, function: Any) -> Array:
-    """A function of the degrees of freedom, evaluated once for each of their few values."""
-    distinct, inverse = np.unique(dof, return_inverse=True)
-    return np.asarray(function(distinct), np.float64)[inverse]
-
-
-def _population_scale(total: Array, dof: Array) -> float:
-    if total.size == 0:
-        return 1.0
-    return max(1.0, float(np.median(total / _by_dof(dof, lambda d: 2.0 * gammaincinv(0.5 * d, 0.5)))))
-
-
-def _too_many_rejected(rejected: Array, total_dof: Array, good: NDArray[np.bool_], rate: float) -> NDArray[np.bool_]:
-    """Pixels with more rejections than cosmic rays, whose rate is that of the whole population, would explain."""
-    if rejected.shape != good.shape:
-        raise ValueError(f"shapes differ: rejected {rejected.shape}, dof {good.shape}")
-    lost = np.where(good, rejected, 0.0).sum(axis=0)
-    samples = total_dof + good.sum(axis=0) + lost
-    hit_rate = float(np.clip(lost.sum() / max(samples.sum(), 1.0), 1e-6, 0.5))
-    limit = _by_dof(np.maximum(samples, 1.0), lambda n: _binomial_limit(n, hit_rate, rate))
-    return np.asarray((samples > 0) & (lost > limit))
-
-
-def _binomial_limit(trials: Array, chance: float, rate: float) -> Array:
-    """Smallest count that is exceeded with probability `rate` at most, for each number of trials."""
-    limit = np.zeros_like(trials)
-    while True:
-        # the binomial's upper tail beyond limit is an incomplete beta function
-        beyond = (limit < trials) & (betainc(limit + 1.0, np.maximum(trials - limit, 1.0), chance) > rate)
-        if not beyond.any():
-            return limit
-        limit += beyond

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammainccinv
 
 from darkpipe.science.design import Unit, nearest_master
 from darkpipe.science.fit import Cells, fit_tile
@@ -15,10 +16,13 @@ from darkpipe.science.misfit import PRECISE
 from darkpipe.science.models.base import move_reference
 from darkpipe.science.models.families import synthesize
 from darkpipe.science.population import Population, prior_and_start, problem_for, with_misfits
+from darkpipe.science.residuals import scattered
 from darkpipe.science.saturation import Saturation
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
+
+MISFIT_RATE = 1e-4  # of linear pixels that chi² calls otherwise, at most
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class TileFit:
     held_out_error_adu : (n, P) signed error of the held-out predictions, NaN where there is none.
     together : (n, 3) of unflagged pixels well above their errors: how many, and times their number the medians of the
     relative held-out error (prediction - master) and of the 1 sigma of it that all pixels share.
+    misfit, scattered : (P,) whether the model does not describe the pixel; and whether its residuals have no order.
     """
 
     parameters: F4
@@ -45,6 +50,8 @@ class TileFit:
     baseline: list[CellErrors]
     held_out_error_adu: F4
     together: F8
+    misfit: NDArray[np.bool_]
+    scattered: NDArray[np.bool_]
 
 
 def fit_unit(
@@ -82,6 +89,8 @@ def fit_unit(
     held, inside, base = [], [], []
     errors = np.full(error_adu.shape, np.nan, np.float32)
     together = np.zeros((error_adu.shape[0], 3))
+    misfit = _misfit(fitted.chi2, fitted.dof)
+    pulls = np.full((2, error_adu.shape[0], int(misfit.sum())), np.nan)
     for k in range(error_adu.shape[0]):
         reference = cells.signal_adu[k]
         value = np.minimum(_in_sample(unit, problem.design[:, k], *own, offsets[k]), saturation.of())
@@ -93,18 +102,37 @@ def fit_unit(
             total = _total_error(cells, k, prediction, fitted.held_out_variance_adu2[k], offsets[k])
             held.append(accumulate(prediction, np.float32(0), reference, error_adu[k], flagged, total_error=total))
             errors[k] = prediction - reference
-            use = ~flagged & np.isfinite(errors[k]) & (prediction > PRECISE * total)
-            if use.any():
-                shared = np.sqrt(fitted.held_out_common_adu2[k][use])
-                medians = (float(np.median(v / prediction[use])) for v in (errors[k][use], shared))
-                together[k] = use.sum() * np.array([1.0, *medians])
+            common = fitted.held_out_common_adu2[k]
+            together[k] = _together(prediction, errors[k], common, ~flagged & (prediction > PRECISE * total))
+            pulls[:, k] = errors[k, misfit] / total[misfit], prediction[misfit] / total[misfit]
         else:
             held.append(CellErrors.empty())
         base.append(_baseline(k, cells, error_adu, reference, prediction, temperature_c, exposure_s, flagged))
     kept = levels if free_level.any() else None
+    without_order = np.zeros_like(misfit)
+    without_order[misfit] = scattered(pulls[0], pulls[1], temperature_c, exposure_s)
     return TileFit(
-        parameters, covariance, fitted.chi2, fitted.dof, fitted.dq, kept, held, inside, base, errors, together
-    )
+        parameters, covariance, fitted.chi2, fitted.dof, fitted.dq, kept, held, inside, base, errors, together,
+        misfit, without_order,
+    )  # fmt: skip
+
+
+def _together(prediction: F4, error: F4, common: F4, use: NDArray[np.bool_]) -> F8:
+    """A row of `TileFit.together`."""
+    use = use & np.isfinite(error)
+    if not use.any():
+        return np.zeros(3)
+    medians = (float(np.median(v[use] / prediction[use])) for v in (error, np.sqrt(common)))
+    return np.asarray(use.sum() * np.array([1.0, *medians]))
+
+
+def _misfit(chi2: F4, dof: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """Where chi² is 6 sigma of its own scatter above its degrees of freedom; of few, where that is no longer rare, as
+    far as one linear pixel in `MISFIT_RATE` goes."""
+    few, which = np.unique(np.maximum(dof, 1), return_inverse=True)
+    rare = 2.0 * gammainccinv(0.5 * few, MISFIT_RATE)
+    limit = np.maximum(few + 6.0 * np.sqrt(2.0 * few), rare)[which]
+    return np.asarray((dof > 0) & (chi2 > limit))
 
 
 def _in_sample(unit: Unit, design: F8, parameters: F4, covariance: F4, offset: F4 | None) -> F4:
@@ -145,11 +173,9 @@ def _baseline(
 
 
 def bits_of(fit: TileFit) -> NDArray[np.uint16]:
-    """DQ bits of a tile's fit, with those that its chi² tells: NONLINEAR where the model does not describe a pixel."""
+    """DQ bits of a tile's fit, with those that its residuals tell: where the model does not describe a pixel it is
+    UNSTABLE if they have no order in temperature and exposure, else NONLINEAR."""
     bits = fit.dq.copy()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        reduced = fit.chi2 / fit.dof
-        # chi² of n degrees of freedom: 6 sigma of its own scatter above expectation
-        limit = 1.0 + 6.0 * np.sqrt(2.0 / np.maximum(fit.dof, 1))
-    bits[(fit.dof > 0) & (reduced > limit)] |= np.uint16(DQ.NONLINEAR)
+    bits[fit.misfit & fit.scattered] |= np.uint16(DQ.UNSTABLE)
+    bits[fit.misfit & ~fit.scattered] |= np.uint16(DQ.NONLINEAR)
     return bits

@@ -218,3 +218,29 @@ def test_inner_loops_are_vectorised(name: str, arrays: int) -> None:
     kernel(*data, *([3] if name == "exchange" else []))
     assembly = "\n".join(kernel.inspect_asm().values())
     assert any(packed in assembly for packed in ("mulps", "subps", "minps", "maxps"))
+
+
+def test_the_scatter_counts_all_samples_and_a_high_one_as_kappa_squared() -> None:
+    n, p, kappa = 10, 20_000, 4.5
+    raw = frames(n, p, 50.0, seed=77)
+    raw[3, :100] += 3000  # a cosmic ray
+    raw[3, 100:200] -= 600  # never one
+    raw[2:6, 200:300] += 2000  # a telegraph
+    out = combine(raw, kappa=kappa)
+    calm = out.rejected[300:] == 0
+    np.testing.assert_allclose(out.scatter[300:][calm], (out.chi2 * (out.count - 1.0))[300:][calm], rtol=1e-4)
+    assert out.scatter[300:].mean() == pytest.approx(n - 1, rel=0.02)
+    kept = (out.chi2 * (out.count - 1.0))[:100]
+    np.testing.assert_allclose(out.scatter[:100], kept + kappa**2, rtol=1e-3)
+    sigma2 = READ_NOISE**2 + 1 / 12 + 50 / GAIN
+    assert np.median(out.scatter[100:200]) == pytest.approx(600**2 / sigma2, rel=0.1)
+    assert (out.scatter[200:300] > 60).all()
+
+
+def test_the_scatter_of_few_samples() -> None:
+    raw = frames(2, 1000, 50.0, seed=78)
+    raw[0, :10] += 3000
+    out = combine(raw, kappa=4.5)
+    np.testing.assert_allclose(out.scatter[:10], 4.5**2, rtol=1e-5)
+    assert out.scatter[10:].mean() == pytest.approx(1.0, rel=0.15)
+    assert np.isnan(combine(frames(1, 10, 50.0)).scatter).all()

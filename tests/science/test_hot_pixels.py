@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from darkpipe.science.flags import DQ
-from darkpipe.science.hot_pixels import classify, unstable
+from darkpipe.science.hot_pixels import classify
 
 
 def test_hot_warm_and_dead_stand_out_of_the_population() -> None:
@@ -64,45 +64,3 @@ def test_wrong_input_is_refused() -> None:
         classify(np.zeros(5), np.zeros(4))
     with pytest.raises(ValueError, match="hot_sigma"):
         classify(np.zeros(5), np.zeros(5), hot_sigma=2.0)
-    with pytest.raises(ValueError, match="shapes differ"):
-        unstable(np.zeros(5), np.zeros(4))
-    with pytest.raises(ValueError, match="false_positive_rate"):
-        unstable(np.zeros(5), np.zeros(5), false_positive_rate=0.0)
-
-
-@pytest.mark.parametrize("dof", [1, 4, 9, 39])
-@pytest.mark.parametrize("excess", [1.0, 1.1])
-def test_gaussian_pixels_are_stable(dof: int, excess: float) -> None:
-    rng = np.random.default_rng(dof)
-    chi2 = excess * rng.chisquare(dof, (3, 200_000)) / dof
-    bits = unstable(chi2, np.full((3, 200_000), dof))
-    assert (bits & DQ.UNSTABLE > 0).mean() < 1.25e-3
-    assert not (bits & DQ.DEAD).any()
-
-
-def test_cells_add_up_and_missing_ones_take_no_part() -> None:
-    chi2 = np.array([[1.8, 1.8, 1.0, np.nan], [1.8, np.nan, 1.0, np.nan], [1.8, np.nan, 1.0, np.nan]])
-    dof = np.array([[19, 19, 19, 0]] * 3)
-    bits = unstable(chi2, dof, normalise=False)
-    np.testing.assert_array_equal(bits, [DQ.UNSTABLE, 0, 0, 0])
-
-
-def test_a_constant_pixel_is_dead() -> None:
-    chi2 = np.ones((2, 1000))
-    chi2[:, 0] = 0.0
-    assert unstable(chi2, np.full((2, 1000), 9))[0] == DQ.DEAD
-    assert unstable(chi2, np.full((2, 1000), 3))[0] == 0  # too few frames to say
-
-
-def test_many_rejections_are_a_telegraph_and_few_are_cosmic_rays() -> None:
-    rng = np.random.default_rng(4)
-    p = 100_000
-    rejected = rng.binomial(20, 0.005, (2, p))
-    rejected[:, 0] = 5
-    dof = 19 - rejected
-    chi2 = rng.chisquare(dof) / dof
-    bits = unstable(chi2, dof, rejected=rejected)
-    assert bits[0] == DQ.UNSTABLE
-    assert (bits[1:] & DQ.UNSTABLE > 0).mean() < 1.2e-3
-    with pytest.raises(ValueError, match="rejected"):
-        unstable(chi2, dof, rejected=rejected[:, :5])

@@ -107,6 +107,21 @@ def test_telegraph_pixels_are_unstable(tmp_path: Path) -> None:
     assert unstable[~telegraph].mean() < 0.01
 
 
+@pytest.mark.parametrize("n_biases", [0, 10])
+def test_one_cell_of_twenty_frames_tells_telegraphs_from_cosmic_rays(tmp_path: Path, n_biases: int) -> None:
+    """Steps of seven noises of a frame; without biases too, where the level of no charge is not known."""
+    campaign = make_campaign(
+        tmp_path, telegraph_fraction=0.03, telegraph_rate_adu_s=0.36, n_darks=20, n_biases=n_biases,
+        temperatures_c=(0.0,), exposures_s=(300.0,), rows=96, cols=96, cosmic_rate_cm2_s=0.1,
+    )  # fmt: skip
+    run_well(campaign, chosen={"until_step": 4})
+    unstable = (mask_of(campaign) & DQ.UNSTABLE) != 0
+    telegraph, hot = campaign.sensor.telegraph, campaign.sensor.hot
+    assert (telegraph & ~hot).sum() > 200
+    assert unstable[telegraph & ~hot].mean() > 0.97
+    assert unstable[~telegraph].mean() < 2.5e-3
+
+
 def test_settings_move_the_thresholds(work: Campaign) -> None:
     before = header(work.model / "hot_pixel_mask.fits")
     run_well(
