@@ -81,7 +81,8 @@ def common_read_noise(stacks: Sequence[RawStack], scale_factor: float) -> ReadNo
     sigma, error = np.array(found).T
     pooled = math.sqrt(float(weight @ sigma**2) / weight.sum())
     pooled_error = math.sqrt(float(((weight * sigma * error) ** 2).sum())) / (weight.sum() * max(pooled, 1e-12))
-    variance, dof = pixel_variances(several, scale_factor, several[0].centre())
+    relative = [float(s / pooled) ** 2 if s > 0 else 1.0 for s in sigma]
+    variance, dof = pixel_variances(several, scale_factor, several[0].centre(), relative)
     prior = fit_variance_prior(variance, dof)
     typical = pooled
     freedom = float(np.median(dof))
@@ -105,14 +106,17 @@ def _pair_noise(stack: RawStack, scale_factor: float) -> tuple[float, float]:
 
 
 def pixel_variances(
-    stacks: Sequence[RawStack], scale_factor: float, rows: slice
+    stacks: Sequence[RawStack], scale_factor: float, rows: slice, relative: Sequence[float] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sample variance of each pixel within the stacks, taken together, and its degrees of freedom, (p,) [ADU²]."""
+    """Sample variance of each pixel within the stacks, taken together, and its degrees of freedom, (p,) [ADU²].
+
+    relative : variance of each stack over the pooled one, that it is divided by; None: 1.
+    """
     total = freedom = np.zeros(1)
-    for stack in stacks:
+    for stack, ratio in zip(stacks, relative or [1.0] * len(stacks), strict=True):
         levels = np.asarray(stack.level_raw, float) / scale_factor
         variance, dof = pixel_variance(stack.read(rows) / np.float32(scale_factor), levels)
-        total = total + np.where(dof > 0, variance * dof, 0.0)
+        total = total + np.where(dof > 0, variance * dof / ratio, 0.0)
         freedom = freedom + dof
     with np.errstate(invalid="ignore", divide="ignore"):
         return total / freedom, freedom

@@ -15,6 +15,7 @@ from darkpipe.science.scatter import Scatter, frame_scatter, pair_scatter
 
 OWN = 0.005  # relative scatter of a pixel from frame to frame that a fit may find
 OWN_OF_PAIR = 0.02  # likewise of the ratio of two exposures
+MEDIAN_OF_CHI2 = 0.455  # of one degree of freedom
 LEVEL_ADU_PER_K = 1.0  # by which a bias may move with temperature, where it is that of another
 
 
@@ -76,7 +77,7 @@ def _of_frames(cell: Light, scale_factor: float, saturation_raw: float, drift_ad
     variance = found.variance_adu2
     variance[full] = np.nan
     counts = 1.0 / n + 1.0 / n_below
-    error = math.sqrt(max(float(np.nanmedian(variance)), 0.0) * counts) * cell.scale if variance.size else 0.0
+    error = math.sqrt(_median(variance) * counts) * cell.scale
     level = math.hypot(drift_adu * math.sqrt(counts) * cell.scale, LEVEL_ADU_PER_K * cell.distance_c)
     return Scatter(signal, variance, found.dof, error, math.inf if cell.below is None else level, found.own)
 
@@ -93,7 +94,7 @@ def _of_pair(cell: Light, scale_factor: float, saturation_raw: float, drift_adu:
         full = full | also_full
     signal, variance, differs = pair_scatter(planes[0], planes[1], cell.ratio)
     variance[full] = np.nan
-    error = math.sqrt(0.5 * max(float(np.nanmedian(variance)), 0.0) / 0.455)
+    error = math.sqrt(0.5 * _median(variance) / MEDIAN_OF_CHI2)
     level = math.hypot(drift_adu * math.sqrt(0.5 + 1.0 / len(below)), LEVEL_ADU_PER_K * cell.distance_c)
     return Scatter(signal, variance, 1, error, level, math.hypot(OWN_OF_PAIR, 0.3 * differs))
 
@@ -113,3 +114,8 @@ def level_drift(levels_adu: Sequence[Sequence[float]]) -> float:
         squares += float(((np.asarray(levels) - np.mean(levels)) ** 2).sum())
         freedom += len(levels) - 1
     return math.sqrt(squares / freedom) if freedom else 0.0
+
+
+def _median(variance: NDArray[np.float64]) -> float:
+    known = variance[np.isfinite(variance)]
+    return float(np.median(known)) if known.size else 0.0

@@ -155,7 +155,8 @@ def _measured_gain(witnesses: Witnesses, noise: ReadNoiseFound, scale: float, sa
     biases = [_stack(s) for s in witnesses.noise if len(s) > 1] if witnesses.has_bias and noise.prior else []
     read = None
     if biases and noise.prior:
-        read = noise.prior.posterior_variance(*pixel_variances(biases, scale, biases[0].centre()))
+        relative = [(s / noise.sigma_adu) ** 2 if s > 0 else 1.0 for s, _ in noise.by_stack]
+        read = noise.prior.posterior_variance(*pixel_variances(biases, scale, biases[0].centre(), relative))
     levels = [
         [f.median / scale for f in s] for s in (*witnesses.noise, *(c.frames for c in witnesses.gain if not c.pair))
     ]

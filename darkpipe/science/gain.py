@@ -21,7 +21,7 @@ from darkpipe.science.scatter import Scatter
 
 Array = NDArray[np.float64]
 
-_UPPER = 0.98  # samples above this quantile of what the line predicts are left out, and the loss corrected for
+_UPPER = 0.999  # samples above this quantile of what the line predicts are left out, and the loss corrected for
 _MIN_PIXELS = 30
 _LEAST = 16  # pixels in a bin
 _PER_DECADE = 4
@@ -98,7 +98,7 @@ def fit_gain(cells: Sequence[Scatter]) -> GainEstimate:
     """Conversion gain from the scatter of pixels in one cell or more.
 
     Weights are those of a chi-square variance about the *fitted* line (weights from the sample variances would favour
-    the small ones). In each bin, samples beyond the 98 % quantile of what the line predicts are left out and the loss
+    the small ones). In each bin, samples beyond the 99.9 % quantile of what the line predicts are left out and the loss
     is corrected for: cosmic rays and telegraph pixels do not pull. The error of a bin is the scatter found in it;
     where bins scatter about the line beyond that, by a relative error of all of them. The level of a cell (drift of
     the pedestal) and the error of its read noise are common to its bins and have priors of their own.

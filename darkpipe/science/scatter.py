@@ -73,25 +73,16 @@ def frame_scatter(frames: NDArray[Any], base_adu: NDArray[Any], *, own: float) -
     own : as in `Scatter`, of frames of one temperature.
     """
     n = frames.shape[0]
-    rest = np.asarray(frames, np.float64)
-    middle = np.median(rest, axis=0) if n > 2 else rest.min(axis=0)
-    signal = middle - base_adu
-    rest = rest - rest.mean(axis=0)
-    rest -= np.median(rest, axis=1)[:, None]
-    rest -= rest.mean(axis=0)
+    samples = np.asarray(frames, np.float64)
+    middle = np.median(samples, axis=0) if n > 2 else samples.min(axis=0)
     dof = n - 1
-    weight = 1.0 / _noise_along(signal, (rest**2).sum(axis=0) / dof, dof)
-    factor, error = np.zeros(n), np.zeros(n)
-    bulk = _bulk(signal)
-    for f in range(n):
-        level, factor[f], error[f] = _line(signal, rest[f], weight)
-        rest[f] -= level + factor[f] * signal
-        for part in (bulk, ~bulk):  # hot pixels grow more slowly with temperature
-            level, slope, _ = _line(signal[part], rest[f][part], weight[part])
-            rest[f][part] -= level + slope * signal[part]
-    variance = (rest**2).sum(axis=0) / dof
-    noise = np.sqrt(_noise_along(signal, variance, dof) * dof / n)
+    rest = _without_common(samples, middle - base_adu)[0]
+    noise = np.sqrt(_noise_along(middle - base_adu, (rest**2).sum(axis=0) / dof, dof) * dof / n)
     odd = np.abs(rest).max(axis=0) > _OUTLIER * noise
+    # a median follows the frame of middle temperature; the noise of a mean has nothing to do with that of the rest
+    signal = np.where(odd, np.nan, samples.mean(axis=0) - base_adu)
+    rest, factor, error = _without_common(samples, signal)
+    variance = (rest**2).sum(axis=0) / dof
     chi2, common = float(((factor / error) ** 2).sum()), 0.0
     if chi2 > dof + _SIGNIFICANT * np.sqrt(2.0 * dof):
         common = float(np.sqrt(factor @ factor / dof))
@@ -105,6 +96,25 @@ def frame_scatter(frames: NDArray[Any], base_adu: NDArray[Any], *, own: float) -
             variance = (rest**2).sum(axis=0) / dof
     variance[odd] = np.nan
     return Variances(variance, dof, own, common)
+
+
+def _without_common(samples: Array, signal: Array) -> tuple[Array, Array, Array]:
+    """Samples (n, p) less their mean, a level and a multiple of the signal in each frame; that multiple and its 1 sigma
+    (n,). Bulk and hot pixels have a line each in the end: hot ones grow more slowly with temperature."""
+    n = samples.shape[0]
+    rest = samples - samples.mean(axis=0)
+    rest -= np.median(rest, axis=1)[:, None]
+    rest -= rest.mean(axis=0)
+    weight = 1.0 / _noise_along(signal, (rest**2).sum(axis=0) / (n - 1.0), n - 1)
+    factor, error = np.zeros(n), np.zeros(n)
+    bulk = _bulk(signal)
+    for f in range(n):
+        level, factor[f], error[f] = _line(signal, rest[f], weight)
+        rest[f] -= level + factor[f] * np.nan_to_num(signal)
+        for part in (bulk, ~bulk):
+            level, slope, _ = _line(signal[part], rest[f][part], weight[part])
+            rest[f][part] -= level + slope * np.nan_to_num(signal[part])
+    return rest, factor, error
 
 
 def pair_scatter(bright: NDArray[Any], faint: NDArray[Any], ratio: float) -> tuple[Array, Array, float]:
@@ -123,7 +133,7 @@ def pair_scatter(bright: NDArray[Any], faint: NDArray[Any], ratio: float) -> tup
     x, y = np.asarray(bright, np.float64), np.asarray(faint, np.float64)
     rough = x - ratio * y
     noise = 1.4826 * float(np.nanmedian(np.abs(rough - np.nanmedian(rough))))
-    clear = (x > _CLEAR * noise) & (y > 0)
+    clear = (0.5 * (x + ratio * y) > _CLEAR * noise) & (y > 0)
     found = ratio
     if clear.sum() >= _BINS:
         found = _weighted_median(x[clear] / y[clear], np.sqrt(x[clear]))
