@@ -19,7 +19,8 @@ from darkpipe.science.shrinkage import VariancePrior, fit_variance_prior
 SAMPLE_PIXELS = 1 << 20  # pixels that sensor-wide numbers are measured on
 MOST_FRAMES = 20
 PAIR_LOSS = 1.3  # cut at 3 sigma 1.2, neighbouring pairs share a frame 1.22, median of pairs 1.25; over sqrt(2)
-LEAST_DOF = 8.0  # of the variances of pixels, from which on the typical pixel is told from the mean one
+LEAST_DOF = 15.0  # of the variances of pixels, from which on the typical pixel is told from the mean one
+MIXED = 0.015  # by which a mixture of pixels must look noisier than its median one before that is told apart
 COARSE_ADU = 1.0  # noise below which the variances of pixels are too few-valued for that
 STRIP_BYTES = 64 << 20
 
@@ -88,9 +89,11 @@ def common_read_noise(stacks: Sequence[RawStack], scale_factor: float) -> ReadNo
     freedom = float(np.median(dof))
     if pooled >= COARSE_ADU and freedom >= LEAST_DOF:
         of_pixels = prior.sigma_map(variance, dof)
-        typical = float(np.median(of_pixels))
-        spread = math.hypot(float(np.std(of_pixels)) / typical, 1.0 / math.sqrt(2.0 * freedom))
-        pooled_error = max(pooled_error, 1.2533 * typical * spread / math.sqrt(of_pixels.size))
+        median = float(np.median(of_pixels))
+        if median < (1.0 - MIXED) * pooled:
+            typical = median
+            spread = math.hypot(float(np.std(of_pixels)) / typical, 1.0 / math.sqrt(2.0 * freedom))
+            pooled_error = max(pooled_error, 1.2533 * typical * spread / math.sqrt(of_pixels.size))
     ratio = typical / pooled if pooled > 0 else 1.0
     by_stack = tuple((float(s * ratio), float(e * ratio)) for s, e in found)
     return ReadNoiseFound(typical, pooled_error, by_stack, prior)
