@@ -34,11 +34,11 @@ from darkpipe.files.products import Frame, read_planes, write_frame
 from darkpipe.files.reference import Overrides, reference_values, settled
 from darkpipe.files.stacking import Stack, combine_stack
 from darkpipe.files.tables import read_table, write_table
-from darkpipe.files.witnesses import Witnesses, bias_witnesses, choose_witnesses, names, of_names
+from darkpipe.files.witnesses import GainCell, Witnesses, bias_witnesses, choose_witnesses, names, of_names
 from darkpipe.jobs.contract import Job
 
 NAME = "subtract_bias"
-VERSION = 2
+VERSION = 3
 
 
 class Settings(BaseModel):
@@ -179,11 +179,14 @@ def combine_biases(
     stack = Stack(inputs[-len(files) :], hdus, shape[0], shape[1], offsets, pedestal_adu)
     noise = inputs[1] if noise_map else None
     level_adu = pattern_top_raw / reference.scale_factor
-    made = combine_stack(stack, reference, noise, None, kappa=kappa, relative_error=0.0, bias_level_adu=level_adu)
+    made = combine_stack(stack, reference, noise, None, kappa=kappa, relative_error=0.0, bias_level_adu=level_adu,
+        temperature_c=temperature_c,
+    )  # fmt: skip
     cards = [
         ("IMAGETYP", "Master Bias", "kind of frame"),
         ("CCD-TEMP", temperature_c, "[deg C] temperature of the master"),
         ("EXPTIME", reference.bias_exposure_s, "[s]"),
+        ("RDNOISE", reference.read_noise_at(temperature_c), "[adu] read noise of one frame"),
         ("STEP", NAME, "step that made this"),
         ("STEPVERS", VERSION, "its version"),
     ]
@@ -203,13 +206,15 @@ def _reference_job(
     params = {
         "campaign": out.campaign or "",
         "noise_files": names(witnesses.noise),
-        "gain_files": names([witnesses.bright, witnesses.zero]),
+        "noise_c": list(witnesses.noise_c),
+        "gain_cells": [cell.to_dict() for cell in witnesses.gain],
         "has_bias": witnesses.has_bias,
         "temperatures_c": [c.temperature.temperature_c for c in cells] or [t for t, _ in biases],
         "overrides": overrides.to_dict(),
     }
     # a frame may serve several; each file is an input once
-    paths = dict.fromkeys(f.path for stack in (*witnesses.noise, witnesses.bright, witnesses.zero) for f in stack)
+    stacks_used = (*witnesses.noise, *(cell.files for cell in witnesses.gain))
+    paths = dict.fromkeys(f.path for stack in stacks_used for f in stack)
     label = "read noise, gain, scale factor"
     return Job(measure, (out.index, *paths), (out.reference,), params, label=label, when_forced={"anew": True})
 
@@ -220,7 +225,8 @@ def measure(
     *,
     campaign: str,
     noise_files: list[list[str]],
-    gain_files: list[list[str]],
+    noise_c: list[float],
+    gain_cells: list[dict[str, Any]],
     has_bias: bool,
     temperatures_c: list[float],
     overrides: Mapping[str, Any],
@@ -229,8 +235,8 @@ def measure(
     """Measure what the headers do not settle; what moved by less than its error is left as it was, unless `anew`."""
     frames = read_frames(inputs[0], campaign)
     by_file = {f.file: f for f in frames}
-    bright, zero = of_names(gain_files, by_file)
-    witnesses = Witnesses(of_names(noise_files, by_file), bright, zero, has_bias)
+    gain = [GainCell.from_dict(cell, by_file) for cell in gain_cells]
+    witnesses = Witnesses(of_names(noise_files, by_file), noise_c, gain, has_bias)
     values, errors = reference_values(frames, witnesses, temperatures_c, Overrides(**overrides))
     return {outputs[0]: write_reference(outputs[0], values if anew else settled(outputs[0], values, errors))}
 
@@ -266,7 +272,9 @@ def map_read_noise(
         for stack, numbers, level in zip(files, hdus, levels, strict=True)
     ]
     flat = [name for stack in files for name in stack]
-    return {outputs[0]: write_read_noise_map(outputs[0], stacks, reference.scale_factor, flat)}
+    # a setting tells the level; the data still tell how pixels differ
+    factor = reference.read_noise_adu / (reference.read_noise_measured_adu or reference.read_noise_adu)
+    return {outputs[0]: write_read_noise_map(outputs[0], stacks, reference.scale_factor, flat, factor)}
 
 
 # --- line, darks -----------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from darkpipe.files.tables import read_table, write_table
 from darkpipe.jobs.contract import Job
 
 NAME = "group_darks"
-VERSION = 2
+VERSION = 3
 
 TYPICAL_B_PER_K = 0.1  # growth of dark current with temperature, for the clipping's share of temperature jitter
 
@@ -132,7 +132,9 @@ def combine_darks(
         source = BiasSource(path, temperature_c if bias.startswith(LINE) else None)
     stack = Stack(inputs[-len(files) :], hdus, shape[0], shape[1], offset_adu, pedestal_adu)
     spread = math.hypot(relative_error, TYPICAL_B_PER_K * temperature_sigma_c)
-    made = combine_stack(stack, reference, inputs[1] if noise_map else None, source, kappa=kappa, relative_error=spread)
+    made = combine_stack(stack, reference, inputs[1] if noise_map else None, source, kappa=kappa, relative_error=spread,
+        temperature_c=temperature_c,
+    )  # fmt: skip
     cards: list[Card] = [
         ("IMAGETYP", "Master Dark", "bias subtracted" if bias else "bias NOT subtracted: there was none"),
         ("EXPTIME", exposure_s, "[s]"),
@@ -141,6 +143,7 @@ def combine_darks(
         ("T-MEAS", measured_c if measured_c is not None else math.nan, "[deg C] mean measured"),
         ("SET-TEMP", set_point_c if set_point_c is not None else math.nan, "[deg C] set point"),
         ("EGAIN", reference.gain_e_per_adu, f"[e-/adu] {reference.gain_source}"),
+        ("RDNOISE", reference.read_noise_at(temperature_c), "[adu] read noise of one frame"),
         ("INSTRUME", camera or configuration, "camera"),
         ("CONFIG", configuration, "configuration"),
         ("BIAS", bias, "which bias was subtracted"),

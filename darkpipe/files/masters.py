@@ -20,6 +20,7 @@ from darkpipe.science.fit import Cells, Stations
 from darkpipe.science.flags import DQ
 
 UNUSABLE = DQ.SATURATED | DQ.CLIPPED_LOW
+SIGNIFICANT_ERRORS = 2.0  # by which the read noise of a temperature must differ from the pooled one to count
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class ReferenceValues:
     sample does not count. bias_exposure_s : exposure of the bias frames. temperature_c : T_0 of the physical model.
     noise_level_adu : without bias frames, what the darks read, pedestal added, that the read noise was measured on; the
     shot noise at that level is in it.
+    read_noise_error_adu : 1 sigma of what was measured. read_noise_by_temperature : (temperature [°C], read noise, its
+    1 sigma [ADU]) of each bias of two frames or more, in the order of temperature, as measured.
     """
 
     scale_factor: float
@@ -91,6 +94,26 @@ class ReferenceValues:
     clipped_low_raw: float = 0.0
     noise_level_adu: float | None = None
     notes: tuple[str, ...] = ()
+    read_noise_error_adu: float | None = None
+    read_noise_measured_adu: float | None = None
+    read_noise_by_temperature: tuple[tuple[float, float, float], ...] = ()
+
+    def read_noise_factor(self, temperature_c: float) -> float:
+        """Read noise at a temperature over that of `read_noise_adu` and of the map of pixels, which are pooled.
+
+        1 at a temperature whose noise differs from the pooled one by less than two of its errors, and where nothing
+        was measured. Between temperatures linear; beyond the last one that of the last: nothing tells how it goes on.
+        """
+        pooled = self.read_noise_measured_adu
+        if not self.read_noise_by_temperature or not pooled:
+            return 1.0
+        known = sorted(self.read_noise_by_temperature)
+        factors = [s / pooled if abs(s - pooled) > SIGNIFICANT_ERRORS * e else 1.0 for _, s, e in known]
+        return float(np.interp(temperature_c, [t for t, _, _ in known], factors))
+
+    def read_noise_at(self, temperature_c: float) -> float:
+        """Of the typical pixel at a temperature [ADU], four digits."""
+        return float(f"{self.read_noise_adu * self.read_noise_factor(temperature_c):.4g}")
 
     def describe(self) -> str:
         """The measured ones in a line."""
@@ -110,6 +133,7 @@ def effective_exposure(cell: Cell, reference: ReferenceValues) -> float:
 def write_reference(path: Path, values: ReferenceValues) -> str:
     """Write reference.yaml; returns its digest."""
     data = {k: (list(v) if isinstance(v, tuple) else v) for k, v in vars(values).items()}
+    data["read_noise_by_temperature"] = [list(row) for row in values.read_noise_by_temperature]
     return replace_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110))
 
 
@@ -123,7 +147,9 @@ def read_reference(path: Path) -> ReferenceValues:
     """
     try:
         data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return ReferenceValues(**{**data, "notes": tuple(data.get("notes", ()))})
+        by_temperature = tuple((float(t), float(s), float(e)) for t, s, e in data.get("read_noise_by_temperature", ()))
+        lists = {"notes": tuple(data.get("notes", ())), "read_noise_by_temperature": by_temperature}
+        return ReferenceValues(**{**data, **lists})
     except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
         raise ProductError(f"reference.yaml cannot be read ({error})", where=path, do="run step 2 again") from error
 
@@ -251,6 +277,7 @@ def read_band(
             np.array(number),
             variance,
             stations_of(cells),
+            np.array([reference.read_noise_factor(c.temperature_c) ** 2 for c in cells]),
         ),
         error,
         shape,

@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from darkpipe.files.frames import FrameStack
 from darkpipe.files.products import Frame, write_frame
-from darkpipe.science.gain import GainEstimate, mean_variance_gain
-from darkpipe.science.noise import integer_median, pair_sigma, pixel_variance, robust_median
-from darkpipe.science.shrinkage import fit_variance_prior
+from darkpipe.science.noise import pair_sigma, pixel_variance
+from darkpipe.science.shrinkage import VariancePrior, fit_variance_prior
 
 SAMPLE_PIXELS = 1 << 20  # pixels that sensor-wide numbers are measured on
 MOST_FRAMES = 20
-FREE_NOISE_ERROR = 0.05  # relative error of a gain up to which it is measured without a known read noise
+PAIR_LOSS = 1.3  # cut at 3 sigma 1.2, neighbouring pairs share a frame 1.22, median of pairs 1.25; over sqrt(2)
+LEAST_DOF = 15.0  # of the variances of pixels, from which on the typical pixel is told from the mean one
+MIXED = 0.015  # by which a mixture of pixels must look noisier than its median one before that is told apart
+COARSE_ADU = 1.0  # noise below which the variances of pixels are too few-valued for that
 STRIP_BYTES = 64 << 20
 
 
@@ -49,30 +51,78 @@ class RawStack:
             return np.array(block, np.float32).reshape(len(self.paths), -1)
 
 
-def common_read_noise(stacks: Sequence[RawStack], scale_factor: float) -> tuple[float, float]:
-    """Read noise of the typical pixel [native ADU] and its error.
+@dataclass(frozen=True)
+class ReadNoiseFound:
+    """Read noise [native ADU].
 
-    Within a stack (frames of one temperature): the median over pairs of neighbouring frames; over stacks: the mean of
-    the variances, by number of pairs. Where no stack has two frames: from neighbouring pixels of one, which is an
-    upper limit (the pattern is in it).
+    sigma_adu, error_adu : of the typical pixel, over all stacks. by_stack : (sigma, 1 sigma of it) of each stack;
+    empty where none has two frames. prior : population of the variances of pixels, None likewise.
+    """
+
+    sigma_adu: float
+    error_adu: float
+    by_stack: tuple[tuple[float, float], ...] = ()
+    prior: VariancePrior | None = None
+
+
+def common_read_noise(stacks: Sequence[RawStack], scale_factor: float) -> ReadNoiseFound:
+    """Read noise of the typical pixel and its error, of each stack (frames of one temperature) and over all.
+
+    Of a stack: the median over pairs of neighbouring frames. Over stacks: the mean of the variances, by number of
+    pairs. Where pixels differ widely, pairs tell the noise of their mixture: the typical pixel is then the median of
+    the population, and that of each stack in proportion. Where no stack has two frames: from neighbouring pixels of
+    one, which is an upper limit (the pattern is in it).
     """
     several = [s for s in stacks if len(s.paths) > 1]
     if not several:
-        sigma = min(_pixel_noise(s) for s in stacks)
-        return sigma / scale_factor, 0.1 * sigma / scale_factor
-    variance = spread = weight = 0.0
-    for stack in several:
-        samples = stack.first(MOST_FRAMES).read(stack.centre())
-        pairs = np.array([pair_sigma(samples[i], samples[i + 1]) for i in range(len(samples) - 1)])
-        sigma, n = float(np.median(pairs)), float(pairs.size)
-        scatter = float(pairs.std() / math.sqrt(n)) if n > 2 else 0.0
-        statistical = sigma / math.sqrt(2.0 * samples[0].size * n)
-        variance += n * sigma**2
-        spread += (n * 2.0 * sigma * math.hypot(scatter, statistical)) ** 2
-        weight += n
-    common = math.sqrt(variance / weight)
-    error = math.sqrt(spread) / weight / (2.0 * common) if common > 0 else 0.0
-    return common / scale_factor, error / scale_factor
+        sigma = min(_pixel_noise(s) for s in stacks) / scale_factor
+        return ReadNoiseFound(sigma, 0.1 * sigma)
+    found = [_pair_noise(stack, scale_factor) for stack in several]
+    weight = np.array([len(s.first(MOST_FRAMES).paths) - 1.0 for s in several])
+    sigma, error = np.array(found).T
+    pooled = math.sqrt(float(weight @ sigma**2) / weight.sum())
+    pooled_error = math.sqrt(float(((weight * sigma * error) ** 2).sum())) / (weight.sum() * max(pooled, 1e-12))
+    relative = [float(s / pooled) ** 2 if s > 0 else 1.0 for s in sigma]
+    variance, dof = pixel_variances(several, scale_factor, several[0].centre(), relative)
+    prior = fit_variance_prior(variance, dof)
+    typical = pooled
+    freedom = float(np.median(dof))
+    if pooled >= COARSE_ADU and freedom >= LEAST_DOF:
+        of_pixels = prior.sigma_map(variance, dof)
+        median = float(np.median(of_pixels))
+        if median < (1.0 - MIXED) * pooled:
+            typical = median
+            spread = math.hypot(float(np.std(of_pixels)) / typical, 1.0 / math.sqrt(2.0 * freedom))
+            pooled_error = max(pooled_error, 1.2533 * typical * spread / math.sqrt(of_pixels.size))
+    ratio = typical / pooled if pooled > 0 else 1.0
+    by_stack = tuple((float(s * ratio), float(e * ratio)) for s, e in found)
+    return ReadNoiseFound(typical, pooled_error, by_stack, prior)
+
+
+def _pair_noise(stack: RawStack, scale_factor: float) -> tuple[float, float]:
+    """Median over pairs of neighbouring frames of a stack; its error, of the pixels or by the pairs' scatter."""
+    samples = stack.first(MOST_FRAMES).read(stack.centre()) / np.float32(scale_factor)
+    pairs = np.array([pair_sigma(samples[i], samples[i + 1]) for i in range(len(samples) - 1)])
+    sigma, n = float(np.median(pairs)), float(pairs.size)
+    scatter = float(pairs.std(ddof=1) / math.sqrt(n)) if n > 2 else 0.0
+    return sigma, max(scatter, PAIR_LOSS * sigma / math.sqrt(samples[0].size * n))
+
+
+def pixel_variances(
+    stacks: Sequence[RawStack], scale_factor: float, rows: slice, relative: Sequence[float] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sample variance of each pixel within the stacks, taken together, and its degrees of freedom, (p,) [ADU²].
+
+    relative : variance of each stack over the pooled one, that it is divided by; None: 1.
+    """
+    total = freedom = np.zeros(1)
+    for stack, ratio in zip(stacks, relative or [1.0] * len(stacks), strict=True):
+        levels = np.asarray(stack.level_raw, float) / scale_factor
+        variance, dof = pixel_variance(stack.read(rows) / np.float32(scale_factor), levels)
+        total = total + np.where(dof > 0, variance * dof / ratio, 0.0)
+        freedom = freedom + dof
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return total / freedom, freedom
 
 
 def _pixel_noise(stack: RawStack) -> float:
@@ -82,8 +132,10 @@ def _pixel_noise(stack: RawStack) -> float:
     return pair_sigma(even, image[:, 1 : 2 * (stack.cols // 2) : 2])
 
 
-def write_read_noise_map(path: Path, stacks: Sequence[RawStack], scale_factor: float, inputs: Sequence[str]) -> str:
-    """Read noise of every pixel, shrunk to the population (science.shrinkage); returns the digest.
+def write_read_noise_map(
+    path: Path, stacks: Sequence[RawStack], scale_factor: float, inputs: Sequence[str], factor: float = 1.0
+) -> str:
+    """Read noise of every pixel, shrunk to the population (science.shrinkage), times a factor; returns the digest.
 
     stacks : two or more frames each, of one temperature a stack; variances are those within the stacks.
     """
@@ -108,74 +160,10 @@ def write_read_noise_map(path: Path, stacks: Sequence[RawStack], scale_factor: f
         height = max(1, min(rows, STRIP_BYTES // max(1, 8 * cols * most)))
         for first in range(0, rows, height):
             band = slice(first, min(first + height, rows))
-            out[band] = prior.sigma_map(*pooled(band)).reshape(-1, cols)
+            out[band] = factor * prior.sigma_map(*pooled(band)).reshape(-1, cols)
     frames = sum(len(s.paths) for s in stacks)
     cards = [("NCOMBINE", frames, "bias frames"), ("CONTENT", "read noise", "1 sigma of one frame")]
     return write_frame(path, Frame(out, header=cards, inputs=inputs))
-
-
-@dataclass(frozen=True)
-class Zero:
-    """Frames that say what bright darks read without their signal.
-
-    fraction : of the bright darks' signal that is in these frames too: 0 for biases, t/t_bright for shorter darks.
-    read_noise_adu : scatter of one of these frames, in the typical pixel; None: not known.
-    """
-
-    stack: RawStack
-    fraction: float
-    read_noise_adu: float | None
-
-
-def measured_gain(bright: RawStack, zero: Zero, scale_factor: float, saturation_raw: float) -> GainEstimate | None:
-    """Conversion gain from the scatter of two or more darks of one cell against their mean; None from one.
-
-    The pattern of the bias is taken out pixel by pixel, with frames of (nearly) the same temperature: in the mean it
-    would flatten the line. Pixels that reach saturation in any frame are left out.
-    """
-    if len(bright.paths) < 2:
-        return None
-    samples, mean, full = _normalised(bright, scale_factor, saturation_raw)
-    base = _normalised(zero.stack, scale_factor, saturation_raw)[1]
-    variance, dof = pixel_variance(samples, [0.0] * len(samples))
-    signal = (mean - base) / np.float32(1.0 - zero.fraction)
-    n, n_zero = len(samples), min(len(zero.stack.paths), MOST_FRAMES)
-    error = pair_sigma(samples[0], samples[1]) * math.sqrt(1.0 / n + 1.0 / n_zero) / (1.0 - zero.fraction)
-    variance[full] = np.nan
-
-    def fitted(read_noise_adu: float | None) -> GainEstimate:
-        return mean_variance_gain(
-            signal, variance, dof, read_noise_adu=read_noise_adu, fit_jitter=True, mean_error_adu=error
-        )
-
-    # long darks are noisier than biases even without charge: the noise at no signal is fitted where it can be
-    found = fitted(None)
-    if zero.read_noise_adu is None or found.error_e_per_adu < FREE_NOISE_ERROR * found.gain_e_per_adu:
-        return found
-    noise = zero.read_noise_adu
-    for _ in range(3 if zero.fraction > 0 else 1):
-        found = fitted(noise)
-        if math.isfinite(found.gain_e_per_adu):  # shorter darks hold shot noise of their own
-            shot = zero.fraction * max(float(np.nanmedian(signal)), 0.0) / found.gain_e_per_adu
-            noise = math.sqrt(max(zero.read_noise_adu**2 - shot, 0.25 * zero.read_noise_adu**2))
-    return found
-
-
-def _normalised(
-    stack: RawStack, scale_factor: float, saturation_raw: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-    """Frames (n, p) moved to their mean level, their mean (p,), and which pixels were full in any [native ADU]."""
-    samples = stack.first(MOST_FRAMES).read(stack.centre())
-    full: NDArray[np.bool_] = np.any(samples >= saturation_raw, axis=0)
-    samples /= np.float32(scale_factor)
-    levels = np.array([_level(s) for s in samples])
-    samples -= (levels - levels.mean()).astype(np.float32)[:, None]
-    return samples, np.asarray(samples.mean(axis=0), np.float32), full
-
-
-def _level(frame: NDArray[np.float32]) -> float:
-    rounded = np.rint(frame)
-    return integer_median(rounded.astype(np.int64)) if np.array_equal(rounded, frame) else robust_median(frame)
 
 
 def saturation_level(headers: Sequence[float], maxima: Sequence[tuple[float, bool]], fraction: float) -> float:

@@ -17,11 +17,9 @@ from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.fitting import UnitFiles
 from darkpipe.files.index import ACCEPTED, RawFrame
 from darkpipe.files.masters import Cell, ReferenceValues
-from darkpipe.files.measure import SAMPLE_PIXELS
 from darkpipe.files.products import read_header, read_planes
 from darkpipe.files.sensor import ModelFiles, PixelSet, counted, drift, level_error, measure_sets
 from darkpipe.files.tables import read_table
-from darkpipe.files.witnesses import MOST_OF_ALL
 from darkpipe.science.flags import DQ
 from darkpipe.science.noise import robust_median, robust_sigma
 from darkpipe.science.population import Population
@@ -29,7 +27,6 @@ from darkpipe.science.sensor import CellMeans, SensorFit, fit_means, grows, non_
 
 Row = Mapping[str, Any]
 QUANTISATION = 1.0 / 12.0  # its variance [ADU²]
-PAIR_LOSS = 1.3  # cut at 3 sigma 1.2, neighbouring pairs share a frame 1.22, median of pairs 1.25; over sqrt(2)
 LEAST_LEVEL_ADU = 1e-3  # no level is known better
 ADU, PER_S, E, E_PER_S, NUMBER = "adu", "adu / s", "electron", "electron / s", "1"
 NAN = math.nan
@@ -145,18 +142,25 @@ def bias_rows(path: Path | None, mask: Path, temperature_c: float, levels: BiasL
 DSNU = ("dsnu", "dsnu_row", "dsnu_column", "dsnu_pixel")
 
 
-def noise_rows(values: ReferenceValues, frames: int, pixels: int, gain: Gain) -> list[Row]:
-    """Read noise, whole and, in electrons, without the quantisation (temporal dark noise of EMVA 1288)."""
+def noise_rows(values: ReferenceValues, frames: int, gain: Gain) -> list[Row]:
+    """Read noise, whole and, in electrons, without the quantisation (temporal dark noise of EMVA 1288).
+
+    frames : bias frames; below two, the read noise is what the notes of reference.yaml say of it.
+    """
     sigma = values.read_noise_adu
     step = 10.0 ** (math.floor(math.log10(sigma)) - 3)  # reference.yaml keeps four digits
-    pairs = min(frames, MOST_OF_ALL)
-    statistical = PAIR_LOSS * sigma / math.sqrt(min(pixels, SAMPLE_PIXELS) * pairs) if frames > 1 else NAN
-    error = math.hypot(statistical, step / math.sqrt(12.0))
+    known = values.read_noise_error_adu
+    error = math.hypot(NAN if known is None else known, step / math.sqrt(12.0))
     without = math.sqrt(max(sigma**2 - QUANTISATION, 0.0))
     electrons = math.hypot(error * sigma / max(without, error) * gain.value, without * gain.error)
-    by = f"differences of {frames} bias frames" if frames > 1 else "upper limit, see the notes of reference"
+    by = f"differences of {frames} bias frames" if frames > 1 else "see the notes of reference"
+    measured = values.read_noise_measured_adu
+    if measured and abs(measured - sigma) > step:
+        by = f"set; {by} give {measured:g}"
+    if len(values.read_noise_by_temperature) > 1:
+        by += "; " + ", ".join(f"{s:g} +- {e:.1g} at {t:g} deg C" for t, s, e in values.read_noise_by_temperature)
     return [
-        row("read_noise_adu", sigma, error, ADU, f"of one frame, typical pixel, quantisation included: {by}, or set"),
+        row("read_noise_adu", sigma, error, ADU, f"of one frame, typical pixel, quantisation included: {by}"),
         row("read_noise_e", without * gain.value, electrons, E, "the same without quantisation (EMVA 1288: sigma_d)"),
     ]
 
@@ -309,13 +313,12 @@ def sensor_rows(
     sets = measure_sets(found.masters, found.mask, found.status, made, temperature_c)
     longest = float(files.exposure_s.max())
     fits = [_fit(files, cell_means(files, s, levels, drift_adu), population, temperature_c, longest) for s in sets]
-    shape = read_planes(found.mask, ["SCI"])[0].size
     return [
         *current_rows(sets[:2], fits[:2], gain, temperature_c, longest if "t" in unit.model.axes else 0.0),
         hot_energy_row(sets[-1], fits[-1]),
         *bias_rows(found.bias, found.mask, temperature_c, levels, gain),
         row("prnu_percent", NAN, NAN, "%", "not applicable: it needs light (flat fields)"),
-        *noise_rows(values, levels.total, shape, gain),
+        *noise_rows(values, levels.total, gain),
         *gain_rows(gain, values),
         *pixel_rows(found.mask, found.status, gain),
         *campaign_rows(files.cells, temperature_c),

@@ -47,11 +47,13 @@ def combine_stack(
     kappa: float,
     relative_error: float,
     bias_level_adu: float | None = None,
+    temperature_c: float | None = None,
 ) -> Master:
     """Clipped mean of a stack, minus the bias where there is one.
 
     bias_level_adu : for a stack of biases: where their pattern ends. Nothing is subtracted, and what stands above it
     counts as charge. None: the stack holds darks.
+    temperature_c : of the stack, for its read noise; None: that of all temperatures.
 
     Raises
     ------
@@ -59,11 +61,13 @@ def combine_stack(
         when a raw frame vanished or changed.
     """
     out = Master.empty((stack.rows, stack.cols))
+    noise_factor = 1.0 if temperature_c is None else reference.read_noise_factor(temperature_c)
     with FrameStack(stack.paths, stack.hdus, stack.rows, stack.cols) as frames:
         for rows in stack.strips:
             _combine_strip(
                 frames.read_rows(rows.start, rows.stop), rows, stack, reference, read_noise, bias, out,
                 kappa=kappa, relative_error=relative_error, bias_level_adu=bias_level_adu,
+                noise_factor=noise_factor,
             )  # fmt: skip
     return out
 
@@ -80,12 +84,14 @@ def _combine_strip(
     kappa: float,
     relative_error: float,
     bias_level_adu: float | None,
+    noise_factor: float,
 ) -> None:
     n = samples.shape[0]
     flat = samples.reshape(n, -1)
     noise: float | NDArray[Any] = reference.read_noise_adu
     if read_noise is not None:
         noise = read_planes(read_noise, ["SCI"], rows)[0].ravel()
+    noise = noise * noise_factor
     level: NDArray[Any] | float | None = None
     bias_error: NDArray[np.float32] = np.zeros(flat.shape[1], np.float32)
     bits = np.zeros(flat.shape[1], np.uint16)

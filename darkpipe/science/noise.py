@@ -16,8 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from darkpipe.science.gain import GainEstimate as GainEstimate
-from darkpipe.science.gain import mean_variance_gain as mean_variance_gain
 from darkpipe.science.shrinkage import VariancePrior as VariancePrior
 from darkpipe.science.shrinkage import fit_variance_prior as fit_variance_prior
 

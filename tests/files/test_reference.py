@@ -13,9 +13,9 @@ from simulated import PRESETS, Sensor, Shot, write_frame
 
 from darkpipe.files.corrections import Tolerances, cells_of
 from darkpipe.files.index import RawFrame
-from darkpipe.files.masters import ReferenceValues, write_reference
+from darkpipe.files.masters import ReferenceValues, read_reference, write_reference
 from darkpipe.files.reference import Overrides, reference_values, settled
-from darkpipe.files.witnesses import Witnesses, bias_witnesses, choose_witnesses
+from darkpipe.files.witnesses import GainCell, Witnesses, bias_witnesses, choose_witnesses
 
 RECIPE = dataclasses.replace(PRESETS["tiny"], rows=96, cols=96, temperatures_c=(0.0,), hot_fraction=0.02)
 AUTO = Overrides("auto", None, None, 0.95, None)
@@ -62,14 +62,63 @@ def test_the_header_wins_and_a_disagreement_is_said(campaign: tuple[list[RawFram
     darks, biases = ([dataclasses.replace(f, egain=2.0) for f in frames] for frames in campaign)
     found = values_of(darks, biases)
     assert (found.gain_source, found.gain_e_per_adu) == ("header", 2.0)
-    assert any("disagrees with the measured 0." in note for note in found.notes)
+    said = [note for note in found.notes if "disagrees" in note]
+    assert len(said) == 1
+    assert said[0].startswith("the header's gain of 2 e-/ADU disagrees with the measured 0.")
+    assert said[0].endswith("the header is taken")
+    right = [[dataclasses.replace(f, egain=0.82) for f in frames] for frames in campaign]
+    assert values_of(*right).notes == ()
     assert values_of(darks, biases, dataclasses.replace(AUTO, gain_e_per_adu=0.8)).gain_source == "setting"
 
 
 def test_without_biases_the_gain_comes_from_darks_alone(campaign: tuple[list[RawFrame], list[RawFrame]]) -> None:
     found = values_of(campaign[0], [])
     assert found.gain_e_per_adu == pytest.approx(0.8, rel=0.12)
-    assert found.notes == ("no bias frames: the read noise is measured on darks, and is an upper limit",)
+    assert found.read_noise_adu == pytest.approx(math.hypot(2.5 / 0.8, 1 / math.sqrt(12)), rel=0.05)
+    assert len(found.notes) == 1
+    assert found.notes[0].startswith("no bias frames: the read noise is that of darks, carried on to no signal")
+    assert found.read_noise_by_temperature == ()
+
+
+def test_one_dark_a_cell(campaign: tuple[list[RawFrame], list[RawFrame]]) -> None:
+    """Without biases nothing is measured, and that is said; the header's gain cannot be checked."""
+    single = [campaign[0][0], campaign[0][6]]
+    found = values_of(single, [])
+    assert (found.gain_source, found.gain_measured_e_per_adu) == ("assumed", None)
+    assert any("upper limit" in note for note in found.notes)
+    stated = [dataclasses.replace(f, egain=2.0) for f in single]
+    assert any("cannot check it" in note for note in values_of(stated, []).notes)
+
+
+def test_a_set_read_noise_wins_and_a_disagreement_is_said(campaign: tuple[list[RawFrame], list[RawFrame]]) -> None:
+    found = values_of(*campaign, dataclasses.replace(AUTO, read_noise_adu=4.0))
+    assert found.read_noise_adu == 4.0
+    assert found.read_noise_measured_adu == pytest.approx(3.14, rel=0.05)
+    said = "the setting's read noise of 4 ADU disagrees with the measured 3.1"
+    assert any(note.startswith(said) for note in found.notes)
+    assert values_of(*campaign, dataclasses.replace(AUTO, read_noise_adu=3.2)).notes == ()
+
+
+def test_the_read_noise_of_a_temperature(tmp_path: Path) -> None:
+    values = ReferenceValues(
+        1.0, 6.75, 2.0, "header", 62000.0, 0.0, -5.0,
+        read_noise_measured_adu=6.75,
+        read_noise_by_temperature=((-10.0, 6.57, 0.01), (-5.0, 6.74, 0.01), (0.0, 6.96, 0.01)),
+    )  # fmt: skip
+    factor = values.read_noise_factor
+    assert factor(-10.0) == pytest.approx(6.57 / 6.75)
+    assert factor(-5.0) == 1.0  # one error off
+    assert factor(-2.5) == pytest.approx(0.5 * (1 + 6.96 / 6.75))
+    assert (factor(-30.0), factor(20.0)) == (factor(-10.0), factor(0.0))
+    assert dataclasses.replace(values, read_noise_by_temperature=()).read_noise_factor(0.0) == 1.0
+    # what the setting says is the level, the data tell how it moves
+    assert dataclasses.replace(values, read_noise_adu=7.5).read_noise_at(-10.0) == pytest.approx(7.3, abs=0.001)
+    write_reference(tmp_path / "reference.yaml", values)
+    assert read_reference(tmp_path / "reference.yaml") == values
+    old = "scale_factor: 1.0\nread_noise_adu: 4.0\ngain_e_per_adu: 1.0\ngain_source: header\n"
+    text = old + "saturation_raw: 6e4\nbias_exposure_s: 0.0\ntemperature_c: -5.0\n"
+    (tmp_path / "old.yaml").write_text(text)
+    assert read_reference(tmp_path / "old.yaml").read_noise_factor(0.0) == 1.0
 
 
 def test_samples_at_zero_are_said(tmp_path: Path) -> None:
@@ -87,7 +136,11 @@ def test_the_scale_is_found_and_the_gain_follows_it(tmp_path: Path) -> None:
     assert native.gain_e_per_adu == pytest.approx(0.8, rel=0.12)
     for stated in (0.8, 0.05):
         darks, biases = ([dataclasses.replace(f, egain=stated) for f in some] for some in frames)
-        assert values_of(darks, biases).gain_e_per_adu == pytest.approx(0.8)
+        found = values_of(darks, biases)
+        assert found.gain_e_per_adu == pytest.approx(0.8)
+        as_what = "per native count" if stated == 0.8 else "per raw count"
+        note = next(n for n in found.notes if n.startswith(f"the header's {stated:g} e-/ADU is taken as {as_what}"))
+        assert f"the data give {found.gain_measured_e_per_adu:.3g}" in note
     assert values_of(*frames, dataclasses.replace(AUTO, scale_factor=1.0)).read_noise_adu > 40.0
 
 
@@ -135,12 +188,26 @@ def test_the_gain_is_measured_with_the_biases_nearest_in_temperature() -> None:
     cold = [made_frame(f"c{i}.fits", kind="bias") for i in range(9)]
     warm = [made_frame(f"w{i}.fits", kind="bias") for i in range(3)]
     found = choose_witnesses(darks, cells_of(darks, Tolerances(0.5, 0.01)), [(-10.0, cold), (0.2, warm)])
-    assert [f.file for f in found.bright] == ["0.0_0.fits", "0.0_1.fits", "0.0_2.fits"]
-    assert [f.file for f in found.zero] == ["w0.fits", "w1.fits", "w2.fits"]
+    near = {cell.temperature_c: [f.file for f in cell.below] for cell in found.gain}
+    assert near == {-10.0: [f.file for f in cold], 0.0: ["w0.fits", "w1.fits", "w2.fits"]}
     assert [len(s) for s in found.noise] == [9, 3]
+    assert list(found.noise_c) == [-10.0, 0.2]
 
 
 def test_one_dark_alone() -> None:
     darks = [made_frame("a.fits")]
     found = choose_witnesses(darks, cells_of(darks, Tolerances(0.5, 0.01)), [])
-    assert found == Witnesses([darks], darks, [], False)
+    assert found == Witnesses([darks], [found.noise_c[0]], [], False)
+
+
+def test_single_darks_are_paired() -> None:
+    darks = [made_frame(f"{t}.fits", exposure_s=t, median=1000.0 + t) for t in (10.0, 30.0, 150.0, 300.0)]
+    biases = [made_frame(f"b{i}.fits", kind="bias") for i in range(3)]
+    found = choose_witnesses(darks, cells_of(darks, Tolerances(0.5, 0.01)), [(darks[0].set_point_c, biases)])
+    assert [[f.file for f in cell.frames] for cell in found.gain] == [
+        ["300.0.fits", "150.0.fits"],
+        ["30.0.fits", "10.0.fits"],
+    ]
+    assert all(cell.pair for cell in found.gain)
+    by_file = {f.file: f for f in [*darks, *biases]}
+    assert [GainCell.from_dict(cell.to_dict(), by_file) for cell in found.gain] == found.gain

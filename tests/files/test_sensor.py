@@ -281,9 +281,20 @@ def test_header_and_measurement_are_compared() -> None:
 
 
 def test_read_noise_in_electrons_is_without_quantisation() -> None:
-    adu, electrons = noise_rows(VALUES, 40, 10**6, gain_of(0.8, VALUES))
+    known = ReferenceValues(
+        **{
+            **vars(VALUES),
+            "read_noise_error_adu": 0.004,
+            "read_noise_measured_adu": 3.0,
+            "read_noise_by_temperature": ((-10.0, 2.9, 0.01), (0.0, 3.1, 0.01)),
+        }
+    )
+    adu, electrons = noise_rows(known, 40, gain_of(0.8, VALUES))
     assert electrons["value"] == pytest.approx(0.8 * math.sqrt(9 - 1 / 12))
-    assert 0 < adu["error"] < 0.01
-    alone, _ = noise_rows(VALUES, 1, 10**6, gain_of(0.8, VALUES))
+    assert adu["error"] == pytest.approx(0.004, rel=0.1)
+    assert "2.9 +- 0.01 at -10 deg C, 3.1 +- 0.01 at 0 deg C" in adu["how"]
+    was_set, _ = noise_rows(ReferenceValues(**{**vars(known), "read_noise_adu": 3.5}), 40, gain_of(0.8, VALUES))
+    assert "set; differences of 40 bias frames give 3" in was_set["how"]
+    alone, _ = noise_rows(VALUES, 1, gain_of(0.8, VALUES))
     assert math.isnan(alone["error"])
-    assert "upper limit" in alone["how"]
+    assert "see the notes" in alone["how"]
