@@ -39,9 +39,15 @@ STEP_MODULES = (
     "steps.step6_generate_synthetic_darks",
     "steps.step7_evaluate_model",
     "steps.step8_check_model",
+    "steps.step9_load_em_frames",
+    "steps.step10_traditional_dark",
+    "steps.step11_fit_noise_maps",
+    "steps.step12_synthetic_noise_map_dark",
 )
-"""The order. Steps 0 and 1 see the whole output directory, the others one configuration at a time."""
+"""The order. Steps 0 and 1 and those of an EM-CCD see the whole output directory, the others one configuration at a
+time."""
 
+EM_CCD_STEPS = (9, 10, 11, 12)
 FIRST_STEP_OF_CAMPAIGN = 2
 FIRST_STEP_OF_MODEL = 5  # those before it write what is known of the frames themselves
 
@@ -78,6 +84,8 @@ class Mode:
 
 BASEPATH = "load_data.basepath"
 FRAMES = {"--basepath": BASEPATH}
+EM_FRAMES = {"--basepath": "load_em_frames.basepath"}
+EM_SETTING = {"em_gain": "em_gain", "exptime_single": "exptime_single_s"}
 CAMERA_ADDRESS = "camera.address"
 CAMERA_SECTIONS = ("camera", "dark_capture")
 ONE_CELL = {
@@ -138,6 +146,23 @@ MODES: dict[str, Mode] = {
         required={**FRAMES, "--model_dir": "check_model.model_dir"},
         prunes=(1, 2, 3, 8),
         model_dir="check_model.model_dir",
+    ),
+    "traditional_dark": Mode(
+        "EM-CCD: master darks of each EM gain and exposure, or of --em_gain and --exptime_single",
+        steps=(9, 10),
+        required=EM_FRAMES,
+        prunes=(9,),
+    ),
+    "fit_noise_maps": Mode(
+        "EM-CCD: fixed pattern, clock-induced charge and dark current of every pixel",
+        steps=(9, 11),
+        required=EM_FRAMES,
+        prunes=(9, 11),
+    ),
+    "synthetic_noise_map_dark": Mode(
+        "EM-CCD: the dark of --em_gain and --exptime_single from noise maps",
+        steps=(12,),
+        required={f"--{name}": f"synthetic_noise_map_dark.{place}" for name, place in EM_SETTING.items()},
     ),
 }
 
@@ -284,8 +309,8 @@ class MasterController:
                 report.note(warning)
             engine = partial(open_engine, settings.engine, settings.workers, settings.dask_scheduler)
             with contextlib.closing(Runner(journal, engine, settings.workers, self.progress)) as runner:
-                of_all = [self.steps[number] for number in numbers if number < FIRST_STEP_OF_CAMPAIGN]
-                of_campaign = [self.steps[number] for number in numbers if number >= FIRST_STEP_OF_CAMPAIGN]
+                of_all = [self.steps[number] for number in numbers if _sees_all(number)]
+                of_campaign = [self.steps[number] for number in numbers if not _sees_all(number)]
                 prunes = {self.steps[number].NAME for number in mode_named(mode).prunes}
                 Walk(journal, runner, report, settings, out, of_all, of_campaign, forced, prunes).go()
         return report
@@ -336,6 +361,11 @@ class MasterController:
             raise SettingsError(f"step {force} cannot be forced", do=f"This run has: {', '.join(map(str, numbers))}")
         forced = numbers if force is True else () if force is None or force is False else (force,)
         return frozenset(self.steps[number].NAME for number in forced)
+
+
+def _sees_all(number: int) -> bool:
+    """Whether a step is planned for the whole output directory, not for each configuration."""
+    return number < FIRST_STEP_OF_CAMPAIGN or number in EM_CCD_STEPS
 
 
 def mode_named(name: str) -> Mode:

@@ -199,6 +199,7 @@ STEPS = (
     ToyStep("five", 1, Nothing, no_plan),
     ToyStep("six", 1, Nothing, no_plan),
     ToyStep("seven", 1, Nothing, no_plan),
+    ToyStep("load_em_frames", 1, LoadSettings, no_plan),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -128,7 +129,7 @@ def synthesised_dark(
         variance += 2 * a * fc + (2 * a * t) * fd + (2 * t) * cd
     dq = maps.dq[where].copy()
     gains, times = [s.em_gain for s in maps.stacks], [s.exposure_s for s in maps.stacks]
-    if not (_within(em_gain, gains) and _within(exposure_s, times)):
+    if not (within_range(em_gain, gains) and within_range(exposure_s, times)):
         dq |= np.uint16(DQ.EXTRAPOLATED)
     with np.errstate(invalid="ignore"):
         error = np.sqrt(np.maximum(variance, 0)).astype(np.float32)
@@ -136,7 +137,8 @@ def synthesised_dark(
     return EmDark(value, error, dq, float(em_gain), float(exposure_s), full_frame)
 
 
-def _within(value: float, values: list[float]) -> bool:
+def within_range(value: float, values: Sequence[float]) -> bool:
+    """Whether a gain or an exposure lies no more than 1 % outside of those that were calibrated."""
     return 0.99 * min(values) <= value <= 1.01 * max(values)
 
 

@@ -186,7 +186,7 @@ class NoiseMapCalibration:
         stacks = [self._stacks[key] for key in keys]
         gains, times = np.array([k[0] for k in keys]), np.array([k[1] for k in keys])
         design = Design(gains, times, np.array([s.frames for s in stacks]))
-        _check(design)
+        check_design(gains, times)
         least = np.maximum(np.ceil(self.options.least_share * design.frames), 1.0)
         planes = _Planes(stacks, self.options.frame_errors, least)
         levels = self._measure(planes, design)
@@ -310,8 +310,14 @@ def _same(a: tuple[float, float], b: tuple[float, float]) -> bool:
     )  # fmt: skip
 
 
-def _check(design: Design) -> None:
-    """Whether the stacks can tell F, C and D apart."""
+def check_design(em_gain: F8, exposure_s: F8) -> None:
+    """Whether stacks of these EM gains and exposures [s], (m,) each, can tell F, C and D apart.
+
+    Raises
+    ------
+    DesignError : fewer than four stacks, one gain or one exposure only, or gain and exposure that rise together.
+    """
+    design = Design(em_gain, exposure_s, np.ones(em_gain.size, np.int64))
     m = design.em_gain.size
     if m < LEAST_STACKS:
         raise DesignError(
