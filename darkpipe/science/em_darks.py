@@ -74,7 +74,11 @@ def traditional_dark(
     own2 = frame_error2(stack, frame_errors)
     scale = 1.0 if divided else 1.0 / em_gain
     value = (stack.mean * scale).astype(np.float32)
-    error = (np.sqrt(stack.error(scatter).astype(np.float64) ** 2 + own2) * scale).astype(np.float32)
+    # a prescan collects nothing and telemetry rows are no pixels: neither tells how much the active pixels scatter
+    kinds = np.zeros(regions.shape, np.int8)
+    kinds[regions.collecting.slices] = 1
+    kinds[regions.telemetry] = 2
+    error = (np.sqrt(stack.error(scatter, kinds).astype(np.float64) ** 2 + own2) * scale).astype(np.float32)
     dq = stack.dq.copy()
     value[regions.telemetry] = np.nan
     error[regions.telemetry] = np.nan
