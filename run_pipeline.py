@@ -84,6 +84,7 @@ CELLS = ("synthetic_only", "synthetic_2d")
 SINGLE = ("synthetic_2d_single",)
 NOISE_MAP_DARK = "synthetic_noise_map_dark"  # a mode, and the section of its step
 EM_DARKS = ("traditional_dark", NOISE_MAP_DARK)
+EM_CCD = ("fit_noise_maps", *EM_DARKS)
 GIVEN_MODEL = (*CELLS, *SINGLE, "evaluation_only", "evaluate_2d_model", "check_model", NOISE_MAP_DARK)
 SYNTHETIC = "generate_synthetic_darks"
 MODELS = ("auto", "exp_1d", "exp_t", "exp_2d", "two_component")
@@ -177,7 +178,14 @@ FLAGS = (
     Flag("dry_run", "say what would be run, and why", constant=True),
     Flag("explain", "say where a product comes from", parse=Path, metavar="FILE"),
     Flag("print_config", "print all settings as YAML with comments", constant=True),
-    Flag("select", "take only configurations with this value, gain=100", ("select",), assignment, repeated=True),
+    Flag(
+        "select",
+        "take only configurations with this value, gain=100",
+        ("select",),
+        assignment,
+        modes=tuple(name for name in MODES if name not in EM_CCD),
+        repeated=True,
+    ),
     Flag("engine", "where jobs run", ("engine",), choices=("threads", "processes", "dask")),
     Flag("workers", "jobs at a time", ("workers",), int, metavar="N"),
     Flag("log_level", "what is logged", ("log_level",), choices=("DEBUG", "INFO", "WARNING", "ERROR")),

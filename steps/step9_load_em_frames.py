@@ -16,6 +16,7 @@ from darkpipe.files.em_table import (
     describe_frames,
     read_em_table,
     regions_of,
+    regions_text,
     stacks_of,
     write_em_table,
 )
@@ -150,13 +151,15 @@ def survey(
 
 
 def summary(out: OutputDir) -> list[tuple[str, str]]:
-    """Frames used and refused, with reasons, and the stacks."""
+    """Frames used and refused, with reasons, the stacks, and which pixels are what."""
     table = read_table(out.em_frames)
     rejected = table[table["status"] == REJECTED]
-    stacks = read_em_table(out.em_frames).stacks
+    found = read_em_table(out.em_frames)
+    stacks = found.stacks
     numbers = [len(s.frames) for s in stacks]
     rows = [
         ("frames", f"{len(table)} found, {len(table) - len(rejected)} used, {len(rejected)} rejected"),
         ("stacks", f"{len(stacks)} of EM gain and exposure, {min(numbers)} to {max(numbers)} frames each"),
+        ("pixels", regions_text(found.regions)),
     ]
     return rows + [("rejected", line) for line in rejection_lines(rejected, out.em_frames)]

@@ -97,6 +97,22 @@ def regions_data(regions: DetectorRegions) -> dict[str, Any]:
     return {"shape": list(regions.shape), **boxes, "telemetry_rows": list(regions.telemetry_rows)}
 
 
+def regions_text(regions: DetectorRegions) -> str:
+    """Regions in words."""
+    image = regions.image
+    parts = [f"{regions.rows} x {regions.cols}"]
+    whole = image == Area(0, 0, *regions.shape)
+    at = f"image {image.rows} x {image.cols} from ({image.first_row}, {image.first_col})"
+    parts.append("all image" if whole else at)
+    for name in ("active", "prescan"):
+        area: Area | None = getattr(regions, name)
+        if area is not None:
+            parts.append(f"{name} {area.rows} x {area.cols}")
+    if rows := int(regions.telemetry.sum()):
+        parts.append(f"telemetry {rows} row(s)")
+    return ", ".join(parts)
+
+
 def regions_from(data: Mapping[str, Any]) -> DetectorRegions:
     """The opposite of `regions_data`."""
     return regions_of((int(data["shape"][0]), int(data["shape"][1])), "custom", data)
