@@ -23,7 +23,7 @@ F8 = NDArray[np.float64]
 
 SAMPLE = 1 << 17
 """Pixels that the noise is measured on, at most."""
-_ORDINARY = 10.0  # sigma within which a pixel belongs to the population
+_ORDINARY = 7.0  # sigma within which a pixel belongs to the population
 _ROUNDS = 6
 _GROUPS, _GROUP = 32, 2048  # the median of so many means: a few cosmic rays that were not masked do no harm
 _LEAST_SHARE = 0.1  # of a stack's variance, that pixels without dark signal keep at least
@@ -127,7 +127,7 @@ class Sample:
 def noise_levels(sample: Sample, design: Design, gain_stages: int, read_noise_e: float | None) -> NoiseLevels:
     """Measure the noise of each stack.
 
-    Hot pixels, whose signal leaves that of the population by more than ten sigma, are left out. A stack whose pixels
+    Hot pixels, whose signal leaves that of the population by more than seven sigma, are left out. A stack whose pixels
     have one frame takes the noise that the others and its dark signal make likely.
 
     Raises

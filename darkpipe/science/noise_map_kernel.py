@@ -27,7 +27,7 @@ _ROUNDS = 3  # of D and the noise that it makes
 
 SINGULAR = 1e-11
 """Share of a column that must be left when the others are taken out of it: below, rounding decides."""
-BEYOND = 4.0
+BEYOND = 5.0
 """Sigma by which C, D or the scatter of a pixel must leave the population before its noise is taken to be its own."""
 LEAST_STACKS = 4
 """Usable stacks a pixel must have: three parameters, and one stack to judge by."""
@@ -205,7 +205,11 @@ def _scatter(q: Any, n: Any, spread: Any, x1: Any, x2: Any, level: Any) -> None:
 
 @kernel
 def _judge(q: Any, typical: Any) -> None:
-    """Whether D leaves the population, by its value, by the scatter of the frames or by both together: 1; or C: 2."""
+    """Whether D leaves the population, by its value, by the scatter of the frames or by both together: 1; or C: 2.
+
+    Value and scatter rest on the same electrons: fully correlated, the variance of their sum is twice what it would be.
+    The scatter alone has the heavier tail of both, and the same limit.
+    """
     limit = BEYOND * BEYOND
     for k in range(_W):
         c, d, variance, pull, grip = (
@@ -216,8 +220,9 @@ def _judge(q: Any, typical: Any) -> None:
             q[k + _GRIP],
         )
         both, weight = d / variance + pull, 1.0 / variance + grip
-        by_scatter = (pull > 0.0) & (pull * pull > limit * grip)
-        far = (d * d > limit * variance) | by_scatter | ((both > 0.0) & (both * both > limit * weight))
+        by_scatter = (pull > 0.0) & (pull * pull > 2.0 * limit * grip)
+        by_both = (both > 0.0) & (both * both > 2.0 * limit * weight)
+        far = (d * d > limit * variance) | by_scatter | by_both
         q[k + _FAR] = 1.0 if far else (2.0 if c * c > limit * q[k + _3] else 0.0)
 
 
