@@ -160,6 +160,6 @@ def summary(out: OutputDir) -> list[tuple[str, str]]:
     rows = [
         ("frames", f"{len(table)} found, {len(table) - len(rejected)} used, {len(rejected)} rejected"),
         ("stacks", f"{len(stacks)} of EM gain and exposure, {min(numbers)} to {max(numbers)} frames each"),
-        ("pixels", regions_text(found.regions)),
+        ("areas", regions_text(found.regions)),
     ]
     return rows + [("rejected", line) for line in rejection_lines(rejected, out.em_frames)]
