@@ -10,7 +10,6 @@ import difflib
 import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache, partial
 from operator import attrgetter
 from pathlib import Path
@@ -28,127 +27,26 @@ from darkpipe.jobs.lock import hold
 from darkpipe.jobs.report import NoProgress, Progress, RunReport
 from darkpipe.jobs.runner import Runner
 from darkpipe.jobs.walk import Check, Walk
-
-STEP_MODULES = (
-    "steps.step0_acquire_darks",
-    "steps.step1_load_data",
-    "steps.step2_subtract_bias",
-    "steps.step3_group_darks_by_temp_exp",
-    "steps.step4_mask_hotpixels",
-    "steps.step5_fit_dark_model",
-    "steps.step6_generate_synthetic_darks",
-    "steps.step7_evaluate_model",
-    "steps.step8_check_model",
-    "steps.step9_find_new_frames",
+from steps.modes import (
+    BASEPATH,
+    CAMERA_ADDRESS,
+    CAMERA_SECTIONS,
+    EM_CCD_STEPS,
+    FIRST_STEP_OF_CAMPAIGN,
+    FIRST_STEP_OF_MODEL,
+    MODES,
+    REPLACE_MODEL,
+    STEP_MODULES,
+    Mode,
 )
-"""The order, but where a mode says another. Steps 0 and 1 see the whole output directory, the others one
-configuration at a time."""
 
-FIRST_STEP_OF_CAMPAIGN = 2
-FIRST_STEP_OF_MODEL = 5  # those before it write what is known of the frames themselves
-REPLACE_MODEL = (4, 5)  # steps that write into the folder of the model
+__all__ = ["MODES", "STEP_MODULES", "MasterController", "Mode", "load_steps", "mode_named"]
 
 
 @cache
 def load_steps() -> tuple[Step, ...]:
     """The modules of STEP_MODULES, imported when they are needed: they bring numba and astropy along."""
     return tuple(cast(Step, importlib.import_module(name)) for name in STEP_MODULES)
-
-
-@dataclass(frozen=True)
-class Mode:
-    """What a mode is: data.
-
-    steps : numbers, in order; frame_steps : further ones that go first where frames are given (--basepath);
-    camera_steps : further ones that go first where a camera is configured.
-    overrides : settings that the mode itself wants, by dotted place.
-    required : settings that must be given, by the flag that gives them.
-    checks : steps that hold the frames which the model has not seen against it, before a step replaces it.
-    prunes : steps whose plan in this mode holds all of their products, so that the others can be removed.
-    model_dir : dotted place of the setting that names the model, where new frames must not go into its own directory.
-    question : a function, 'module.name', that answers in lines of text instead of running steps.
-    """
-
-    help: str
-    steps: tuple[int, ...] = ()
-    frame_steps: tuple[int, ...] = ()
-    camera_steps: tuple[int, ...] = ()
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    required: Mapping[str, str] = field(default_factory=dict)
-    checks: tuple[int, ...] = ()
-    prunes: tuple[int, ...] = ()
-    model_dir: str | None = None
-    question: str | None = None
-
-
-BASEPATH = "load_data.basepath"
-FRAMES = {"--basepath": BASEPATH}
-CAMERA_ADDRESS = "camera.address"
-CAMERA_SECTIONS = ("camera", "dark_capture")
-ONE_CELL = {
-    "--temp_single": "generate_synthetic_darks.temp_single_c",
-    "--exptime_single": "generate_synthetic_darks.exptime_single_s",
-}
-
-
-NEW_FRAMES = (9, 2, 3, 8)
-
-EVALUATION: dict[str, Any] = {
-    "steps": (7,),
-    "frame_steps": (1, 2, 3, 4),
-    "prunes": (1, 2, 3, 4, 7),
-    "model_dir": "evaluate_model.model_dir",
-}
-
-
-def _synthetic(what: str) -> dict[str, str]:
-    return {"generate_synthetic_darks.what": what}
-
-
-MODES: dict[str, Mode] = {
-    "full": Mode(
-        "everything: missing frames (with a camera), index, bias, master darks, models, synthetic darks, evaluation",
-        steps=(1, 2, 3, 4, 5, 6, 7),
-        camera_steps=(0,),
-        overrides=_synthetic("cells"),
-        required=FRAMES,
-        checks=NEW_FRAMES,
-        prunes=(1, 2, 3, 4, 5, 6, 7, 8, 9),
-    ),
-    "acquire": Mode("take the frames that are still missing, with a camera", steps=(0,)),
-    "cameras": Mode("list the cameras that answer on this network", question="steps.step0_acquire_darks.list_cameras"),
-    "fit_2d_model": Mode(
-        "fit the models of temperature and exposure",
-        steps=(1, 2, 3, 4, 5),
-        overrides={"fit_dark_model.model_set": "two_dimensional"},
-        required=FRAMES,
-        checks=NEW_FRAMES,
-        prunes=(1, 2, 3, 4, 8, 9),
-    ),
-    "synthetic_only": Mode(
-        "synthetic darks from a model: every cell, or the given --temps", (6,), overrides=_synthetic("temperatures")
-    ),
-    "synthetic_2d": Mode(
-        "synthetic darks from a model: every cell, and --temps x --exptimes", (6,), overrides=_synthetic("grid")
-    ),
-    "synthetic_2d_single": Mode(
-        "one synthetic dark, for --temp_single and --exptime_single",
-        (6,),
-        overrides=_synthetic("single"),
-        required=ONE_CELL,
-    ),
-    "evaluation_only": Mode(
-        "synthetic against real masters; with --basepath: against those of new frames", **EVALUATION
-    ),
-    "evaluate_2d_model": Mode("the same as evaluation_only", **EVALUATION),
-    "check_model": Mode(
-        "new frames against a model: has the camera aged? Ends with 3 if the model has drifted or is stale",
-        steps=(1, 2, 3, 8),
-        required={**FRAMES, "--model_dir": "check_model.model_dir"},
-        prunes=(1, 2, 3, 8),
-        model_dir="check_model.model_dir",
-    ),
-}
 
 
 class MasterController:
@@ -293,8 +191,8 @@ class MasterController:
                 report.note(warning)
             engine = partial(open_engine, settings.engine, settings.workers, settings.dask_scheduler)
             with contextlib.closing(Runner(journal, engine, settings.workers, self.progress)) as runner:
-                of_all = [self.steps[number] for number in numbers if number < FIRST_STEP_OF_CAMPAIGN]
-                of_campaign = [self.steps[number] for number in numbers if number >= FIRST_STEP_OF_CAMPAIGN]
+                of_all = [self.steps[number] for number in numbers if _sees_all(number)]
+                of_campaign = [self.steps[number] for number in numbers if not _sees_all(number)]
                 prunes = {self.steps[number].NAME for number in mode_named(mode).prunes}
                 check = self._check(mode_named(mode), numbers)
                 Walk(journal, runner, report, settings, out, of_all, of_campaign, forced, prunes, check).go()
@@ -353,6 +251,11 @@ class MasterController:
             raise SettingsError(f"step {force} cannot be forced", do=f"This run has: {', '.join(map(str, numbers))}")
         forced = numbers if force is True else () if force is None or force is False else (force,)
         return frozenset(self.steps[number].NAME for number in forced)
+
+
+def _sees_all(number: int) -> bool:
+    """Whether a step is planned for the whole output directory, not for each configuration."""
+    return number < FIRST_STEP_OF_CAMPAIGN or number in EM_CCD_STEPS
 
 
 def mode_named(name: str) -> Mode:

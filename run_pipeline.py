@@ -83,19 +83,24 @@ class Flag:
 CAMERA = ("acquire", "full")
 CELLS = ("synthetic_only", "synthetic_2d")
 SINGLE = ("synthetic_2d_single",)
-GIVEN_MODEL = (*CELLS, *SINGLE, "evaluation_only", "evaluate_2d_model", "check_model")
+NOISE_MAP_DARK = "synthetic_noise_map_dark"  # a mode, and the section of its step
+EM_DARKS = ("traditional_dark", NOISE_MAP_DARK)
+EM_CCD = ("fit_noise_maps", *EM_DARKS)
+GIVEN_MODEL = (*CELLS, *SINGLE, "evaluation_only", "evaluate_2d_model", "check_model", NOISE_MAP_DARK)
 SYNTHETIC = "generate_synthetic_darks"
 MODELS = ("auto", "exp_1d", "exp_t", "exp_2d", "two_component")
 
 FLAGS = (
     Flag("mode", "what to do; see below"),
     Flag("config", "settings as YAML; flags win over it", parse=Path, metavar="FILE"),
-    Flag("basepath", "folder of the raw frames", ("load_data.basepath",), Path, metavar="DIR"),
+    Flag(
+        "basepath", "folder of the raw frames", ("load_data.basepath", "load_em_frames.basepath"), Path, metavar="DIR"
+    ),
     Flag("output_dir", "folder of everything that is made", ("output_dir",), Path, metavar="DIR"),
     Flag(
         "model_dir",
         "an existing model: its folder, or the output directory around it",
-        (f"{SYNTHETIC}.model_dir", "evaluate_model.model_dir", "check_model.model_dir"),
+        (f"{SYNTHETIC}.model_dir", "evaluate_model.model_dir", "check_model.model_dir", f"{NOISE_MAP_DARK}.model_dir"),
         Path,
         modes=GIVEN_MODEL,
         metavar="DIR",
@@ -110,8 +115,30 @@ FLAGS = (
     ),
     Flag("exptimes", "exposures in s", (f"{SYNTHETIC}.exposures_s",), numbers, modes=CELLS, metavar="LIST"),
     Flag("temp_single", "temperature in °C", (f"{SYNTHETIC}.temp_single_c",), number, modes=SINGLE, metavar="T"),
-    Flag("exptime_single", "exposure in s", (f"{SYNTHETIC}.exptime_single_s",), number, modes=SINGLE, metavar="S"),
-    Flag("output", "file of the single synthetic dark", (f"{SYNTHETIC}.output",), Path, modes=SINGLE, metavar="FILE"),
+    Flag(
+        "exptime_single",
+        "exposure in s",
+        (f"{SYNTHETIC}.exptime_single_s", *(f"{name}.exptime_single_s" for name in EM_DARKS)),
+        number,
+        modes=(*SINGLE, *EM_DARKS),
+        metavar="S",
+    ),
+    Flag("em_gain", "EM gain", tuple(f"{name}.em_gain" for name in EM_DARKS), number, modes=EM_DARKS, metavar="G"),
+    Flag(
+        "full_frame",
+        "darks of an EM-CCD as full frames, not of the image area",
+        tuple(f"{name}.full_frame" for name in EM_DARKS),
+        constant=True,
+        modes=EM_DARKS,
+    ),
+    Flag(
+        "output",
+        "file of the single synthetic dark",
+        (f"{SYNTHETIC}.output", f"{NOISE_MAP_DARK}.output"),
+        Path,
+        modes=(*SINGLE, NOISE_MAP_DARK),
+        metavar="FILE",
+    ),
     Flag("include_bias", "synthetic darks as a camera gives them", (f"{SYNTHETIC}.include_bias",), constant=True),
     Flag("dtype", "pixels of synthetic darks", (f"{SYNTHETIC}.dtype",), choices=("float32", "uint16")),
     Flag(
@@ -152,7 +179,14 @@ FLAGS = (
     Flag("dry_run", "say what would be run, and why", constant=True),
     Flag("explain", "say where a product comes from", parse=Path, metavar="FILE"),
     Flag("print_config", "print all settings as YAML with comments", constant=True),
-    Flag("select", "take only configurations with this value, gain=100", ("select",), assignment, repeated=True),
+    Flag(
+        "select",
+        "take only configurations with this value, gain=100",
+        ("select",),
+        assignment,
+        modes=tuple(name for name in MODES if name not in EM_CCD),
+        repeated=True,
+    ),
     Flag("engine", "where jobs run", ("engine",), choices=("threads", "processes", "dask")),
     Flag("workers", "jobs at a time", ("workers",), int, metavar="N"),
     Flag("log_level", "what is logged", ("log_level",), choices=("DEBUG", "INFO", "WARNING", "ERROR")),

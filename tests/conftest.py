@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from em_folder import EmFolder, make_em_folder
 from helpers import CAMPAIGN, PICTURES, Campaign, make_campaign, run_well
 from hypothesis import settings
 
@@ -48,3 +49,18 @@ def plain(finished: Campaign, tmp_path_factory: pytest.TempPathFactory) -> Campa
 def work(plain: Campaign, tmp_path: Path) -> Campaign:
     """A copy of the plain campaign that a test may change; nothing in it is stale."""
     return plain.copied_to(tmp_path / "work")
+
+
+@pytest.fixture(scope="session")
+def em_plain(tmp_path_factory: pytest.TempPathFactory) -> EmFolder:
+    """EM-CCD frames with their traditional darks and noise maps; to be read, not changed."""
+    folder = make_em_folder(tmp_path_factory.mktemp("em_ccd") / "campaign")
+    folder.run_well("traditional_dark")
+    folder.run_well("fit_noise_maps", fit_noise_maps={"k_gain_e_per_dn": 7.0})
+    return folder
+
+
+@pytest.fixture
+def em_work(em_plain: EmFolder, tmp_path: Path) -> EmFolder:
+    """A copy of it that a test may change."""
+    return em_plain.copied_to(tmp_path / "campaign")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from astropy.io import fits
 
 from darkpipe.science.noise_levels import excess_noise2
 
@@ -67,3 +69,33 @@ def stacks(
         masks = rng.random(frames.shape) < cosmics
         frames[masks] += COSMIC_E
         yield frames, em_gain, exposure_s, masks
+
+
+def write_em_frame(
+    path: Path, image: np.ndarray, gain: float | None, exposure_s: float, unit: str = "detected EM electron",
+    **planes: np.ndarray,
+) -> Path:  # fmt: skip
+    """A frame as a pipeline for EM-CCDs leaves it: empty primary HDU, then the image and its planes (ERR, DQ)."""
+    hdu = fits.ImageHDU(image)
+    hdu.header["EXPTIME"] = exposure_s
+    if unit:
+        hdu.header["BUNIT"] = unit
+    if gain is not None:
+        hdu.header["EMGAIN_C"] = gain
+    hdus = [fits.PrimaryHDU(), hdu, *(fits.ImageHDU(plane, name=name) for name, plane in planes.items())]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fits.HDUList(hdus).writeto(path, overwrite=True)
+    return path
+
+
+def write_em_campaign(
+    root: Path, sensor: EmSensor, rng: np.random.Generator, counts: Sequence[int],
+    grid: Sequence[tuple[float, float]] = GRID, cosmics: float = 0.01,
+) -> list[Path]:  # fmt: skip
+    """Frames of the stacks with their masks, in a folder a stack."""
+    paths = []
+    for frames, g, t, masks in stacks(sensor, rng, counts, grid, cosmics):
+        for j, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
+            name = root / f"gain{g:g}_{t:g}s" / f"dark{j:02d}.fits"
+            paths.append(write_em_frame(name, frame.astype(np.float32), g, t, DQ=mask.astype(np.uint16) * 4))
+    return paths

@@ -28,6 +28,7 @@ PROJECT = Path(run_pipeline.__file__).parent
 NAMES = (
     *("subtract_bias", "group_darks", "mask_hotpixels", "fit_dark_model"),
     *("generate_synthetic_darks", "evaluate_model", "check_model"),
+    *("load_em_frames", "traditional_dark", "fit_noise_maps", "synthetic_noise_map_dark"),
 )
 ALL_TARGETS = {target for flag in FLAGS for target in flag.targets} | {
     place for mode in MODES.values() for place in (*mode.overrides, *mode.required.values())

@@ -204,6 +204,7 @@ STEPS = (
     ToyStep("seven", 1, Nothing, no_plan),
     ToyStep("eight", 1, Nothing, no_plan),
     ToyStep("nine", 1, Nothing, no_plan),
+    ToyStep("load_em_frames", 1, LoadSettings, no_plan),
 )
 
 

@@ -21,13 +21,17 @@ from darkpipe.files.headers import NO_SYNONYMS, read_info
 from darkpipe.files.quiet import quietly
 from darkpipe.science.noise_maps import NoiseMapCalibration
 
-_ERROR, _QUALITY = "ERR", "DQ"
+_ERROR, _QUALITY, _OF_PRODUCTS = "ERR", "DQ", "INPUTS"
 _COUNTS = ("adu", "dn", "count", "counts")  # units that electrons must not have
+_DIVIDED = ("detected electron", "detected electrons")  # corgidrp's words for what was divided by the EM gain
 
 
 @dataclass(frozen=True)
 class EmFrame:
-    """A frame that can be used. hdu : place of its image. shape : (rows, cols)."""
+    """A frame that can be used.
+
+    hdu : place of its image. shape : (rows, cols). divided : its unit says that it was divided by the EM gain.
+    """
 
     path: Path
     em_gain: float
@@ -36,6 +40,7 @@ class EmFrame:
     hdu: int
     with_errors: bool
     with_mask: bool
+    divided: bool = False
 
 
 def survey_em_frames(
@@ -53,13 +58,23 @@ def survey_em_frames(
     refused: list[tuple[Path, str]] = []
     for path in find_frames(folder):
         try:
-            good.append(_describe(path, synonyms))
+            good.append(describe_em_frame(path, synonyms=synonyms))
         except PipelineError as error:
             refused.append((path, error.what))
     return sorted(good, key=lambda f: (f.em_gain, f.exposure_s, f.path)), refused
 
 
-def _describe(path: Path, synonyms: Mapping[str, Sequence[str]]) -> EmFrame:
+def describe_em_frame(
+    path: Path, *, synonyms: Mapping[str, Sequence[str]] = NO_SYNONYMS, assume_electrons: bool = False
+) -> EmFrame:
+    """One frame by its headers.
+
+    assume_electrons : take whole numbers without a unit for electrons.
+
+    Raises
+    ------
+    FrameError : it cannot be used, with the reason.
+    """
     with _opened(path) as hdus:
         place = next((i for i, hdu in enumerate(hdus) if hdu.is_image and hdu.header.get("NAXIS", 0) == 2), None)
         if place is None:
@@ -67,17 +82,26 @@ def _describe(path: Path, synonyms: Mapping[str, Sequence[str]]) -> EmFrame:
         header = hdus[0].header.copy()
         if place:
             header.extend(hdus[place].header, update=True)
-        rows, cols = int(hdus[place].header["NAXIS2"]), int(hdus[place].header["NAXIS1"])
+        image = hdus[place].header
+        rows, cols, whole = int(image["NAXIS2"]), int(image["NAXIS1"]), int(image["BITPIX"]) > 0
         names = {hdu.name for hdu in hdus}
-    unit = str(header.get("BUNIT", "")).strip().lower()
+    if _OF_PRODUCTS in names:
+        raise FrameError("a product of this pipeline, no frame", where=path)
+    unit = " ".join(str(header.get("BUNIT", "")).lower().split())
     if unit in _COUNTS:
         raise FrameError(f"the unit is {unit}, not electrons", where=path, do="convert the frames to electrons first")
+    if whole and not unit and not assume_electrons:
+        raise FrameError("whole numbers without a unit (BUNIT): raw counts, not electrons", where=path)
     info = read_info(header, synonyms=synonyms)
+    if info.kind in ("light", "flat") and not info.kind_assumed:
+        raise FrameError(info.refusal, where=path)
     if info.em_gain is None:
         raise FrameError("no EM gain in the header", where=path, do="name its keyword in the settings")
     if info.exposure_s is None:
         raise FrameError("no exposure time in the header", where=path)
-    return EmFrame(path, info.em_gain, info.exposure_s, (rows, cols), place, _ERROR in names, _QUALITY in names)
+    return EmFrame(
+        path, info.em_gain, info.exposure_s, (rows, cols), place, _ERROR in names, _QUALITY in names, unit in _DIVIDED
+    )  # fmt: skip
 
 
 def read_em_frame(frame: EmFrame) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]:
@@ -103,6 +127,19 @@ def read_em_frame(frame: EmFrame) -> tuple[NDArray[Any], NDArray[Any] | None, ND
     return out[0], out[1], out[2]
 
 
+def read_undivided(frame: EmFrame) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]:
+    """As `read_em_frame`, in electrons after the gain register: what was divided by the gain is multiplied again.
+
+    Raises
+    ------
+    FrameError : as `read_em_frame`.
+    """
+    pixels, masks, errors = read_em_frame(frame)
+    if not frame.divided:
+        return pixels, masks, errors
+    return pixels * frame.em_gain, masks, None if errors is None else errors * frame.em_gain
+
+
 def add_frames(calibration: NoiseMapCalibration, frames: Iterable[EmFrame]) -> None:
     """Read frames one by one into a calibration.
 
@@ -112,7 +149,7 @@ def add_frames(calibration: NoiseMapCalibration, frames: Iterable[EmFrame]) -> N
     DesignError : a frame of another shape than the detector's, or errors in some frames of a stack only.
     """
     for frame in frames:
-        pixels, masks, errors = read_em_frame(frame)
+        pixels, masks, errors = read_undivided(frame)
         calibration.add(pixels, frame.em_gain, frame.exposure_s, masks, errors)
 
 

@@ -40,6 +40,11 @@ def cell_name(temperature_c: float, exposure_s: float) -> str:
     return f"{temperature_label(temperature_c)}_{exposure_label(exposure_s)}"
 
 
+def em_setting_name(em_gain: float, exposure_s: float) -> str:
+    """'g100_texp30s': EM gain and exposure of a stack of darks."""
+    return f"g{np.format_float_positional(six_digits(em_gain), trim='-')}_{exposure_label(exposure_s)}"
+
+
 @dataclass(frozen=True)
 class RawDir:
     """A folder of raw frames that are taken here, `dark_capture.output_dir`; not part of an output directory."""
@@ -100,9 +105,33 @@ class ModelDir:
             do="point --model_dir to an output directory of a finished run, or to its dark_model folder",
         )
 
+    @classmethod
+    def with_noise_maps(cls, path: Path) -> ModelDir:
+        """The noise maps in `path`: a folder of them, a model folder, or the output directory around it.
+
+        Raises
+        ------
+        ProductError
+            when it holds none.
+        """
+        around = (path.parent,) if path.name == "noise_maps" else ()
+        for candidate in (path, path / "dark_model", *around):
+            if cls(candidate).noise_maps["F"].is_file():
+                return cls(candidate)
+        raise ProductError(
+            "there are no noise maps here (no noise_maps/F_map.fits)",
+            where=path,
+            do="point --model_dir to an output directory of fit_noise_maps, or to its dark_model folder",
+        )
+
     @property
     def description(self) -> Path:
         return self.path / "model.yaml"
+
+    @property
+    def noise_maps(self) -> dict[str, Path]:
+        """F, C and D of an EM-CCD, by letter."""
+        return {letter: self.folder("noise_maps") / f"{letter}_map.fits" for letter in ("F", "C", "D")}
 
     @property
     def hot_pixel_mask(self) -> Path:
@@ -238,6 +267,16 @@ class OutputDir:
     def temperature_picture(self, log: Path) -> Path:
         """Temperature, set point and power over a session of frames, from its temperature log."""
         return self.logs / f"{log.stem}.png"
+
+    # darks of an EM-CCD
+    @property
+    def em_frames(self) -> Path:
+        """Table of the frames by EM gain and exposure, with those refused and why."""
+        return self.base / "em_frames.ecsv"
+
+    def em_dark(self, kind: str, setting: str, full_frame: bool) -> Path:
+        """'traditional' | 'synthetic' dark of one EM gain and exposure, of the image area or the full frame."""
+        return self.base / "em_darks" / f"{kind}_dark_{setting}{'_full' if full_frame else ''}.fits"
 
     # bias
     @property

@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from darkpipe.errors import ProductError
 from darkpipe.files.products import Card, Frame, read_header, read_planes, write_frame
 from darkpipe.science.em_darks import EmDark
+from darkpipe.science.flags import DQ
 from darkpipe.science.noise_map_summary import BiasOffset, MapSummary
 from darkpipe.science.noise_maps import NoiseMapOptions, NoiseMaps, StackRecord
 from darkpipe.science.regions import Area, DetectorRegions
@@ -75,6 +78,8 @@ def _calibration_cards(maps: NoiseMaps) -> list[Card]:
         ("EMSTAGES", options.gain_stages, "stages of the gain register"),
         ("RN_GIVEN", options.read_noise_e or 0.0, "read noise that was given [e-]; 0: none"),
         ("KGAIN", options.k_gain_e_per_dn or 0.0, "conversion gain [e-/DN]; 0: none"),
+        ("NFAILED", int((maps.dq & DQ.FIT_FAILED > 0)[~maps.regions.telemetry].sum()), "pixels without a fit"),
+        ("NPARTLY", int((maps.unusable_stacks > 0)[~maps.regions.telemetry].sum()), "pixels that lack a stack"),
         ("NSTACKS", len(maps.stacks), "stacks: gain G, exposure T, frames N, used U, noise S"),
     ]
     for name, area in (("IM", maps.regions.image), ("AC", maps.regions.active), ("PS", maps.regions.prescan)):
@@ -180,12 +185,66 @@ def _regions(h: Mapping[str, Any], shape: tuple[int, ...]) -> DetectorRegions:
     return DetectorRegions(shape[0], shape[1], areas[0], areas[1], areas[2], (rows[0], rows[1] if rows[1:] else None))
 
 
-def write_em_dark(path: Path, dark: EmDark, made: str, inputs: Sequence[str] = ()) -> str:
-    """Write a dark in detected electrons; `made` says how ('mean of a stack', 'noise maps'). Returns the digest."""
-    cards: list[Card] = [
+def write_em_dark(
+    path: Path,
+    dark: EmDark,
+    made: str,
+    inputs: Sequence[str] = (),
+    *,
+    cards: Sequence[Card] = (),
+    planes: Mapping[str, NDArray[Any]] = MappingProxyType({}),
+) -> str:
+    """Write a dark in detected electrons; `made` says how ('mean of a stack', 'noise maps'). Returns the digest.
+
+    cards, planes : further ones, such as the number of frames.
+    """
+    header: list[Card] = [
         ("EMGAIN", dark.em_gain, "EM gain that the dark is for; pixels are divided by it"),
         ("EXPTIME", dark.exposure_s, "[s]"),
         ("MADEOF", made, "how this dark was made"),
         ("FULLFRAM", dark.full_frame, "full frame, else the image area"),
+        *cards,
     ]
-    return write_frame(path, Frame(dark.dark_e, dark.error_e, dark.dq, "electron", cards, {}, inputs))
+    frame = Frame(dark.dark_e, dark.error_e, dark.dq, "electron", header, dict(planes), inputs)
+    return write_frame(path, frame)
+
+
+def stack_rows(path: Path) -> list[StackRecord]:
+    """The stacks that the maps of this file, F, were fitted to.
+
+    Raises
+    ------
+    ProductError : the file is missing, damaged or no noise map F.
+    """
+    header = read_header(path)
+    if header.get("MAP") != "F":
+        raise ProductError("this is no noise map F", where=path, do="fit the noise maps again")
+    return [_stack(header, i) for i in range(int(header["NSTACKS"]))]
+
+
+def map_lines(path: Path) -> list[tuple[str, str]]:
+    """What the noise maps of this file, F, and of its neighbours say in single figures, in words by topic."""
+    stacks, h = stack_rows(path), read_header(path)
+    gains, times = sorted({s.em_gain for s in stacks}), sorted({s.exposure_s for s in stacks})
+    frames = f"{sum(s.frames for s in stacks)} frames in {len(stacks)} stacks"
+    noise, offset = _number(h, "RDNOISE"), _number(h, "B_O")
+    lines = [
+        ("noise maps", f"{frames}, EM gain {gains[0]:g} to {gains[-1]:g}, {times[0]:g} to {times[-1]:g} s"),
+        ("pixels", f"{h['NFAILED']} without a fit (NaN), {h['NPARTLY']} with a stack that was not used"),
+        ("read noise", "not to be trusted" if math.isnan(noise) else f"{noise:.4g} e-"),
+    ]
+    if not math.isnan(offset):
+        bounds = f"{_number(h, 'B_O_LOW'):.3g} to {_number(h, 'B_O_HIGH'):.3g}"
+        lines.append(("bias offset", f"{offset:.3g} {h['B_O_UNIT']} ({bounds})"))
+    return lines
+
+
+def mean_lines(paths: Mapping[str, Path]) -> list[tuple[str, str]]:
+    """Mean and spread of each map over the image area."""
+    lines = []
+    for letter in MAPS:
+        h = read_header(paths[letter])
+        mean, variance = _number(h, "IM_MN"), _number(h, "IM_VA")
+        text = f"{mean:.4g} {_UNITS[letter]}, spread {math.sqrt(variance):.3g}"
+        lines.append((f"{letter}, {_NAMES[letter]}", text))
+    return lines

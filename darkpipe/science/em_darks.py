@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,7 +74,11 @@ def traditional_dark(
     own2 = frame_error2(stack, frame_errors)
     scale = 1.0 if divided else 1.0 / em_gain
     value = (stack.mean * scale).astype(np.float32)
-    error = (np.sqrt(stack.error(scatter).astype(np.float64) ** 2 + own2) * scale).astype(np.float32)
+    # a prescan collects nothing and telemetry rows are no pixels: neither tells how much the active pixels scatter
+    kinds = np.zeros(regions.shape, np.int8)
+    kinds[regions.collecting.slices] = 1
+    kinds[regions.telemetry] = 2
+    error = (np.sqrt(stack.error(scatter, kinds).astype(np.float64) ** 2 + own2) * scale).astype(np.float32)
     dq = stack.dq.copy()
     value[regions.telemetry] = np.nan
     error[regions.telemetry] = np.nan
@@ -128,7 +133,7 @@ def synthesised_dark(
         variance += 2 * a * fc + (2 * a * t) * fd + (2 * t) * cd
     dq = maps.dq[where].copy()
     gains, times = [s.em_gain for s in maps.stacks], [s.exposure_s for s in maps.stacks]
-    if not (_within(em_gain, gains) and _within(exposure_s, times)):
+    if not (within_range(em_gain, gains) and within_range(exposure_s, times)):
         dq |= np.uint16(DQ.EXTRAPOLATED)
     with np.errstate(invalid="ignore"):
         error = np.sqrt(np.maximum(variance, 0)).astype(np.float32)
@@ -136,7 +141,8 @@ def synthesised_dark(
     return EmDark(value, error, dq, float(em_gain), float(exposure_s), full_frame)
 
 
-def _within(value: float, values: list[float]) -> bool:
+def within_range(value: float, values: Sequence[float]) -> bool:
+    """Whether a gain or an exposure lies no more than 1 % outside of those that were calibrated."""
     return 0.99 * min(values) <= value <= 1.01 * max(values)
 
 

@@ -40,16 +40,22 @@ class MaskedMean:
     input_dq: U2
     """All bits of the frames' own masks, where every frame was masked; 0 elsewhere."""
 
-    def error(self, scatter: Scatter = "population") -> F4:
+    def error(self, scatter: Scatter = "population", populations: NDArray[Any] | None = None) -> F4:
         """1 sigma of the mean, from the scatter of the frames; NaN where every frame was masked or none has a scatter.
 
         scatter : 'population': each pixel's variance is drawn to that of all pixels, as far as its few frames cannot
             tell it (from ten frames a standard deviation is known to 24 %). 'pixel': its own alone, NaN below two
             frames.
+        populations : (rows, cols) integers, where not all pixels are of one kind: those of one number are drawn
+            together, and those of other kinds tell nothing of them.
         """
         variance: NDArray[Any] = self.variance
         if scatter == "population":
-            variance = _population_variance(variance, self.count)
+            variance = np.empty(self.variance.shape)
+            kinds = np.zeros(variance.shape, np.int8) if populations is None else populations
+            for kind in np.unique(kinds):
+                where = kinds == kind
+                variance[where] = _population_variance(self.variance[where], self.count[where])
         elif scatter != "pixel":
             raise ValueError(f"scatter is 'population' or 'pixel', not {scatter!r}")
         n = np.where(self.count > 0, self.count, np.nan)
@@ -207,12 +213,12 @@ class MeanAccumulator:
 
 
 def _population_variance(variance: F4, count: U2) -> F8:
-    """Each pixel's variance of a frame, shrunk; NaN for all where no pixel has two frames."""
-    dof = np.maximum(count.astype(np.int32) - 1, 0).ravel()
-    prior = fit_variance_prior(variance.ravel(), dof)
+    """Variance of a frame of each pixel (p,), shrunk; NaN for all where no pixel has two frames."""
+    dof = np.maximum(count.astype(np.int32) - 1, 0)
+    prior = fit_variance_prior(variance, dof)
     if not prior.core_variance > 0:
         return np.full(variance.shape, np.nan)
-    return prior.posterior_variance(variance.ravel(), dof).reshape(variance.shape)
+    return prior.posterior_variance(variance, dof)
 
 
 def masked_mean(

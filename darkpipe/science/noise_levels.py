@@ -3,7 +3,8 @@
 The variance of a frame in a pixel is R² + g² f² (C + t D): read noise, and electrons that the gain register multiplies
 with an excess noise f². A pixel's own variance, or its own signal, is known too badly from some ten frames to weigh by:
 where few electrons arrive, both are low or high together, and weights made of them favour what came out low. So the
-variance of a stack is taken from all of its ordinary pixels at once.
+variance of a stack is taken from all of its ordinary pixels at once. A pixel that is clearly none of them has a noise
+of its own: by its dark signal, as its mean and the scatter of its frames tell it together (`noise_map_kernel`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ F8 = NDArray[np.float64]
 
 SAMPLE = 1 << 17
 """Pixels that the noise is measured on, at most."""
-_ORDINARY = 10.0  # sigma within which a pixel belongs to the population
+_ORDINARY = 7.0  # sigma within which a pixel belongs to the population
 _ROUNDS = 6
 _GROUPS, _GROUP = 32, 2048  # the median of so many means: a few cosmic rays that were not masked do no harm
 _LEAST_SHARE = 0.1  # of a stack's variance, that pixels without dark signal keep at least
@@ -62,6 +63,7 @@ class NoiseLevels:
 
     variance, least : (m,) variance [e-², after the gain], and the least that is believed of a pixel without signal.
     shot : (m,) variance per electron of dark signal, both after the gain: g f².
+    fourth : (m,) fourth cumulant of a frame per variance that dark signal makes [e-²].
     fixed_e, cic_e, dark_e_per_s : F, C and D of the population.
     read_noise_e : rms; NaN where the stack of smallest gain x time does not consist of it for the greater part.
     """
@@ -69,6 +71,7 @@ class NoiseLevels:
     variance: F8
     least: F8
     shot: F8
+    fourth: F8
     fixed_e: float
     cic_e: float
     dark_e_per_s: float
@@ -77,14 +80,14 @@ class NoiseLevels:
     def beyond(self, planes: F4, sigma: float) -> NDArray[np.bool_]:
         """(p,) whether C or D, fitted with the noise of the population, lie further from it than so many errors.
 
-        planes : (12, p) of `fit_strip`; a pixel that could not be fitted is not beyond.
+        planes : (13, p) of `fit_strip`; a pixel that could not be fitted is not beyond.
         """
         x, y = planes[1] - np.float32(self.cic_e), planes[2] - np.float32(self.dark_e_per_s)
         return np.asarray((x * x > sigma**2 * planes[6]) | (y * y > sigma**2 * planes[8]))
 
     def levels(self) -> F8:
-        """(m, 3) as `fit_strip` takes them."""
-        return np.ascontiguousarray(np.stack([self.variance, self.shot, self.least], axis=1))
+        """(m, 4) as `fit_strip` takes them."""
+        return np.ascontiguousarray(np.stack([self.variance, self.shot, self.least, self.fourth], axis=1))
 
 
 def excess_noise2(em_gain: NDArray[Any], gain_stages: int) -> F8:
@@ -94,6 +97,19 @@ def excess_noise2(em_gain: NDArray[Any], gain_stages: int) -> F8:
     """
     g = np.asarray(em_gain, np.float64)
     return np.asarray(2.0 * (g - 1.0) * g ** (-(gain_stages + 1.0) / gain_stages) + 1.0 / g)
+
+
+def excess_kurtosis(em_gain: NDArray[Any], gain_stages: int) -> F8:
+    """Fourth cumulant of a frame per variance that its dark signal makes [e-²].
+
+    Electrons are Poisson and each is multiplied by a number of mean g and moments m_k: variance and fourth cumulant of
+    their sum are the electrons times m_2 and m_4 (compound Poisson). At high gain the multiplication is exponential,
+    m_k = k! g^k (Basden, Haniff and Mackay 2003, MNRAS 345, 985); at gain 1 all m_k are 1. Between, m_4/g^4 is taken to
+    go from 1 to 24 as m_2/g² goes from 1 to 2.
+    """
+    g = np.asarray(em_gain, np.float64)
+    second = excess_noise2(g, gain_stages)
+    return np.asarray(g * g * (1.0 + 23.0 * (second - 1.0)) / second)
 
 
 @dataclass(frozen=True)
@@ -111,14 +127,13 @@ class Sample:
 def noise_levels(sample: Sample, design: Design, gain_stages: int, read_noise_e: float | None) -> NoiseLevels:
     """Measure the noise of each stack.
 
-    Hot pixels, whose signal leaves that of the population by more than ten sigma, are left out. A stack whose pixels
+    Hot pixels, whose signal leaves that of the population by more than seven sigma, are left out. A stack whose pixels
     have one frame takes the noise that the others and its dark signal make likely.
 
     Raises
     ------
     DesignError : no stack has two frames, there are no errors and no read noise is given.
     """
-    shot = design.em_gain * excess_noise2(design.em_gain, gain_stages)
     usable = sample.count >= sample.least[:, None]
     dof = np.where(usable & (sample.count > 1), sample.count - 1, 0.0)
     spread = np.where(dof > 0, sample.variance, 0.0)
@@ -126,7 +141,7 @@ def noise_levels(sample: Sample, design: Design, gain_stages: int, read_noise_e:
     for _ in range(_ROUNDS):
         measured = _typical(spread, dof * ordinary)
         level = _typical(sample.mean, (usable & ordinary).astype(np.float64))
-        found = _levels(measured, level, sample, design, shot, read_noise_e)
+        found = _levels(measured, level, sample, design, gain_stages, read_noise_e)
         still = _ordinary(found, sample, design)
         if 2 * still.sum() < still.size or (still == ordinary).all():
             break
@@ -135,9 +150,10 @@ def noise_levels(sample: Sample, design: Design, gain_stages: int, read_noise_e:
 
 
 def _levels(
-    measured: F8, level: F8, sample: Sample, design: Design, shot: F8, read_noise_e: float | None
+    measured: F8, level: F8, sample: Sample, design: Design, gain_stages: int, read_noise_e: float | None
 ) -> NoiseLevels:
     """Noise from the typical variance (NaN: unknown) and level of each stack."""
+    shot = design.em_gain * excess_noise2(design.em_gain, gain_stages)
     tiny = np.maximum(1e-12 * np.nan_to_num(level) ** 2, 1e-12)  # noise-free frames still need weights
     known = np.isfinite(measured)
     variance = np.maximum(np.where(known, measured, np.nan), tiny)
@@ -160,7 +176,8 @@ def _levels(
     filled = np.maximum((0.0 if np.isnan(read2) else read2) + shot * signal, tiny)
     variance = np.where(known, variance, filled)
     least = np.maximum(variance - shot * signal, _LEAST_SHARE * variance)
-    return NoiseLevels(variance, least, shot, fixed, cic, dark, float(told))
+    fourth = excess_kurtosis(design.em_gain, gain_stages)
+    return NoiseLevels(variance, least, shot, fourth, fixed, cic, dark, float(told))
 
 
 def _fit_levels(level: F8, variance: F8, design: Design) -> tuple[float, float, float]:
@@ -174,9 +191,9 @@ def _fit_levels(level: F8, variance: F8, design: Design) -> tuple[float, float, 
 
 def _ordinary(found: NoiseLevels, sample: Sample, design: Design) -> NDArray[np.bool_]:
     """(p,) pixels whose dark signal lies within some sigma of the population's, or that cannot be fitted."""
-    planes = np.empty((12, sample.mean.shape[1]), np.float32)
+    planes = np.empty((13, sample.mean.shape[1]), np.float32)
     law = Law(sample.least, design.scaled, design.scale, found.levels(), np.zeros(2))
-    fit_strip(sample.mean, sample.count, sample.error2, law, False, BY_NOISE, planes)
+    fit_strip(sample.mean, sample.count, sample.error2, np.empty((0, 0), np.float32), law, False, BY_NOISE, planes)
     return ~found.beyond(planes, _ORDINARY)
 
 

@@ -21,12 +21,14 @@ _W = np.uint64(BLOCK)
 _1, _2, _3, _4, _5, _6, _7, _8 = (np.uint64(i) * _W for i in range(1, 9))
 _STACKS, _MEAN, _CHI2, _RESIDUAL, _MODEL, _DC, _DD = (np.uint64(i) * _W for i in range(9, 16))
 _M0, _M1, _M2, _M3, _M4, _M5 = (np.uint64(i) * _W for i in range(16, 22))  # middle of the sandwich
-_SLOTS = 22
+_PULL, _GRIP, _FAR = (np.uint64(i) * _W for i in range(22, 25))  # what the scatter says of D: sums, and the verdict
+_SLOTS = 25
+_ROUNDS = 3  # of D and the noise that it makes
 
 SINGULAR = 1e-11
 """Share of a column that must be left when the others are taken out of it: below, rounding decides."""
 BEYOND = 5.0
-"""Sigma by which C or D of a pixel must leave the population before its noise is taken to be its own."""
+"""Sigma by which C, D or the scatter of a pixel must leave the population before its noise is taken to be its own."""
 LEAST_STACKS = 4
 """Usable stacks a pixel must have: three parameters, and one stack to judge by."""
 
@@ -41,8 +43,8 @@ class Law(NamedTuple):
     least : (m,) count below which a stack is not used for a pixel; at least 1.
     design : (m, 2) columns g and g t, divided by their largest value; padded to a multiple of four rows.
     column : (3,) what the parameters must be multiplied with for that: 1 and one over the largest values.
-    levels : (m, 3) of a frame of each stack, for a pixel of the population: variance, shot variance per dark signal,
-        and the least variance that is believed.
+    levels : (m, 4) of a frame of each stack, for a pixel of the population: variance, shot variance per dark signal,
+        the least variance that is believed, and the fourth cumulant per variance above that.
     typical : (2,) C and D of the population, in units of the scaled design.
     """
 
@@ -176,12 +178,74 @@ def _sandwich(q: Any) -> None:
 
 
 @kernel
-def _excess(q: Any, parameter: Any, variance: Any, typical: Any, excess: Any) -> None:
-    """How far a parameter lies from its typical value; 0 where that is within what errors can do."""
+def _clear_scatter(q: Any) -> None:
     for k in range(_W):
-        x = q[k + parameter] - typical
-        far = x * x > BEYOND * BEYOND * q[k + variance]
-        q[k + excess] = x if far else 0.0
+        q[k + _PULL] = 0.0
+        q[k + _GRIP] = 0.0
+
+
+@kernel
+def _scatter(q: Any, n: Any, spread: Any, x1: Any, x2: Any, level: Any) -> None:
+    """Add what the sample variances of a stack say of D above its typical value: weighted sum, and sum of weights.
+
+    The variance of a sample variance of n frames is 2 V²/(n - 1) + kappa_4/n.
+    """
+    base, shot, least, fourth = level[0], level[1], level[2], level[3]
+    c = shot * x2
+    for k in range(_W):
+        there = n[k] > 1.0
+        frames = n[k] if there else 2.0
+        expected = base + shot * x1 * q[k + _DC]
+        v = max(expected + c * q[k + _DD], least)
+        w = c / (2.0 * v * v / (frames - 1.0) + (v - least) * fourth / frames)
+        w = w if there else 0.0
+        q[k + _PULL] += w * ((spread[k] - expected) if there else 0.0)
+        q[k + _GRIP] += w * c
+
+
+@kernel
+def _judge(q: Any, typical: Any) -> None:
+    """Whether D leaves the population, by its value, by the scatter of the frames or by both together: 1; or C: 2.
+
+    Value and scatter rest on the same electrons: fully correlated, the variance of their sum is twice what it would be.
+    The scatter alone has the heavier tail of both, and the same limit.
+    """
+    limit = BEYOND * BEYOND
+    for k in range(_W):
+        c, d, variance, pull, grip = (
+            q[k + _7] - typical[0],
+            q[k + _8] - typical[1],
+            q[k + _5],
+            q[k + _PULL],
+            q[k + _GRIP],
+        )
+        both, weight = d / variance + pull, 1.0 / variance + grip
+        by_scatter = (pull > 0.0) & (pull * pull > 2.0 * limit * grip)
+        by_both = (both > 0.0) & (both * both > 2.0 * limit * weight)
+        far = (d * d > limit * variance) | by_scatter | by_both
+        q[k + _FAR] = 1.0 if far else (2.0 if c * c > limit * q[k + _3] else 0.0)
+
+
+@kernel
+def _excess_dark(q: Any, typical: Any) -> None:
+    """How far D lies from its typical value, from its value and from the scatter, each with its weight: the value alone
+    would make a pixel that came out low look quiet, and its error too small. No electrons come out below none, so a
+    negative value does not make a pixel quieter than a value of 0."""
+    lowest = min(-typical, 0.0)
+    for k in range(_W):
+        both = (q[k + _8] - typical) / q[k + _5] + q[k + _PULL]
+        x = both / (1.0 / q[k + _5] + q[k + _GRIP])
+        q[k + _DD] = max(x, lowest) if q[k + _FAR] == 1.0 else 0.0
+
+
+@kernel
+def _excess_clock(q: Any, typical: Any) -> None:
+    """How far C lies from its typical value, by its value, where that is beyond what errors can do. The scatter is left
+    out: what it says of C rests on few electrons."""
+    lowest = min(-typical, 0.0)
+    for k in range(_W):
+        x = q[k + _7] - typical
+        q[k + _DC] = max(x, lowest) if x * x > BEYOND * BEYOND * q[k + _3] else 0.0
 
 
 @kernel
@@ -242,6 +306,12 @@ def _store(q: Any, column: Any, planes: Any, s: int) -> None:
 
 
 @kernel
+def _store_far(q: Any, far: Any) -> None:
+    for k in range(_W):
+        far[k] = np.float32(q[k + _FAR])
+
+
+@kernel
 def _own_precision(q: Any, n: Any, error2: Any, design: Any, levels: Any, s: int, precision: Any) -> None:
     for i in range(n.shape[0]):
         if error2.shape[0] > 0:
@@ -253,18 +323,45 @@ def _own_precision(q: Any, n: Any, error2: Any, design: Any, levels: Any, s: int
 
 
 @kernel
-def fit_strip(y: Any, count: Any, error2: Any, law: Law, own: bool, how: int, planes: Any) -> None:
+def _own_levels(q: Any, y: Any, n: Any, error2: Any, spread: Any, law: Law, s: int, precision: Any) -> None:
+    """Noise of each pixel's own: by D first, then by C too, whose error depends on the dark current."""
+    _, design, _, levels, typical = law
+    for turn in range(_ROUNDS):
+        _sum(q, y, precision, design, s)
+        _solve(q)
+        _scatter_of_all(q, n, spread, design, levels, s)
+        if turn == 0:
+            _judge(q, typical)
+        _excess_dark(q, typical[1])
+        _own_precision(q, n, error2, design, levels, s, precision)
+    _sum(q, y, precision, design, s)
+    _solve(q)
+    _excess_clock(q, typical[0])
+    _own_precision(q, n, error2, design, levels, s, precision)
+
+
+@kernel
+def _scatter_of_all(q: Any, n: Any, spread: Any, design: Any, levels: Any, s: int) -> None:
+    _clear_scatter(q)
+    if spread.shape[0] > 0:
+        for i in range(n.shape[0]):
+            _scatter(q, n[i], spread[i, s : s + BLOCK], design[i, 0], design[i, 1], levels[i])
+
+
+@kernel
+def fit_strip(y: Any, count: Any, error2: Any, spread: Any, law: Law, own: bool, how: int, planes: Any) -> None:
     """Fit every pixel of a strip.
 
     Parameters
     ----------
     y, count : (m, p) float64, means of the stacks and frames in them. p must be a multiple of `BLOCK`.
     error2 : (m, p) float64, variance of each mean beyond the scatter of the frames; (0, 0): none.
-    own : whether a pixel far from the population has a noise of its own: by D first, then by C too, whose error
-        depends on the dark current.
+    spread : (m, p) float32, sample variance of a frame; (0, 0): not to be looked at.
+    own : whether a pixel far from the population has a noise of its own.
     how : weights BY_NOISE, BY_FRAMES or EQUAL.
-    planes : (12, p) float32, written: parameters (0-2), covariance 00 01 02 11 12 22 (3-8), chi² (9), adjusted R² (10),
-        usable stacks (11). NaN below `LEAST_STACKS` or where the stacks that are left cannot tell the parameters.
+    planes : (13, p) float32, written: parameters (0-2), covariance 00 01 02 11 12 22 (3-8), chi² (9), adjusted R² (10),
+        usable stacks (11), and above 0 where the pixel is far from the population (12; BY_NOISE). NaN below
+        `LEAST_STACKS` or where the stacks that are left cannot tell the parameters.
     """
     least, design, column, levels, typical = law
     m, pixels = y.shape
@@ -279,17 +376,13 @@ def fit_strip(y: Any, count: Any, error2: Any, law: Law, own: bool, how: int, pl
             if error2.shape[0] > 0:
                 _weigh_with_errors(n[i], error2[i, s:e], levels[i, 0], precision[i])
         if own:
-            for excess in range(2):
-                _sum(q, y, precision, design, s)
-                _solve(q)
-                if excess == 0:
-                    _excess(q, _8, _5, typical[1], _DD)
-                else:
-                    _excess(q, _7, _3, typical[0], _DC)
-                _own_precision(q, n, error2, design, levels, s, precision)
+            _own_levels(q, y, n, error2, spread, law, s, precision)
         if how == BY_NOISE:
             _sum(q, y, precision, design, s)
             _solve(q)
+            if not own:
+                _scatter_of_all(q, n, spread, design, levels, s)
+                _judge(q, typical)
         else:
             for i in range(m):
                 _weigh_otherwise(n[i], how, weight[i])
@@ -301,3 +394,4 @@ def fit_strip(y: Any, count: Any, error2: Any, law: Law, own: bool, how: int, pl
         for i in range(m):
             _residuals(q, y[i, s:e], precision[i], used[i], design[i, 0], design[i, 1])
         _store(q, column, planes, s)
+        _store_far(q, planes[12, s:e])

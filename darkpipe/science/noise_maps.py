@@ -17,7 +17,7 @@ from darkpipe.errors import DesignError
 from darkpipe.science.flags import DQ
 from darkpipe.science.masked_mean import MeanAccumulator
 from darkpipe.science.noise_levels import Design, NoiseLevels, Sample, noise_levels, sample_pixels
-from darkpipe.science.noise_map_kernel import BEYOND, BLOCK, BY_FRAMES, BY_NOISE, EQUAL, LEAST_STACKS, Law, fit_strip
+from darkpipe.science.noise_map_kernel import BLOCK, BY_FRAMES, BY_NOISE, EQUAL, LEAST_STACKS, Law, fit_strip
 from darkpipe.science.noise_map_summary import BiasOffset, MapSummary, bias_offset, profile_read_noise, summaries
 from darkpipe.science.regions import DetectorRegions
 
@@ -186,7 +186,7 @@ class NoiseMapCalibration:
         stacks = [self._stacks[key] for key in keys]
         gains, times = np.array([k[0] for k in keys]), np.array([k[1] for k in keys])
         design = Design(gains, times, np.array([s.frames for s in stacks]))
-        _check(design)
+        check_design(gains, times)
         least = np.maximum(np.ceil(self.options.least_share * design.frames), 1.0)
         planes = _Planes(stacks, self.options.frame_errors, least)
         levels = self._measure(planes, design)
@@ -194,14 +194,14 @@ class NoiseMapCalibration:
         typical = np.array([levels.cic_e, levels.dark_e_per_s]) / design.scale[1:]
         how = _WEIGHTS[self.options.weighting]
         law = Law(least, design.scaled, design.scale, levels.levels(), typical)
-        out = np.empty((12, _STRIP), np.float32)
+        out = np.empty((13, _STRIP), np.float32)
         for s in range(0, planes.pixels, _STRIP):
             e = min(s + _STRIP, planes.pixels)
-            y, n, error2 = planes.strip(slice(s, e))
+            y, n, error2, spread = planes.strip(slice(s, e))
             strip = out[:, : y.shape[1]]
-            fit_strip(y, n, error2, law, False, how, strip)
-            fitted[:, s:e] = strip[:, : e - s]
-            far = levels.beyond(strip[:, : e - s], BEYOND) if how == BY_NOISE else np.ones(e - s, np.bool_)
+            fit_strip(y, n, error2, spread, law, False, how, strip)
+            fitted[:, s:e] = strip[:12, : e - s]
+            far = strip[12, : e - s] > 0 if how == BY_NOISE else np.ones(e - s, np.bool_)
             self._refit(planes, s + np.flatnonzero(far), law, how, fitted)
         return self._finish(fitted.reshape(12, *self.regions.shape), stacks, design, levels)
 
@@ -210,11 +210,11 @@ class NoiseMapCalibration:
         """Fit pixels again with a noise of their own, where that leaves something to fit with."""
         if pixels.size == 0:
             return
-        y, n, error2 = planes.strip(pixels)
-        again = np.empty((12, y.shape[1]), np.float32)
-        fit_strip(y, n, error2, law, True, how, again)
+        y, n, error2, spread = planes.strip(pixels)
+        again = np.empty((13, y.shape[1]), np.float32)
+        fit_strip(y, n, error2, spread, law, True, how, again)
         fine = np.isfinite(again[:9, : pixels.size]).all(axis=0)
-        fitted[:, pixels[fine]] = again[:, : pixels.size][:, fine]
+        fitted[:, pixels[fine]] = again[:12, : pixels.size][:, fine]
 
     def _measure(self, planes: _Planes, design: Design) -> NoiseLevels:
         """Noise of the stacks, on pixels that collect dark current."""
@@ -273,19 +273,21 @@ class _Planes:
         self.with_errors = frame_errors != "ignore" and any(s.error2 is not None for s in stacks)
         self.power = 2 if frame_errors == "independent" else 1
 
-    def strip(self, pixels: slice | NDArray[np.int64]) -> tuple[F8, F8, F8]:
-        """Means, counts and further variances of some pixels, padded with absent ones to whole blocks."""
+    def strip(self, pixels: slice | NDArray[np.int64]) -> tuple[F8, F8, F8, F4]:
+        """Means, counts, further variances and sample variances of some pixels, padded with absent ones to blocks."""
         m = len(self.stacks)
         size = pixels.stop - pixels.start if isinstance(pixels, slice) else pixels.size
         width = -(-size // BLOCK) * BLOCK
         y, n = np.zeros((m, width)), np.zeros((m, width))
         error2 = np.zeros((m, width)) if self.with_errors else np.empty((0, 0))
+        spread = np.zeros((m, width), np.float32)
         for i, stack in enumerate(self.stacks):
             y[i, :size] = stack.mean[pixels]
             n[i, :size] = stack.count[pixels]
+            spread[i, :size] = stack.variance(pixels)
             if self.with_errors:
                 error2[i, :size] = self._error2(i, pixels)
-        return y, n, error2
+        return y, n, error2, spread
 
     def sample(self, pixels: NDArray[np.int64]) -> Sample:
         """The same of some pixels, with the variances of their frames."""
@@ -310,8 +312,14 @@ def _same(a: tuple[float, float], b: tuple[float, float]) -> bool:
     )  # fmt: skip
 
 
-def _check(design: Design) -> None:
-    """Whether the stacks can tell F, C and D apart."""
+def check_design(em_gain: F8, exposure_s: F8) -> None:
+    """Whether stacks of these EM gains and exposures [s], (m,) each, can tell F, C and D apart.
+
+    Raises
+    ------
+    DesignError : fewer than four stacks, one gain or one exposure only, or gain and exposure that rise together.
+    """
+    design = Design(em_gain, exposure_s, np.ones(em_gain.size, np.int64))
     m = design.em_gain.size
     if m < LEAST_STACKS:
         raise DesignError(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from em_frames import GRID, em_sensor, stacks
+from em_frames import write_em_frame as write
 
 from darkpipe.errors import FrameError, ProductError
 from darkpipe.files.em_frames import add_frames, read_em_frame, survey_em_frames
@@ -19,18 +20,6 @@ from darkpipe.science.regions import Area, DetectorRegions
 
 SHAPE = (30, 44)
 REGIONS = DetectorRegions(30, 44, image=Area(2, 14, 20, 24), prescan=Area(0, 0, 30, 10), telemetry_rows=(-1, None))
-
-
-def write(path: Path, image: np.ndarray, gain: float | None, exposure_s: float, **planes: np.ndarray) -> Path:
-    """A frame as a pipeline for EM-CCDs leaves it: empty primary HDU, then the image and its planes."""
-    hdu = fits.ImageHDU(image)
-    hdu.header["EXPTIME"], hdu.header["BUNIT"] = exposure_s, "detected electron"
-    if gain is not None:
-        hdu.header["EMGAIN_C"] = gain
-    hdus = [fits.PrimaryHDU(), hdu, *(fits.ImageHDU(plane, name=name) for name, plane in planes.items())]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fits.HDUList(hdus).writeto(path)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from em_frames import GRID, STAGES, EmSensor, em_sensor, stacks
 
 from darkpipe.science.em_darks import synthesised_dark
-from darkpipe.science.noise_levels import excess_noise2
+from darkpipe.science.noise_levels import excess_kurtosis, excess_noise2
 from darkpipe.science.noise_maps import NoiseMapCalibration, NoiseMapOptions, NoiseMaps
 from darkpipe.science.regions import DetectorRegions
 
@@ -126,3 +126,32 @@ def test_read_noise_from_the_pattern_of_the_mean() -> None:
     maps = calibrated(large, rng, EQUAL)
     assert maps.profile_read_noise_e > 120.0
     assert maps.read_noise_e == pytest.approx(100.0, rel=0.01)
+
+
+def test_warm_pixels_without_the_brightest_stack() -> None:
+    """What is left tells D to 20 %: the scatter of the frames must help to tell the noise of such a pixel."""
+    rng = np.random.default_rng(20)
+    sensor = em_sensor(rng, SHAPE)
+    warm = rng.random(SHAPE) < 0.1
+    sensor.dark_e_per_s[warm] = 0.05
+    cal = NoiseMapCalibration(DetectorRegions.whole(*SHAPE))
+    for frames, g, t, masks in stacks(sensor, rng, EQUAL):
+        cal.add(frames, g, t, masks | (warm & ((g, t) == (1000.0, 100.0))))
+    maps = cal.fit()
+    assert (maps.unusable_stacks[warm] == 1).all()
+    found = pulls(maps, sensor)
+    for name in "FCD":
+        assert np.sqrt(np.nanmean(np.square(found[name][warm]))) == pytest.approx(1.0, abs=0.1), name
+    assert np.nanstd(found["D"][~warm]) == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_fourth_cumulant_of_multiplied_electrons() -> None:
+    """Against Poisson electrons with an exponential multiplication, and without one."""
+    rng = np.random.default_rng(21)
+    there = rng.poisson(0.5, 4_000_000)
+    for g in (1.0, 1000.0):
+        out = g * rng.standard_gamma(np.maximum(there, 1)) * (there > 0) if g > 1 else 1.0 * there
+        away = out - out.mean()
+        variance = np.mean(away**2)
+        fourth = np.mean(away**4) - 3 * variance**2
+        assert excess_kurtosis(np.float64(g), STAGES) * variance == pytest.approx(fourth, rel=0.1)

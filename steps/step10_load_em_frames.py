@@ -1,0 +1,165 @@
+"""Step 10: the dark frames of an EM-CCD, by EM gain and exposure; the others with a reason -> em_frames.ecsv."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from darkpipe.errors import DesignError, FrameError, SettingsError
+from darkpipe.files.em_table import (
+    REJECTED,
+    common_shape,
+    describe_frames,
+    read_em_table,
+    regions_of,
+    regions_text,
+    stacks_of,
+    write_em_table,
+)
+from darkpipe.files.frames import find_frames
+from darkpipe.files.index import rejection_lines
+from darkpipe.files.layout import OutputDir
+from darkpipe.files.tables import read_table
+from darkpipe.jobs.contract import Job
+
+NAME = "load_em_frames"
+VERSION = 1
+
+Rectangle = tuple[
+    Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]
+]
+
+
+class Settings(BaseModel):
+    """Where the frames of an EM-CCD are, how their headers are read, and which of their pixels are what."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    basepath: Path | None = Field(None, description="folder of the frames, in electrons; sub-folders are searched")
+    keyword_synonyms: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="header keywords by quantity, tried before the known ones; {em_gain: [EMGAIN_M, EMGAIN_A]} takes "
+        "the measured gain before the commanded one",
+    )
+    same_gain: float = Field(0.001, gt=0, lt=1, description="EM gains no further apart belong to one stack [fraction]")
+    divided_by_gain: Literal["auto", "yes", "no"] = Field(
+        "auto", description="whether pixels were divided by the EM gain; auto: where the unit is 'detected electron'"
+    )
+    assume_electrons: bool = Field(False, description="take whole numbers without a unit for electrons")
+    detector: Literal["custom", "roman_coronagraph"] = Field(
+        "custom", description="whose areas these are; custom: the frame is all image, but for what is given here"
+    )
+    image_area: Rectangle | None = Field(
+        None, description="first row, first column, rows, columns: what a dark is made of"
+    )
+    active_area: Rectangle | None = Field(
+        None, description="the same of all pixels that collect dark current; none: the image area"
+    )
+    prescan_area: Rectangle | None = Field(None, description="the same of the prescan; none: there is none")
+    telemetry_rows: tuple[int, int | None] | None = Field(
+        None, description="first row and row after the last, from the end if negative; [-1, null]: the last row"
+    )
+
+
+def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
+    """One job: the table.
+
+    Raises
+    ------
+    SettingsError
+        without a folder of frames, or when it is the output directory.
+    FrameError
+        when the folder holds no frame.
+    """
+    if settings.basepath is None:
+        raise SettingsError("no folder of frames was given", where="load_em_frames.basepath", do="use --basepath")
+    folder = Path(os.path.abspath(settings.basepath))
+    if not folder.is_dir():
+        raise SettingsError("there is no such folder of frames", where=folder, do="check --basepath")
+    files = _frames(folder, Path(os.path.abspath(out.root)))
+    if not files:
+        raise FrameError("no FITS file was found", where=folder, do="check --basepath (*.fit, *.fits, *.fts, .gz, .fz)")
+    readable = tuple(f for f in files if f.is_file() and os.access(f, os.R_OK))
+    params = {
+        "root": Path(os.path.relpath(folder, os.path.abspath(out.root))).as_posix(),
+        "unreadable": [f.relative_to(folder).as_posix() for f in files if f not in set(readable)],
+        "areas": {
+            "image": settings.image_area,
+            "active": settings.active_area,
+            "prescan": settings.prescan_area,
+            "telemetry_rows": settings.telemetry_rows,
+        },
+        **settings.model_dump(
+            include={"keyword_synonyms", "same_gain", "divided_by_gain", "assume_electrons", "detector"}
+        ),
+    }
+    yield [Job(survey, readable, (out.em_frames,), params, label="table of EM-CCD frames")]
+
+
+def _frames(folder: Path, output: Path) -> list[Path]:
+    """The frames under a folder, but for those of the output directory where that stands inside of it."""
+    own, raw = Path(os.path.realpath(output)), Path(os.path.realpath(folder))
+    if own == raw:
+        raise SettingsError("this is the folder of the frames", where=output, do="choose another --output_dir")
+    files = find_frames(folder)
+    if own.is_relative_to(raw):
+        inside = folder / own.relative_to(raw)
+        files = [f for f in files if not f.is_relative_to(inside)]
+    return files
+
+
+def survey(
+    inputs: tuple[Path, ...],
+    outputs: tuple[Path, ...],
+    *,
+    root: str,
+    unreadable: list[str],
+    areas: Mapping[str, Any],
+    keyword_synonyms: Mapping[str, list[str]],
+    same_gain: float,
+    divided_by_gain: str,
+    assume_electrons: bool,
+    detector: str,
+) -> dict[Path, str]:
+    """Read the headers, refuse frames of other shapes, and sort the rest into stacks."""
+    folder = Path(os.path.abspath(outputs[0].parent / root))
+    refused = {folder / name: "cannot be read: a broken link or no permission" for name in unreadable}
+    good, bad = describe_frames(
+        inputs, synonyms=keyword_synonyms, assume_electrons=assume_electrons, divided=divided_by_gain
+    )
+    refused |= bad
+    if not good:
+        lines = "; ".join(f"{path.name}: {why}" for path, why in list(refused.items())[:3])
+        raise FrameError(f"none of {len(refused)} files can be used ({lines})", where=folder)
+    regions = regions_of(common_shape(good) if detector == "custom" else (0, 0), detector, areas)
+    rows, cols = regions.shape
+    for frame in good:
+        if frame.shape != regions.shape:
+            r, c = frame.shape
+            refused[frame.path] = f"{r} x {c} pixels, not {rows} x {cols}"
+    fitting = [frame for frame in good if frame.shape == regions.shape]
+    if not fitting:
+        raise DesignError(
+            f"no frame has the {rows} x {cols} pixels of detector: {detector}", where=folder,
+            do="set load_em_frames: detector and its areas to those of these frames",
+        )  # fmt: skip
+    return {outputs[0]: write_em_table(outputs[0], folder, stacks_of(fitting, same_gain), refused, regions)}
+
+
+def summary(out: OutputDir) -> list[tuple[str, str]]:
+    """Frames used and refused, with reasons, the stacks, and which pixels are what."""
+    table = read_table(out.em_frames)
+    rejected = table[table["status"] == REJECTED]
+    found = read_em_table(out.em_frames)
+    stacks = found.stacks
+    numbers = [len(s.frames) for s in stacks]
+    rows = [
+        ("frames", f"{len(table)} found, {len(table) - len(rejected)} used, {len(rejected)} rejected"),
+        ("stacks", f"{len(stacks)} of EM gain and exposure, {min(numbers)} to {max(numbers)} frames each"),
+        ("areas", regions_text(found.regions)),
+    ]
+    return rows + [("rejected", line) for line in rejection_lines(rejected, out.em_frames)]
