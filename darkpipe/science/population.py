@@ -1,6 +1,7 @@
 """What all pixels of a sensor tell about one: the typical shape of the dark signal, and the multiplicative error.
 
-Estimated once a model from a sample of pixels, then used by every tile as start and prior.
+Estimated once a model from a sample of pixels, then used by every tile as start and prior. What pixels of one signal
+level tell about the shape of a faint one stands in `shape_prior`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from darkpipe.science.fit import Cells, Fitted, Prior, Problem, fit_tile, studen
 from darkpipe.science.models.base import Model, Reference
 from darkpipe.science.models.families import EXPONENTIAL
 from darkpipe.science.noise import robust_sigma
+from darkpipe.science.shape_prior import ShapePrior, estimate_shape_prior, prior_by_level
 
 F8 = NDArray[np.float64]
 
@@ -35,18 +37,30 @@ class Population:
 
     gamma, b_per_k : medians of well measured pixels (or the typical values).
     relative_error : multiplicative error of a cell beyond read and shot noise (temperature jitter, model).
+    shape_prior : shapes by signal level; None: one wide prior for all.
     """
 
     gamma: float = TYPICAL_GAMMA
     b_per_k: float = TYPICAL_B
     relative_error: float = 0.0
+    shape_prior: ShapePrior | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {"gamma": self.gamma, "b_per_k": self.b_per_k, "relative_error": self.relative_error}
+        shapes = None if self.shape_prior is None else self.shape_prior.to_dict()
+        return {
+            "gamma": self.gamma,
+            "b_per_k": self.b_per_k,
+            "relative_error": self.relative_error,
+            "shape_prior": shapes,
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Population:
-        return cls(**{k: float(data[k]) for k in ("gamma", "b_per_k", "relative_error")})
+        shapes = data.get("shape_prior")
+        return cls(
+            **{k: float(data[k]) for k in ("gamma", "b_per_k", "relative_error")},
+            shape_prior=None if shapes is None else ShapePrior.from_dict(shapes),
+        )
 
 
 def problem_for(model: Model, temperature_c: F8, exposure_s: F8, reference: Reference) -> Problem:
@@ -75,6 +89,26 @@ def prior_and_start(problem: Problem, population: Population, free_level: NDArra
         precision[3] = np.where(free_level, 1.0 / NEAR_LINEAR**2, 1.0 / WIDE[0] ** 2)
         precision[5] = 1.0 / WIDE[1] ** 2
     return Prior(mean, precision), mean.copy()
+
+
+def prior_of(problem: Problem, population: Population, cells: Cells) -> tuple[Prior, F8]:
+    """Prior and start values of each pixel (3 or 6, P): the weak one, and that of its level if known."""
+    weakest, start = prior_and_start(problem, population, cells.free_level)
+    if population.shape_prior is None:
+        return weakest, start
+    return prior_by_level(problem, cells, population.shape_prior, weakest)
+
+
+def with_shape_prior(problem: Problem, cells: Cells, population: Population) -> Population:
+    """The population with its shapes by signal level, from a sample of pixels (n, P) of all levels."""
+    if problem.family == EXPONENTIAL:
+        start = [
+            value for value, free in zip((population.gamma, population.b_per_k), problem.free[1:], strict=True) if free
+        ]
+    else:
+        start = [0.5]
+    known = with_relative_error(cells, population.relative_error)
+    return replace(population, shape_prior=estimate_shape_prior(problem, known, start))
 
 
 def with_relative_error(cells: Cells, relative_error: float) -> Cells:

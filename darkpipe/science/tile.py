@@ -13,8 +13,9 @@ from darkpipe.science.flags import DQ
 from darkpipe.science.metrics import CellErrors, accumulate
 from darkpipe.science.models.base import move_reference
 from darkpipe.science.models.families import synthesize
-from darkpipe.science.population import Population, prior_and_start, problem_for, with_relative_error
+from darkpipe.science.population import Population, prior_of, problem_for, with_relative_error
 from darkpipe.science.saturation import Saturation
+from darkpipe.science.shape_prior import held_by_prior
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
@@ -68,8 +69,9 @@ def fit_unit(
     cells = replace(cells, count=np.where(saturation.reached(cells.signal_adu), 0, cells.count).astype(np.uint16))
     problem = problem_for(unit.model, temperature_c, exposure_s, unit.fit_reference)
     cells = with_relative_error(cells, population.relative_error)
-    prior, start = prior_and_start(problem, population, cells.free_level)
+    prior, start = prior_of(problem, population, cells)
     fitted = fit_tile(problem, cells, prior, start, np.array(leave_out))
+    fitted.dq[held_by_prior(problem, prior, fitted.covariance)] |= np.uint16(DQ.PRIOR)
     moved = move_reference(unit.model, fitted.parameters, fitted.covariance, unit.fit_reference, unit.map_reference)
     parameters, covariance = (array.astype(np.float32) for array in moved)
     levels = np.stack([fitted.offset_adu[free_level], fitted.offset_variance_adu2[free_level]])
