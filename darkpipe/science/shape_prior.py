@@ -24,7 +24,7 @@ F8 = NDArray[np.float64]
 
 FAINT = 3.0  # levels below this many of their errors make one node
 NODE_WIDTH = 0.15  # of the others, in log10
-FEWEST = 300  # pixels of a node
+FEWEST = 100  # pixels of a node
 MOST = 4000
 TOLD = 5.0  # signal-to-noise of a level from which the pixels of a node may tell their scatter
 SYSTEMATIC = 0.1  # of the variance of measurement: a smaller variance of shapes may be an error of the noise model
@@ -34,6 +34,8 @@ MISFIT_SIGMAS = 6.0  # chi² beyond this many of its own sigma: no shape describ
 PASSES = 8  # of linearising about the node's mean again
 STEPS = 40  # of the scatter's iteration
 SETTLED = 1e-4  # square of a step of the mean in its own errors
+TYPICAL_SHAPE = np.array([0.015, 0.006])  # scatter of gamma and B [1/K] of pixels of a level
+TYPICAL_SHARE = np.array([0.12])  # and of the share of generation
 OWN_WORD = 4.0  # information of a pixel's own data in units of the prior's, from which on the prior fades
 TURNS = 4  # of the iteration of a pixel's distance from the prior
 
@@ -127,23 +129,27 @@ def estimate_shape_prior(problem: Problem, cells: Cells, start: Sequence[float])
     for members in _members(found.level[usable], error, usable):
         begin = nodes[-1].mean if nodes else theta
         nodes.append(_node(problem, cells.at(members), found.level[members], begin, error))
-    return ShapePrior(_floats(theta), _joined(nodes))
+    typical = TYPICAL_SHARE if problem.family != EXPONENTIAL else TYPICAL_SHAPE[problem.free[1:]]
+    return ShapePrior(_floats(theta), _joined(nodes, typical))
 
 
 def _members(level: F8, error: float, pixels: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Pixels of each node, from the brightest to the faintest; nodes of fewer than `FEWEST` join the next fainter."""
-    faintest = FAINT * error
-    bins = np.floor(np.log10(np.maximum(level, faintest) / faintest) / NODE_WIDTH).astype(int)
-    bins[level < faintest] = -1
-    kept: list[NDArray[np.int64]] = []
-    left = pixels.size
-    for b in np.unique(bins)[::-1]:
-        kept.append(pixels[bins == b])
-        left -= kept[-1].size
-        if sum(part.size for part in kept) >= FEWEST and (left >= FEWEST or left == 0):
-            members = np.sort(np.concatenate(kept))
-            kept = []
-            yield members[:: -(-members.size // MOST)]
+    """Pixels of each node, from the brightest to the faintest: `FEWEST` of them and `NODE_WIDTH` wide, or more."""
+    order = np.argsort(-level, kind="stable")
+    logs = np.log10(np.maximum(level[order], FAINT * error))
+    bright = int(np.count_nonzero(level >= FAINT * error))
+    first = 0
+    while first < level.size:
+        after = first + FEWEST
+        if after < bright:
+            after = max(after, int(np.searchsorted(-logs[:bright], NODE_WIDTH - logs[first])))
+        else:
+            after = bright if first < bright <= after and level.size - bright >= FEWEST else level.size
+        if level.size - after < FEWEST:
+            after = level.size
+        members = np.sort(pixels[order[first:after]])
+        yield members[:: -(-members.size // MOST)]
+        first = after
 
 
 def _node(problem: Problem, cells: Cells, levels: F8, begin: F8, error: float) -> _Found:
@@ -151,20 +157,20 @@ def _node(problem: Problem, cells: Cells, levels: F8, begin: F8, error: float) -
     chosen, with this typical error)."""
     square = float(np.mean(levels**2))
     signal = max(square - error**2, (0.5 * error) ** 2)
-    level = float(np.sqrt(signal))
-    tells = bool(np.median(levels) > TOLD * error)
+    tells = bool(np.quantile(levels, 0.1) > TOLD * error)
+    level = float(np.median(levels)) if np.median(levels) > FAINT * error else float(np.sqrt(signal))
     mean = begin.copy()
     for _ in range(PASSES):
         found = measure(shape_at(problem, mean), cells, level)
         shift, mean_covariance, scatter = _moments(found, tells)
-        mean = mean + shift
+        # noise in the levels adds to their square, and nothing to what they tell of the mean
+        mean = mean + shift * min(square / signal, 3.0)
         if np.all(shift**2 < SETTLED * np.diagonal(mean_covariance)):
             break
-    measured = np.nanmedian(inverse(found.information), axis=2) / signal
     pixels = levels.size
+    measured = np.nanmedian(inverse(found.information), axis=2) / level**2
     floor = max(SYSTEMATIC, 3.0 * np.sqrt(2.0 / pixels)) * np.diagonal(measured)
     told = tells and bool(np.all(np.diagonal(scatter) > floor))
-    # noise in the levels adds to their square, and nothing to what they tell of the mean
     return _Found(level, pixels, mean, mean_covariance * (square / signal) ** 2, scatter, floor, told)
 
 
@@ -172,15 +178,17 @@ def _moments(found: Measured, tells: bool) -> tuple[F8, F8, F8]:
     """Mean departure (m,) of the shapes, its covariance, and their own covariance (zero unless `tells`), (m, m) both.
 
     Of a pixel of level L, L e is measured with covariance H⁻¹, so that it scatters about L mu with L² Sigma/u + H⁻¹,
-    where u, the weight of Student's distribution, is small for pixels of other physics. Expectation maximisation over
-    e and u. Noise in L makes the step to the mean too short, but it is zero at the right mean only: the caller repeats.
+    where u, the weight of Student's distribution, is small for pixels of other physics. Sigma by scoring, u by its
+    expectation (Lange, Little and Taylor 1989, with errors of measurement). Noise in L makes the step to the mean too
+    short, but it is zero at the right mean only: the caller repeats.
     """
     good = np.isfinite(found.chi2)
     level, departure, noise = found.level[good], found.departure[:, good], inverse(found.information[:, :, good])
     m = departure.shape[0]
-    mean, scatter, weight = np.zeros(m), np.zeros((m, m)), np.ones(level.size)
+    mean, scatter, weight, tails = np.zeros(m), np.zeros((m, m)), np.ones(level.size), 1.0
     if tells:
         scatter = np.diag(np.median(np.abs(departure / level), axis=1) ** 2 * 2.2)  # (1 / 0.6745)²: all of the spread
+        least = 1e-3 * np.median(np.diagonal(noise / level**2), axis=0)
     for _ in range(STEPS):
         spread = scatter[:, :, None] / weight
         told = inverse(spread * level**2 + noise)
@@ -191,30 +199,76 @@ def _moments(found: Measured, tells: bool) -> tuple[F8, F8, F8]:
         mean = mean + step
         before = scatter
         if tells:
-            gain = np.einsum("abp,bcp->acp", spread, told) * level
-            expected = np.einsum("abp,bp->ap", gain, residual)
-            square = np.einsum("ap,bp->abp", expected, expected) + spread
-            square -= np.einsum("abp,bcp->acp", gain, spread) * level
-            scatter = (square * weight).mean(axis=2)
+            scatter = _scatter(told, residual, noise, level, np.where(near, weight, 0.0), least)
+            square = _expected_square(told, residual, scatter[:, :, None] / weight, level)
             distance = np.einsum("abp,ba->p", square, np.linalg.inv(scatter))
             weight = (FREEDOM + m) / (FREEDOM + distance)
+            tails = float(distance[near].mean() / m)
         if np.all(step**2 < SETTLED * np.diagonal(mean_covariance)) and np.allclose(before, scatter, rtol=1e-3, atol=0):
             break
-    return mean, mean_covariance, scatter * (FREEDOM / (FREEDOM - 2.0))
+    return mean, mean_covariance, scatter * min(max(tails, 1.0), FREEDOM / (FREEDOM - 2.0))
 
 
-def _joined(found: Sequence[_Found]) -> tuple[Node, ...]:
-    """Nodes of what was found, given from the brightest to the faintest. A scatter that cannot be told is that of the
-    next brighter node; a node whose mean is less certain than its scatter is left out."""
+def _scatter(told: F8, residual: F8, noise: F8, level: F8, weight: F8, least: F8) -> F8:
+    """One scoring step of Sigma (m, m): squares of residuals less those of the noise, regressed on the square of the
+    level, weighted with the inverse of their own covariance; no variance below `least` (m,)."""
+    m = least.size
+    used = weight > 0
+    told, level, weight = told[:, :, used], level[used], weight[used]
+    excess = np.einsum("ap,bp->abp", residual[:, used], residual[:, used]) - noise[:, :, used]
+    pairs = [(a, b) for a in range(m) for b in range(a, m)]
+    across = np.einsum("abp,bcp,cdp->adp", told, excess, told) * level**2 / weight
+    both = told * level**2 / weight
+    matrix, vector = np.empty((len(pairs), len(pairs))), np.empty(len(pairs))
+    for r, (a, b) in enumerate(pairs):
+        vector[r] = across[a, b].sum()
+        for c, (d, e) in enumerate(pairs):
+            product = both[a, d] * both[b, e] + (both[a, e] * both[b, d] if d != e else 0.0)
+            matrix[r, c] = product.sum()
+    solved = np.linalg.solve(matrix, vector)
+    scatter = np.zeros((m, m))
+    for value, (a, b) in zip(solved, pairs, strict=True):
+        scatter[a, b] = scatter[b, a] = value
+    unit = np.sqrt(least)
+    values, vectors = np.linalg.eigh(scatter / np.outer(unit, unit))
+    return np.asarray((vectors * np.maximum(values, 1.0)) @ vectors.T * np.outer(unit, unit))
+
+
+def _expected_square(told: F8, residual: F8, spread: F8, level: F8) -> F8:
+    """(m, m, P) expected e eᵀ of each pixel given its data: of what its data say, and of what they leave open."""
+    gain = np.einsum("abp,bcp->acp", spread, told) * level
+    expected = np.einsum("abp,bp->ap", gain, residual)
+    left = spread - np.einsum("abp,bcp->acp", gain, spread) * level
+    return np.asarray(np.einsum("ap,bp->abp", expected, expected) + left)
+
+
+def _joined(found: Sequence[_Found], typical: F8) -> tuple[Node, ...]:
+    """Nodes of what was found, given from the brightest to the faintest.
+
+    A scatter that cannot be told is that of the next brighter node, at least the typical one, as far as the node's own
+    pixels allow it: hot pixels, which tell theirs, may be more alike than faint ones. A mean is
+    combined with that of the next brighter node, which holds to within one scatter for a factor e in level: a node
+    without signal has the mean of its neighbour.
+    """
     nodes: list[Node] = []
+    last: tuple[float, F8, F8] | None = None
     scatter: F8 | None = None
     for f in found:
         if f.told or scatter is None:
             scatter = f.scatter if f.told else f.scatter + np.diag(f.floor)
-        if not nodes or np.all(np.diagonal(f.mean_covariance) < np.diagonal(scatter)):
-            total = scatter + f.mean_covariance
-            half = total[np.triu_indices(f.mean.size)]
-            nodes.append(Node(f.level, f.pixels, _floats(f.mean), _floats(half)))
+        limit = np.diagonal(f.scatter) + f.floor
+        expected_here = np.clip(np.diagonal(scatter), np.minimum(typical**2, limit), limit)
+        part = np.sqrt(expected_here / np.diagonal(scatter)) if not f.told else np.ones(typical.size)
+        mean, covariance = f.mean, f.mean_covariance
+        if last is not None:
+            drift = np.diag(np.diagonal(scatter)) * abs(np.log(last[0] / f.level))
+            expected = last[2] + drift
+            gain = expected @ np.linalg.inv(expected + covariance)
+            mean = last[1] + gain @ (mean - last[1])
+            covariance = expected - gain @ expected
+        last = (f.level, mean, covariance)
+        total = scatter * np.outer(part, part) + covariance
+        nodes.append(Node(f.level, f.pixels, _floats(mean), _floats(total[np.triu_indices(mean.size)])))
     return tuple(sorted(nodes, key=lambda n: n.level))
 
 
