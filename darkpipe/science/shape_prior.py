@@ -26,6 +26,7 @@ FAINT = 3.0  # levels below this many of their errors make one node
 NODE_WIDTH = 0.15  # of the others, in log10
 FEWEST = 100  # pixels of a node
 MOST = 4000
+MANY = 500  # of a node that lends its scatter: one of fewer, at the bright end, mixes hot pixels with the rest
 TOLD = 5.0  # signal-to-noise of a level from which the pixels of a node may tell their scatter
 SYSTEMATIC = 0.1  # of the variance of measurement: a smaller variance of shapes may be an error of the noise model
 FREEDOM = 5.0  # of Student's distribution of shapes at a level: the few pixels of other physics are its tails
@@ -33,6 +34,8 @@ LOST = 25.0  # squared distance from the mean beyond which a pixel says nothing 
 MISFIT_SIGMAS = 6.0  # chi² beyond this many of its own sigma: no shape describes the pixel
 PASSES = 8  # of linearising about the node's mean again
 STEPS = 40  # of the scatter's iteration
+REACH = 10.0  # typical scatters that the mean of a node may lie from that of the next brighter
+NEIGHBOUR = 10.0  # factor in level within which the scatter of another node holds
 SETTLED = 1e-4  # square of a step of the mean in its own errors
 TYPICAL_SHAPE = np.array([0.015, 0.006])  # scatter of gamma and B [1/K] of pixels of a level
 TYPICAL_SHARE = np.array([0.12])  # and of the share of generation
@@ -125,12 +128,12 @@ def estimate_shape_prior(problem: Problem, cells: Cells, start: Sequence[float])
     if usable.size < FEWEST:
         return None
     error = float(np.median(found.level_information[usable] ** -0.5))
+    typical = TYPICAL_SHARE if problem.family != EXPONENTIAL else TYPICAL_SHAPE[problem.free[1:]]
     nodes: list[_Found] = []
     for members in _members(found.level[usable], error, usable):
         begin = nodes[-1].mean if nodes else theta
-        nodes.append(_node(problem, cells.at(members), found.level[members], begin, error))
-    typical = TYPICAL_SHARE if problem.family != EXPONENTIAL else TYPICAL_SHAPE[problem.free[1:]]
-    return ShapePrior(_floats(theta), _joined(nodes, typical))
+        nodes.append(_node(problem, cells.at(members), found.level[members], begin, error, typical))
+    return ShapePrior(_floats(theta), _joined(nodes, theta, typical))
 
 
 def _members(level: F8, error: float, pixels: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
@@ -144,7 +147,7 @@ def _members(level: F8, error: float, pixels: NDArray[np.int64]) -> Iterator[NDA
         if after < bright:
             after = max(after, int(np.searchsorted(-logs[:bright], NODE_WIDTH - logs[first])))
         else:
-            after = bright if first < bright <= after and level.size - bright >= FEWEST else level.size
+            after = bright if bright - first >= FEWEST and level.size - bright >= FEWEST else level.size
         if level.size - after < FEWEST:
             after = level.size
         members = np.sort(pixels[order[first:after]])
@@ -152,19 +155,20 @@ def _members(level: F8, error: float, pixels: NDArray[np.int64]) -> Iterator[NDA
         first = after
 
 
-def _node(problem: Problem, cells: Cells, levels: F8, begin: F8, error: float) -> _Found:
+def _node(problem: Problem, cells: Cells, levels: F8, begin: F8, error: float, typical: F8) -> _Found:
     """Mean and scatter of the shape of these pixels, which are all of about one level (`levels`, by which they were
     chosen, with this typical error)."""
     square = float(np.mean(levels**2))
-    signal = max(square - error**2, (0.5 * error) ** 2)
+    signal = max(square - error**2, 3.0 * np.sqrt(2.0 / levels.size) * error**2)
     tells = bool(np.quantile(levels, 0.1) > TOLD * error)
     level = float(np.median(levels)) if np.median(levels) > FAINT * error else float(np.sqrt(signal))
+    known = np.maximum(levels, level if level < FAINT * error else 0.0)
     mean = begin.copy()
     for _ in range(PASSES):
-        found = measure(shape_at(problem, mean), cells, level)
+        found = measure(shape_at(problem, mean), cells, known)
         shift, mean_covariance, scatter = _moments(found, tells)
         # noise in the levels adds to their square, and nothing to what they tell of the mean
-        mean = mean + shift * min(square / signal, 3.0)
+        mean = np.clip(mean + shift * min(square / signal, 2.0), begin - REACH * typical, begin + REACH * typical)
         if np.all(shift**2 < SETTLED * np.diagonal(mean_covariance)):
             break
     pixels = levels.size
@@ -193,7 +197,8 @@ def _moments(found: Measured, tells: bool) -> tuple[F8, F8, F8]:
         spread = scatter[:, :, None] / weight
         told = inverse(spread * level**2 + noise)
         residual = departure - mean[:, None] * level
-        near = np.einsum("ap,abp,bp->p", residual, told, residual) < LOST
+        distance = np.einsum("ap,abp,bp->p", residual, told, residual)
+        near = distance < max(LOST, 4.0 * float(np.median(distance)))
         mean_covariance = np.linalg.inv(np.einsum("abp,p->ab", told, level**2 * near))
         step = mean_covariance @ np.einsum("abp,bp,p->a", told, residual, level * near)
         mean = mean + step
@@ -201,9 +206,9 @@ def _moments(found: Measured, tells: bool) -> tuple[F8, F8, F8]:
         if tells:
             scatter = _scatter(told, residual, noise, level, np.where(near, weight, 0.0), least)
             square = _expected_square(told, residual, scatter[:, :, None] / weight, level)
-            distance = np.einsum("abp,ba->p", square, np.linalg.inv(scatter))
-            weight = (FREEDOM + m) / (FREEDOM + distance)
-            tails = float(distance[near].mean() / m)
+            own = np.einsum("abp,ba->p", square, np.linalg.inv(scatter))
+            weight = (FREEDOM + m) / (FREEDOM + own)
+            tails = float(own[near].mean() / m)
         if np.all(step**2 < SETTLED * np.diagonal(mean_covariance)) and np.allclose(before, scatter, rtol=1e-3, atol=0):
             break
     return mean, mean_covariance, scatter * min(max(tails, 1.0), FREEDOM / (FREEDOM - 2.0))
@@ -242,33 +247,31 @@ def _expected_square(told: F8, residual: F8, spread: F8, level: F8) -> F8:
     return np.asarray(np.einsum("ap,bp->abp", expected, expected) + left)
 
 
-def _joined(found: Sequence[_Found], typical: F8) -> tuple[Node, ...]:
+def _joined(found: Sequence[_Found], start: F8, typical: F8) -> tuple[Node, ...]:
     """Nodes of what was found, given from the brightest to the faintest.
 
-    A scatter that cannot be told is that of the next brighter node, at least the typical one, as far as the node's own
-    pixels allow it: hot pixels, which tell theirs, may be more alike than faint ones. A mean is
-    combined with that of the next brighter node, which holds to within one scatter for a factor e in level: a node
-    without signal has the mean of its neighbour.
+    A scatter that cannot be told is that of the faintest node that tells one, if that is near, else the typical one
+    (hot pixels, decades brighter, may be more or less alike than faint ones), as far as the node's own pixels allow it.
+    A mean is combined with that of the next brighter node, which holds to within one scatter for a factor e in level: a
+    node without signal has the mean of its neighbour.
     """
     nodes: list[Node] = []
-    last: tuple[float, F8, F8] | None = None
-    scatter: F8 | None = None
+    told: tuple[float, F8] | None = None
+    level, mean, covariance = found[0].level, start, np.diag((REACH * typical) ** 2)
     for f in found:
-        if f.told or scatter is None:
-            scatter = f.scatter if f.told else f.scatter + np.diag(f.floor)
-        limit = np.diagonal(f.scatter) + f.floor
-        expected_here = np.clip(np.diagonal(scatter), np.minimum(typical**2, limit), limit)
-        part = np.sqrt(expected_here / np.diagonal(scatter)) if not f.told else np.ones(typical.size)
-        mean, covariance = f.mean, f.mean_covariance
-        if last is not None:
-            drift = np.diag(np.diagonal(scatter)) * abs(np.log(last[0] / f.level))
-            expected = last[2] + drift
-            gain = expected @ np.linalg.inv(expected + covariance)
-            mean = last[1] + gain @ (mean - last[1])
-            covariance = expected - gain @ expected
-        last = (f.level, mean, covariance)
-        total = scatter * np.outer(part, part) + covariance
-        nodes.append(Node(f.level, f.pixels, _floats(mean), _floats(total[np.triu_indices(mean.size)])))
+        if f.told:
+            scatter = f.scatter
+            told = (f.level, scatter) if f.pixels >= MANY else told
+        else:
+            near = told is not None and told[0] < NEIGHBOUR * f.level
+            scatter = told[1] if told is not None and near else np.diag(typical**2)
+            part = np.sqrt(np.minimum(1.0, (np.diagonal(f.scatter) + f.floor) / np.diagonal(scatter)))
+            scatter = scatter * np.outer(part, part)
+        expected = covariance + np.diag(np.diagonal(scatter)) * abs(np.log(level / f.level))
+        gain = expected @ np.linalg.inv(expected + f.mean_covariance)
+        level, mean, covariance = f.level, mean + gain @ (f.mean - mean), expected - gain @ expected
+        total = (scatter + covariance)[np.triu_indices(mean.size)]
+        nodes.append(Node(level, f.pixels, _floats(mean), _floats(total)))
     return tuple(sorted(nodes, key=lambda n: n.level))
 
 

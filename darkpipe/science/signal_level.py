@@ -167,17 +167,17 @@ def _solve(products: F8, rows: int, i: int, level: float, out: Measured) -> None
     out.chi2[i] = chi2
 
 
-def measure(shape: Shape, cells: Cells, weights_at: float | None = None) -> Measured:
+def measure(shape: Shape, cells: Cells, weights_at: F8 | None = None) -> Measured:
     """Level of every pixel, and its departure from a shape.
 
     Parameters
     ----------
-    weights_at : the level whose shot noise and multiplicative error the masters are weighted with; None: each pixel's
+    weights_at : (P,) levels whose shot noise and multiplicative error the masters are weighted with; None: each pixel's
         own, by iteration.
     """
     pixels, m = cells.signal_adu.shape[1], shape.slopes.shape[0]
     out = Measured(
-        np.full(pixels, 0.0 if weights_at is None else weights_at),
+        np.zeros(pixels) if weights_at is None else weights_at.astype(np.float64),
         np.full(pixels, np.nan),
         np.full((m, pixels), np.nan),
         np.full((m, m, pixels), np.nan),
