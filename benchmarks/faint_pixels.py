@@ -51,7 +51,7 @@ CAMPAIGNS: dict[str, dict[str, object]] = {
 }
 PARTS: dict[str, tuple[tuple[float, ...], float]] = {
     "-10 and -5 C, to 60 s": ((-10.0, -5.0), 60.0),
-    "-10 and -5 C, to 150 s": ((-10.0, -5.0), 150.0),
+    "-10 and -5 C, to 30 s": ((-10.0, -5.0), 30.0),
 }
 
 

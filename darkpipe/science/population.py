@@ -46,6 +46,7 @@ class Population:
     shape_prior: ShapePrior | None = None
 
     def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
         shapes = None if self.shape_prior is None else self.shape_prior.to_dict()
         return {
             "gamma": self.gamma,
@@ -56,6 +57,7 @@ class Population:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Population:
+        """Back from plain data; KeyError, TypeError or ValueError where it is none of ours."""
         shapes = data.get("shape_prior")
         return cls(
             **{k: float(data[k]) for k in ("gamma", "b_per_k", "relative_error")},

@@ -122,9 +122,7 @@ def estimate_shape_prior(problem: Problem, cells: Cells, start: Sequence[float])
         return None
     theta = np.array(start, float)
     found = measure(shape_at(problem, theta), cells)
-    with np.errstate(invalid="ignore"):
-        fits = found.chi2 < found.dof + MISFIT_SIGMAS * np.sqrt(2.0 * np.maximum(found.dof, 1.0))
-    usable = np.flatnonzero(fits)
+    usable = np.flatnonzero(np.isfinite(found.chi2))
     if usable.size < FEWEST:
         return None
     error = float(np.median(found.level_information[usable] ** -0.5))
@@ -186,7 +184,9 @@ def _moments(found: Measured, tells: bool) -> tuple[F8, F8, F8]:
     expectation (Lange, Little and Taylor 1989, with errors of measurement). Noise in L makes the step to the mean too
     short, but it is zero at the right mean only: the caller repeats.
     """
-    good = np.isfinite(found.chi2)
+    # what no shape describes is no member; where the shape is still far from the mean, all are beyond their noise
+    allowed = found.dof + MISFIT_SIGMAS * np.sqrt(2.0 * np.maximum(found.dof, 1.0))
+    good = found.chi2 < np.maximum(allowed, 4.0 * np.nanmedian(found.chi2))
     level, departure, noise = found.level[good], found.departure[:, good], inverse(found.information[:, :, good])
     m = departure.shape[0]
     mean, scatter, weight, tails = np.zeros(m), np.zeros((m, m)), np.ones(level.size), 1.0

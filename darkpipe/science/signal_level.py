@@ -87,7 +87,6 @@ def _measure(
 ) -> None:
     """basis (1 + m, n): shape and slopes. out.level holds the levels of the first weights."""
     rows, n = basis.shape
-    groups = group_variance.shape[0]
     weight = np.empty(n)
     products = np.empty((rows + 1, rows + 1))  # of shape, slopes and data
     sums = np.empty(rows + 1)
@@ -95,8 +94,7 @@ def _measure(
         level = out.level[i]
         here = 0
         for turn in range(rounds):
-            last = turn == rounds - 1
-            used = rows if last else 1
+            used = rows if turn == rounds - 1 else 1
             products[:] = 0.0
             here = 0
             for k in range(n):
@@ -113,21 +111,7 @@ def _measure(
                         products[a, b] += weight[k] * basis[a, k] * basis[b, k]
                     products[a, rows] += weight[k] * basis[a, k] * y
                 products[rows, rows] += weight[k] * y * y
-            for q in range(groups):
-                total = 1.0 / group_variance[q, i]
-                sums[:] = 0.0
-                for k in range(n):
-                    if group[k] == q and weight[k] > 0.0:
-                        total += weight[k]
-                        for a in range(used):
-                            sums[a] += weight[k] * basis[a, k]
-                        sums[rows] += weight[k] * signal[k, i]
-                if not (total > 0.0 and total < math.inf):
-                    here = 0 if math.isnan(total) else here
-                    continue
-                for a in range(rows + 1):
-                    for b in range(a, rows + 1):
-                        products[a, b] -= sums[a] * sums[b] / total
+            here *= _free_groups(products, sums, weight, signal, i, group, group_variance, basis)
             level = products[0, rows] / products[0, 0] if here > 0 and products[0, 0] > 0.0 else math.nan
             if not math.isfinite(level):
                 break
@@ -136,6 +120,38 @@ def _measure(
             continue
         _solve(products, rows, i, level, out)
         out.dof[i] = here - rows
+
+
+@kernel
+def _free_groups(
+    products: F8,
+    sums: F8,
+    weight: F8,
+    signal: NDArray[np.float32],
+    i: int,
+    group: NDArray[np.int64],
+    group_variance: NDArray[np.float32],
+    basis: F8,
+) -> int:
+    """Take the errors of shared biases out of the products of pixel i (Sherman, Morrison, Woodbury); 0 where such an
+    error is no number, else 1."""
+    rows, n = basis.shape
+    for q in range(group_variance.shape[0]):
+        total = 1.0 / group_variance[q, i]
+        if math.isnan(total):
+            return 0
+        sums[:] = 0.0
+        for k in range(n):
+            if group[k] == q and weight[k] > 0.0:
+                total += weight[k]
+                for a in range(rows):
+                    sums[a] += weight[k] * basis[a, k]
+                sums[rows] += weight[k] * signal[k, i]
+        if 0.0 < total < math.inf:
+            for a in range(rows + 1):
+                for b in range(a, rows + 1):
+                    products[a, b] -= sums[a] * sums[b] / total
+    return 1
 
 
 @kernel
