@@ -322,18 +322,22 @@ def _strength(found: Measured, expected: F8, covariance: F8) -> F8:
     return np.asarray(weight / np.maximum(1.0, (own_word / OWN_WORD) ** 2))
 
 
-def held_by_prior(problem: Problem, prior: Prior, covariance: F8) -> NDArray[np.bool_]:
-    """(P,) whether the prior holds more than half of the information on a parameter of the shape.
-
-    Its part is that of the unit matrix which is (precision of the prior) x (covariance of the result): 0 without a
-    prior, 1 without data. False where there is no result.
-    """
-    held = np.zeros((3, covariance.shape[1]))
+def parts_of_prior(prior: Prior, covariance: F8) -> F8:
+    """(3, P) part of the information on each parameter that the prior holds: the part of the unit matrix which is
+    (precision of the prior) x (covariance of the result), 0 without a prior and 1 without data; NaN without a result."""
+    parts = np.zeros((3, covariance.shape[1]))
     for i in range(3):
         for j in range(3):
             k = PLACE[min(i, j), max(i, j)]
-            held[i] += prior.precision[k] * covariance[k]
+            parts[i] += prior.precision[k] * covariance[k]
+    return parts
+
+
+def held_by_prior(problem: Problem, prior: Prior, covariance: F8) -> NDArray[np.bool_]:
+    """(P,) whether the prior holds more than half of the information on a parameter of the shape; False without a
+    result."""
+    parts = parts_of_prior(prior, covariance)
     with np.errstate(invalid="ignore"):
         if problem.family != EXPONENTIAL:
-            return np.asarray(held.sum(axis=0) > 0.5)
-        return np.asarray((held[1:] > 0.5).any(axis=0))
+            return np.asarray(parts.sum(axis=0) > 0.5)
+        return np.asarray((parts[1:] > 0.5).any(axis=0))

@@ -15,7 +15,7 @@ from darkpipe.science.models.base import move_reference
 from darkpipe.science.models.families import synthesize
 from darkpipe.science.population import Population, prior_of, problem_for, with_relative_error
 from darkpipe.science.saturation import Saturation
-from darkpipe.science.shape_prior import held_by_prior
+from darkpipe.science.shape_prior import held_by_prior, parts_of_prior
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
@@ -72,6 +72,9 @@ def fit_unit(
     prior, start = prior_of(problem, population, cells)
     fitted = fit_tile(problem, cells, prior, start, np.array(leave_out))
     fitted.dq[held_by_prior(problem, prior, fitted.covariance)] |= np.uint16(DQ.PRIOR)
+    # a parameter that the prior holds costs the cells no degree of freedom
+    spared = np.rint(np.nan_to_num(parts_of_prior(prior, fitted.covariance).sum(axis=0))).astype(np.int16)
+    dof = np.where(fitted.dof > 0, fitted.dof + spared, fitted.dof).astype(np.int16)
     moved = move_reference(unit.model, fitted.parameters, fitted.covariance, unit.fit_reference, unit.map_reference)
     parameters, covariance = (array.astype(np.float32) for array in moved)
     levels = np.stack([fitted.offset_adu[free_level], fitted.offset_variance_adu2[free_level]])
@@ -94,7 +97,7 @@ def fit_unit(
             held.append(CellErrors.empty())
         base.append(_baseline(k, cells, error_adu, reference, prediction, temperature_c, exposure_s, flagged))
     kept = levels if free_level.any() else None
-    return TileFit(parameters, covariance, fitted.chi2, fitted.dof, fitted.dq, kept, held, inside, base, errors)
+    return TileFit(parameters, covariance, fitted.chi2, dof, fitted.dq, kept, held, inside, base, errors)
 
 
 def _in_sample(unit: Unit, design: F8, parameters: F4, covariance: F4, offset: F4 | None) -> F4:
