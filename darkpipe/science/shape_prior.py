@@ -324,7 +324,7 @@ def _strength(found: Measured, expected: F8, covariance: F8) -> F8:
 
 def parts_of_prior(prior: Prior, covariance: F8) -> F8:
     """(3, P) part of the information on each parameter that the prior holds: the part of the unit matrix which is
-    (precision of the prior) x (covariance of the result), 0 without a prior and 1 without data; NaN without a result."""
+    (precision of the prior) x (covariance of the result), 0 without a prior, 1 without data; NaN without a result."""
     parts = np.zeros((3, covariance.shape[1]))
     for i in range(3):
         for j in range(3):
