@@ -41,7 +41,7 @@ from darkpipe.science.models import MODELS, Reference
 from darkpipe.science.sensor import grows
 
 NAME = "fit_dark_model"
-VERSION = 3
+VERSION = 4
 
 TILE_BYTES = 128 << 20
 TILE_ROWS = 64
@@ -62,6 +62,10 @@ class Settings(BaseModel):
         default_factory=list, description="cells within 0.5 °C of one of these are not fitted (kept for evaluation)"
     )
     exclude_hot_from_fit: bool = Field(False, description="leave hot pixels without a model")
+    shape_prior: Literal["signal", "wide"] = Field(
+        "signal",
+        description="shape of pixels that cannot tell it: from pixels of their signal, or a wide guess",
+    )
     energy_gap_ev: float = Field(1.12, gt=0.1, lt=5, description="E_g of two_component [eV]; silicon: 1.12")
 
 
@@ -172,7 +176,12 @@ class _UnitJobs:
         return [slice(r, min(r + height, rows)) for r in range(0, rows, height)]
 
     def population(self) -> Job:
-        params = {"unit": self.described, "noise_map": self.noise_map, "rows": self.shape[0]}
+        params = {
+            "unit": self.described,
+            "noise_map": self.noise_map,
+            "rows": self.shape[0],
+            "shapes_by_level": self.settings.shape_prior == "signal",
+        }
         return Job(
             estimate,
             (*self.known, self.files.hot_pixel_mask, *self.masters),
@@ -257,12 +266,13 @@ def estimate(
     unit: Mapping[str, Any],
     noise_map: bool,
     rows: int,
+    shapes_by_level: bool,
 ) -> dict[Path, str]:
-    """What the population of pixels tells: typical shape, multiplicative error."""
+    """What the population of pixels tells: typical shape, multiplicative error, shapes by signal level."""
     files = _unit_files(inputs[0], unit)
     mask, masters = inputs[-len(files.cells) - 1], inputs[-len(files.cells) :]
     noise = inputs[1] if noise_map else None
-    return {outputs[0]: find_population(outputs[0], files, masters, noise, mask, rows)}
+    return {outputs[0]: find_population(outputs[0], files, masters, noise, mask, rows, shapes_by_level)}
 
 
 def fit(

@@ -22,10 +22,10 @@ from darkpipe.files.products import Card, Frame, read_planes, write_frame
 from darkpipe.files.tables import table_of, write_table
 from darkpipe.science.blocks import block_mean
 from darkpipe.science.design import Campaign, Unit, can_leave_out, make_unit
-from darkpipe.science.flags import MODEL_INVALID
+from darkpipe.science.flags import DQ, MODEL_INVALID
 from darkpipe.science.metrics import CellErrors
 from darkpipe.science.models import MODELS
-from darkpipe.science.population import Population, estimate_population, problem_for
+from darkpipe.science.population import Population, estimate_population, problem_for, with_shape_prior
 from darkpipe.science.saturation import Saturation
 from darkpipe.science.tile import bits_of, fit_unit
 
@@ -96,7 +96,13 @@ def campaign_of(cells: Sequence[Cell], reference: ReferenceValues, one_level: bo
 
 
 def find_population(
-    path: Path, files: UnitFiles, masters: Sequence[Path], read_noise: Path | None, mask: Path, rows: int
+    path: Path,
+    files: UnitFiles,
+    masters: Sequence[Path],
+    read_noise: Path | None,
+    mask: Path,
+    rows: int,
+    shapes_by_level: bool,
 ) -> str:
     """Estimate the population of a unit on bands of rows spread over the sensor; returns the digest.
 
@@ -115,7 +121,9 @@ def find_population(
     unit = files.unit
     problem = problem_for(unit.model, files.temperature_c, files.exposure_s, unit.fit_reference)
     found = estimate_population(problem, cells)
-    return replace_text(path, yaml.safe_dump(found.to_dict(), sort_keys=False))
+    if shapes_by_level:
+        found = with_shape_prior(problem, cells, found)
+    return replace_text(path, yaml.safe_dump(found.to_dict(), sort_keys=False, default_flow_style=None))
 
 
 def read_population(path: Path) -> Population:
@@ -265,7 +273,8 @@ def write_parameter_maps(
     digests[outputs["covariance"]] = write_frame(outputs["covariance"], cube)
     chi2 = Frame(made.chi2, unit="", header=base, extra={"DOF": made.dof})
     digests[outputs["chi2"]] = write_frame(outputs["chi2"], chi2)
-    status = Frame((made.dq != 0).astype(np.uint8), dq=made.dq, unit="", header=base)
+    seen = (made.dq & ~np.uint16(DQ.PRIOR)) != 0  # a borrowed shape is no flaw
+    status = Frame(seen.astype(np.uint8), dq=made.dq, unit="", header=base)
     digests[outputs["status"]] = write_frame(outputs["status"], status)
     if "offset" in outputs:
         assert made.offset is not None

@@ -1,6 +1,7 @@
 """What all pixels of a sensor tell about one: the typical shape of the dark signal, and the multiplicative error.
 
-Estimated once a model from a sample of pixels, then used by every tile as start and prior.
+Estimated once a model from a sample of pixels, then used by every tile as start and prior. What pixels of one signal
+level tell about the shape of a faint one stands in `shape_prior`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from darkpipe.science.fit import Cells, Fitted, Prior, Problem, Stations, fit_ti
 from darkpipe.science.misfit import Misfit, brightest_signal, find_misfits, signal_to_noise
 from darkpipe.science.models.base import Model, Reference, design_slope
 from darkpipe.science.models.families import EXPONENTIAL
+from darkpipe.science.shape_prior import ShapePrior, estimate_shape_prior, prior_by_level
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
@@ -35,12 +37,14 @@ class Population:
     gamma, b_per_k : medians of well measured pixels (or the typical values).
     misfits : beyond noise, by signal, in rising order; a formula that describes most pixels may miss the hottest ones.
     common_law_k : what all pixels together are off at a station, beyond the error of its thermometer [K].
+    shape_prior : shapes by signal level; None: one wide prior for all.
     """
 
     gamma: float = TYPICAL_GAMMA
     b_per_k: float = TYPICAL_B
     misfits: tuple[Misfit, ...] = ()
     common_law_k: float = 0.0
+    shape_prior: ShapePrior | None = None
 
     @property
     def relative_error(self) -> float:
@@ -55,13 +59,16 @@ class Population:
             "relative_error": _six(self.relative_error),
             "misfits": [{name: _six(value) for name, value in m._asdict().items()} for m in self.misfits],
             "common_law_k": _six(self.common_law_k),
+            "shape_prior": None if self.shape_prior is None else _rounded(self.shape_prior.to_dict()),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Population:
         """What `to_dict` made; KeyError, TypeError or ValueError where it is not that."""
         misfits = tuple(Misfit(*(float(m[name]) for name in Misfit._fields)) for m in data["misfits"])
-        return cls(float(data["gamma"]), float(data["b_per_k"]), misfits, float(data["common_law_k"]))
+        shapes = data["shape_prior"]
+        shape_prior = None if shapes is None else ShapePrior.from_dict(shapes)
+        return cls(float(data["gamma"]), float(data["b_per_k"]), misfits, float(data["common_law_k"]), shape_prior)
 
     def misfit_at(self, signal_adu: ArrayLike) -> tuple[F4, F4]:
         """Multiplicative error and error of the law [K] of pixels by the signal in their brightest cell (P,)."""
@@ -77,6 +84,15 @@ class Population:
 
 def _six(value: float) -> float:
     return float(f"{value:.6g}")
+
+
+def _rounded(data: Any) -> Any:
+    """Plain data with six digits of every number."""
+    if isinstance(data, dict):
+        return {k: _rounded(v) for k, v in data.items()}
+    if isinstance(data, list):
+        return [_rounded(v) for v in data]
+    return _six(data) if isinstance(data, float) else data
 
 
 def problem_for(model: Model, temperature_c: F8, exposure_s: F8, reference: Reference) -> Problem:
@@ -117,6 +133,26 @@ def with_misfits(cells: Cells, population: Population) -> Cells:
     return replace(
         cells, pixel_relative_variance=relative**2, pixel_law_variance_k2=law**2, stations=stations
     )  # fmt: skip
+
+
+def prior_of(problem: Problem, population: Population, cells: Cells) -> tuple[Prior, F8]:
+    """Prior and start values of each pixel (3 or 6, P): the weak one, and that of its level if known."""
+    weakest, start = prior_and_start(problem, population, cells.free_level)
+    if population.shape_prior is None:
+        return weakest, start
+    return prior_by_level(problem, cells, population.shape_prior, weakest)
+
+
+def with_shape_prior(problem: Problem, cells: Cells, population: Population) -> Population:
+    """The population with its shapes by signal level, from a sample of pixels (n, P) of all levels."""
+    if problem.family == EXPONENTIAL:
+        start = [
+            value for value, free in zip((population.gamma, population.b_per_k), problem.free[1:], strict=True) if free
+        ]
+    else:
+        start = [0.5]
+    known = with_misfits(cells, population)
+    return replace(population, shape_prior=estimate_shape_prior(problem, known, start))
 
 
 def estimate_population(problem: Problem, cells: Cells) -> Population:

@@ -15,9 +15,10 @@ from darkpipe.science.metrics import CellErrors, accumulate
 from darkpipe.science.misfit import PRECISE
 from darkpipe.science.models.base import move_reference
 from darkpipe.science.models.families import synthesize
-from darkpipe.science.population import Population, prior_and_start, problem_for, with_misfits
+from darkpipe.science.population import Population, prior_of, problem_for, with_misfits
 from darkpipe.science.residuals import scattered
 from darkpipe.science.saturation import Saturation
+from darkpipe.science.shape_prior import held_by_prior, parts_of_prior
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
@@ -79,8 +80,12 @@ def fit_unit(
     cells = replace(cells, count=np.where(saturation.reached(cells.signal_adu), 0, cells.count).astype(np.uint16))
     problem = problem_for(unit.model, temperature_c, exposure_s, unit.fit_reference)
     cells = with_misfits(cells, population)
-    prior, start = prior_and_start(problem, population, cells.free_level)
+    prior, start = prior_of(problem, population, cells)
     fitted = fit_tile(problem, cells, prior, start, np.array(leave_out))
+    fitted.dq[held_by_prior(problem, prior, fitted.covariance)] |= np.uint16(DQ.PRIOR)
+    # a parameter that the prior holds costs the cells no degree of freedom
+    spared = np.rint(np.nan_to_num(parts_of_prior(prior, fitted.covariance).sum(axis=0))).astype(np.int16)
+    dof = np.where(fitted.dof > 0, fitted.dof + spared, fitted.dof).astype(np.int16)
     moved = move_reference(unit.model, fitted.parameters, fitted.covariance, unit.fit_reference, unit.map_reference)
     parameters, covariance = (array.astype(np.float32) for array in moved)
     levels = np.stack([fitted.offset_adu[free_level], fitted.offset_variance_adu2[free_level]])
@@ -112,7 +117,7 @@ def fit_unit(
     without_order = np.zeros_like(misfit)
     without_order[misfit] = scattered(pulls[0], pulls[1], temperature_c, exposure_s)
     return TileFit(
-        parameters, covariance, fitted.chi2, fitted.dof, fitted.dq, kept, held, inside, base, errors, together,
+        parameters, covariance, fitted.chi2, dof, fitted.dq, kept, held, inside, base, errors, together,
         misfit, without_order,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from darkpipe.science.design import make_unit
 from darkpipe.science.flags import DQ
 from darkpipe.science.metrics import accumulate
 from darkpipe.science.models import EXP_2D, TWO_COMPONENT
-from darkpipe.science.population import Misfit, Population
+from darkpipe.science.population import Misfit, Population, with_shape_prior
 from darkpipe.science.saturation import Saturation
 from darkpipe.science.tile import bits_of, fit_unit
 
@@ -213,3 +213,24 @@ def test_a_campaign_of_two_cells_has_no_held_out_error():
     assert np.isnan(found.held_out_error_adu).all()
     assert np.all(found.dof == 0)
     assert not bits_of(found).any()
+
+
+@pytest.mark.parametrize("model", [EXP_2D, TWO_COMPONENT])
+def test_pixels_that_borrow_their_shape_are_marked(model):
+    """Faint pixels with the prior of their level; none of them without it, and no bright one."""
+    rng = np.random.default_rng(2)
+    level = 10 ** rng.uniform(0.0, 4.5, PIXELS)
+    if model is EXP_2D:
+        shape = {"gamma": rng.normal(1, 0.015, PIXELS), "b_per_k": rng.normal(0.12, 0.006, PIXELS)}
+        made = scene(level, **shape, bias_sigma_adu=1.0)
+    else:
+        share = rng.uniform(0.2, 0.7, PIXELS)
+        rates = share * level / 200, (1 - share) * level / 200
+        made = scene(rates[0], model=model, diffusion_adu_s=rates[1], bias_sigma_adu=1.0)
+    known = with_shape_prior(made.problem, made.cells, KNOWN)
+    marked = (fit(made, population=known).dq & DQ.PRIOR) != 0
+    assert marked[level < np.quantile(level, 0.1)].mean() > 0.98
+    assert marked[level > np.quantile(level, 0.95)].mean() < 0.05
+    assert ((fit(made).dq & DQ.PRIOR) != 0).mean() < 0.3
+    empty = fit(made, population=known, cells=replace(made.cells, count=np.zeros_like(made.cells.count)))
+    assert not (empty.dq & DQ.PRIOR).any()
