@@ -84,7 +84,7 @@ CELLS = ("synthetic_only", "synthetic_2d")
 SINGLE = ("synthetic_2d_single",)
 GIVEN_MODEL = (*CELLS, *SINGLE, "evaluation_only", "evaluate_2d_model", "check_model")
 SYNTHETIC = "generate_synthetic_darks"
-MODELS = ("auto", "exp_1d", "exp_t", "exp_2d", "two_component")
+MODELS = ("auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow")
 
 FLAGS = (
     Flag("mode", "what to do; see below"),

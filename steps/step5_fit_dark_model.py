@@ -21,6 +21,7 @@ from darkpipe.files.fitting import (
     write_parameter_maps,
     write_tile,
 )
+from darkpipe.files.glow import Masters, glow_notes, read_glow, search_glow, why_no_glow
 from darkpipe.files.history import keep_description, keeping_replaced, last_change, note_changes
 from darkpipe.files.index import read_frames
 from darkpipe.files.layout import ModelDir, OutputDir
@@ -33,7 +34,7 @@ from darkpipe.files.tables import read_table
 from darkpipe.jobs.contract import Job
 from darkpipe.science.design import Unit, choose, plan_fits
 from darkpipe.science.flags import DQ
-from darkpipe.science.models import MODELS, Reference
+from darkpipe.science.models import MODELS, WITH_GLOW, Reference
 from darkpipe.science.sensor import grows
 
 NAME = "fit_dark_model"
@@ -48,7 +49,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component"] = Field(
+    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow"] = Field(
         "auto", description="the model that synthesises; auto: the smallest held-out error"
     )
     model_set: Literal["all", "two_dimensional"] = Field(
@@ -62,7 +63,8 @@ class Settings(BaseModel):
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
-    """Populations; tiles of all models; their maps; the description with the chosen model; what it says of the sensor.
+    """Search for glow; populations; tiles of all models; their maps; the description with the chosen model; what it
+    says of the sensor.
 
     Raises
     ------
@@ -75,6 +77,10 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     shape = read_shape(out.master_dark(cells[0].name))
     noise_map = bool(read_table(out.corrected).meta["noise_map"])
     jobs = [_UnitJobs(out, u, [cells[i] for i in u.cells], shape, noise_map, one_level, settings) for u in units]
+    glow = _glow_job([job for job in jobs if job.glows])
+    if glow is not None:
+        yield [glow]
+        jobs = _where_it_glows(jobs, missing, settings.model)
     yield [job.population() for job in jobs]
     yield [tile for job in jobs for tile in job.tiles()]
     bias = _bias_jobs(out, cells)
@@ -114,6 +120,38 @@ def _units(
     return units, missing, one_level
 
 
+def _where_it_glows(jobs: Sequence[_UnitJobs], missing: dict[str, str], wanted: str) -> list[_UnitJobs]:
+    """The units without glow, and those with it where the search found some; else it is noted why not."""
+    missing |= {j.unit.key: why for j in jobs if j.glows and (why := why_no_glow(j.files.glow_blocks(j.name)))}
+    if wanted in missing and MODELS[wanted].glow_slot is not None:
+        raise DesignError(f"{wanted} cannot be fitted: {missing[wanted]}", do="choose --model auto")
+    return [job for job in jobs if job.unit.key not in missing]
+
+
+def _glow_job(jobs: Sequence[_UnitJobs]) -> Job | None:
+    """One search for all models with glow: they look at the same masters."""
+    if not jobs:
+        return None
+    first = jobs[0]
+    return Job(
+        look_for_glow,
+        (*first.known, first.files.hot_pixel_mask, *first.masters),
+        tuple(job.files.glow_blocks(job.name) for job in jobs),
+        {"units": [job.described for job in jobs], "noise_map": first.noise_map},
+        label="search for amplifier glow",
+    )
+
+
+def look_for_glow(
+    inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, units: list[dict[str, Any]], noise_map: bool
+) -> dict[Path, str]:
+    """Whether blocks of the sensor glow, by each model that knows of glow."""
+    files = [_unit_files(inputs[0], u) for u in units]
+    first = len(inputs) - len(files[0].cells)
+    masters = Masters(inputs[first:], inputs[1] if noise_map else None, inputs[first - 1])
+    return search_glow(outputs, files, masters)
+
+
 class _UnitJobs:
     """The jobs of one fitted model."""
 
@@ -133,6 +171,7 @@ class _UnitJobs:
         self.known = (out.reference, *((out.read_noise_map,) if noise_map else ()))
         self.masters = tuple(out.master_dark(c.name) for c in cells)
         self.files = out.model
+        self.glows = unit.model.glow_slot is not None
         self.described: dict[str, Any] = {
             "model": self.name,
             "scope": self.scope,
@@ -165,6 +204,7 @@ class _UnitJobs:
         common = {"unit": self.described, "noise_map": self.noise_map, "exclude": exclude}
         inputs = (
             *self.known,
+            *((self.files.glow_blocks(self.name),) if self.glows else ()),
             self.files.saturation_map,
             self.files.hot_pixel_mask,
             self.files.population(self.name, self.scope),
@@ -254,7 +294,12 @@ def fit(
     band = slice(rows[0], rows[1])
     masters = inputs[-len(files.cells) :]
     saturation = read_saturation(ModelDir(levels.parent), band)
-    return {outputs[0]: write_tile(outputs[0], files, masters, noise, mask, population, saturation, band, exclude)}
+    glow = None
+    if MODELS[files.model].glow_slot is not None:
+        glow = read_glow(inputs[-len(files.cells) - 4], band, read_shape(masters[0]))
+    return {
+        outputs[0]: write_tile(outputs[0], files, masters, noise, mask, population, saturation, band, exclude, glow)
+    }
 
 
 def assemble(
@@ -301,12 +346,21 @@ def _description_job(
     inputs: list[Path] = [out.reference, out.master_dark(jobs[0].cells[0].name)]
     for job in jobs:
         inputs += [out.model.held_out(job.name, job.scope), out.model.population(job.name, job.scope)]
+    glow = []
+    for job in jobs:
+        if job.glows:
+            inputs += [job.files.glow_blocks(job.name), job.files.held_out_maps(job.name)]
+            glow.append([job.name])
+            for other in (j for j in jobs if WITH_GLOW.get(j.name) is job.unit.model):
+                inputs.append(job.files.held_out_maps(other.name))
+                glow[-1].append(other.name)
     params = {
         "wanted": settings.model,
         "units": [job.described for job in jobs],
         "missing": dict(missing),
         "has_bias": has_bias,
         "shape": list(shape),
+        "glow": glow,
     }
     return Job(describe, tuple(inputs), (out.model.description,), params, label="model.yaml")
 
@@ -320,6 +374,7 @@ def describe(
     missing: Mapping[str, str],
     has_bias: bool,
     shape: list[int],
+    glow: list[list[str]],
 ) -> dict[Path, str]:
     """Say what was fitted, over which range, which model synthesises and why."""
     reference = read_reference(inputs[0])
@@ -358,6 +413,7 @@ def describe(
         tuple(models),
         dict(missing),
         str(read_header(inputs[1]).get("INSTRUME", "")),
+        tuple(glow_notes(inputs[2 + 2 * len(units) :], glow, (shape[0], shape[1]))),
     )
     folder = ModelDir(outputs[0].parent)
     replaced = keep_description(folder)
@@ -425,6 +481,7 @@ def summary(out: OutputDir) -> list[tuple[str, str]]:
     """The chosen model and the others, and what it says of the sensor."""
     found = read_description(out.model.description)
     rows = [("model", f"{found.chosen}: {found.why}")]
+    rows += [("note", note) for note in found.notes]
     rows += [("not fitted", f"{key}: {why}") for key, why in found.not_fitted.items()]
     change = last_change(out.model)
     rows += [("since the last model", change.describe())] if change is not None else []

@@ -142,8 +142,10 @@ def write_tile(
     saturation: Saturation,
     rows: slice,
     exclude: int,
+    glow: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> str:
-    """Fit a band of rows and keep the result; `exclude`: pixels with one of these bits are not fitted."""
+    """Fit a band of rows and keep the result; `exclude`: pixels with one of these bits are not fitted; `glow`: smooth
+    glow of the rows' pixels and its 1 sigma, for a model with glow."""
     band = read_band(masters, files.cells, files.hangs_on, files.reference, read_noise, rows)
     bits = read_planes(mask, ["DQ"], rows)[0].ravel()
     if exclude:
@@ -154,7 +156,7 @@ def write_tile(
     flagged = (bits & int(MODEL_INVALID)) != 0
     made = fit_unit(
         unit, band.cells, band.error_adu, files.temperature_c, files.exposure_s, read_population(population), flagged,
-        saturation, leave, files.free_level,
+        saturation, leave, files.free_level, glow,
     )  # fmt: skip
     shape = band.shape
     arrays: dict[str, NDArray[Any]] = {
