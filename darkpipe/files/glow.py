@@ -69,7 +69,7 @@ def search_glow(outputs: Sequence[Path], units: Sequence[UnitFiles], masters: Ma
         found = find_glow(problem, slot, blocks, grid)
         field = None
         if found.found:
-            field = smooth(found, side, 0.0)
+            field = smooth(found, shape, side, 0.0)
             field = replace(field, scatter=_scatter(files, masters, found, field, shape))
         digests[path] = _write(path, files.model, found, field, side)
     return digests
@@ -102,7 +102,7 @@ def _scatter(files: UnitFiles, masters: Masters, found: GlowBlocks, field: GlowF
 
 def _write(path: Path, model: str, found: GlowBlocks, field: GlowField | None, side: int) -> str:
     """SCI, ERR: excess over the common level [ADU/s] and its 1 sigma; GLOWING: blocks that glow; where glow was found
-    also U, UERR: the smooth map as asinh(E/2h) with its error."""
+    also U, UERR: the smooth map as parabolas in asinh(E/2h), with its error."""
     cards: list[Card] = [
         ("MODEL", model, "model it was looked for with"),
         ("FOUND", found.found, "whether the sensor glows"),
@@ -119,7 +119,7 @@ def _write(path: Path, model: str, found: GlowBlocks, field: GlowField | None, s
             ("SCATTER", field.scatter, "relative scatter of pixels about the smooth map"),
             ("FLOOR", field.floor_adu_s, "[adu / s] 1 sigma of the common level"),
         ]
-        extra |= {"U": field.stretched, "UERR": field.error}
+        extra |= {"U": field.parabolas, "UERR": field.error}
     frame = Frame(
         found.value_adu_s.astype(np.float32), found.error_adu_s.astype(np.float32), unit="adu / s", header=cards,
         extra=extra,

@@ -42,8 +42,9 @@ SIZES = (1, 2, 4)  # blocks a side that are looked at together: faint glow is wi
 FOLLOWS = 2.0  # sigma of a block that is part of a larger one that glows
 LARGEST_MISFIT = 0.1
 KERNEL_RADIUS = 3  # blocks
-LEAST_LOG_ERROR = 0.05  # of a block in the smoothing: no shape is straighter than that in the logarithm
-SCATTER = (0.02, 0.5)  # limits of the relative scatter of pixels about the smooth map
+LEAST_LOG_ERROR = 0.02  # of a block in the smoothing: no shape is truer than that in the logarithm
+RIDGE = 1e-3  # of the weight of a neighbourhood
+SCATTER = (0.005, 0.5)  # limits of the relative scatter of pixels about the smooth map
 USUAL_SCATTER = 0.1
 FEWEST_FOR_SCATTER = 200
 SLOT_OF_DIAGONAL = (0, 3, 5)
@@ -259,14 +260,15 @@ def _joined(value: F8, error: F8, size: int) -> tuple[F8, F8]:
 
 @dataclass(frozen=True)
 class GlowField:
-    """Smooth glow of a sensor, known at the centres of its blocks.
+    """Smooth glow of a sensor: around the centre of each block a parabola in u = asinh(E/2h), which is linear in E
+    where it is faint and in its logarithm where it is bright, where glow falls off about exponentially.
 
-    stretched, error : (rows, cols) of blocks, u = asinh(E/2h) and its 1 sigma: linear in E where it is faint, in its
-    logarithm where it is bright, where glow falls off about exponentially. half_adu_s : h. scatter : relative scatter
-    of pixels about the smooth map. floor_adu_s : error of the common level. side : pixels of a block.
+    parabolas : (6, rows, cols) of blocks, coefficients of 1, y, x, y², xy, x² with y, x in blocks from the centre.
+    error : (rows, cols) 1 sigma of u there. half_adu_s : h. scatter : relative scatter of pixels about the smooth map.
+    floor_adu_s : error of the common level. side : pixels of a block.
     """
 
-    stretched: F8
+    parabolas: F8
     error: F8
     half_adu_s: float
     scatter: float
@@ -275,72 +277,96 @@ class GlowField:
 
     def at(self, rows: slice, shape: tuple[int, int]) -> tuple[F8, F8]:
         """Glow and its 1 sigma [ADU/s] of the pixels of some rows of a sensor of this shape, flattened."""
-        down = _between(np.arange(rows.start, rows.stop), shape[0], self.side)
-        across = _between(np.arange(shape[1]), shape[1], self.side)
-        u = _bilinear(self.stretched, down, across, beyond=True)
-        sigma = _bilinear(self.error, down, across, beyond=False)
+        down = _around(np.arange(rows.start, rows.stop), shape[0], self.side)
+        across = _around(np.arange(shape[1]), shape[1], self.side)
+        u, sigma = np.zeros((down[0][0].size, shape[1])), np.zeros((down[0][0].size, shape[1]))
+        for i, y, share_y in down:
+            for j, x, share_x in across:
+                share = share_y[:, None] * share_x
+                for c, basis in zip(self.parabolas, _basis(y[:, None], x[None, :]), strict=True):
+                    u += share * c[np.ix_(i, j)] * basis
+                sigma += share * self.error[np.ix_(i, j)]
         value = 2.0 * self.half_adu_s * np.sinh(u)
         error = 2.0 * self.half_adu_s * np.cosh(u) * sigma
         total = np.sqrt(error**2 + (self.scatter * value) ** 2 + self.floor_adu_s**2)
         return value.ravel(), total.ravel()
 
 
-def smooth(blocks: GlowBlocks, side: int, scatter: float = USUAL_SCATTER) -> GlowField:
-    """The blocks by local straight lines in asinh(E/2h), with Gaussian weights of one block's width."""
+def _basis(y: F8, x: F8) -> tuple[F8, ...]:
+    return (np.ones_like(y + x), y + 0 * x, x + 0 * y, y * y + 0 * x, y * x, x * x + 0 * y)
+
+
+def smooth(blocks: GlowBlocks, shape: tuple[int, int], side: int, scatter: float = USUAL_SCATTER) -> GlowField:
+    """The blocks as a smooth field over a sensor of this shape (rows, cols).
+
+    The mean over a block is not the value in its middle where glow is steep; what the field makes of this difference is
+    taken out, and the field made again.
+    """
     known = np.isfinite(blocks.value_adu_s)
     typical = float(np.median(blocks.error_adu_s[known]))
+    floor = typical / math.sqrt(QUIET * known.sum())
+    value = np.where(known, blocks.value_adu_s, 0.0)
+    field = _field(value, blocks.error_adu_s, known, typical, GlowField(_NONE, _NONE, typical, scatter, floor, side))
+    middle = 2.0 * field.half_adu_s * np.sinh(field.parabolas[0])
+    means = np.empty(value.shape)
+    for row in range(value.shape[0]):
+        rows = slice(row * side, min((row + 1) * side, shape[0]))
+        pixels = field.at(rows, shape)[0]
+        means[row] = np.nanmean(_blocked(pixels, (rows.stop - rows.start, shape[1]), side), axis=1)
+    return _field(value - (means - middle), blocks.error_adu_s, known, typical, field)
+
+
+_NONE = np.zeros((0, 0))
+
+
+def _field(value: F8, error: F8, known: Bools, typical: float, like: GlowField) -> GlowField:
+    """A field like another through these values of blocks."""
     half = 2.0 * typical
-    u = np.arcsinh(np.where(known, blocks.value_adu_s, 0.0) / (2.0 * half))
-    sigma = np.where(known, blocks.error_adu_s, 1.0) / (2.0 * half * np.cosh(u))
+    u = np.arcsinh(value / (2.0 * half))
+    sigma = np.where(known, error, 1.0) / (2.0 * half * np.cosh(u))
     weight = np.where(known, 1.0 / (sigma**2 + LEAST_LOG_ERROR**2), 0.0)
-    value, error = _local_lines(u, weight)
-    return GlowField(value, error, half, scatter, typical / math.sqrt(QUIET * known.sum()), side)
+    parabolas, sigma = _local_parabolas(u, weight)
+    return replace(like, parabolas=parabolas, error=sigma, half_adu_s=half)
 
 
-def _local_lines(u: F8, weight: F8) -> tuple[F8, F8]:
-    """Value at each place, and its 1 sigma, of straight lines fitted to its neighbourhood (Loader 1999, *Local
-    Regression and Likelihood*); u : (rows, cols), weight : inverse variances."""
+def _local_parabolas(u: F8, weight: F8) -> tuple[F8, F8]:
+    """(6, rows, cols) parabolas fitted to the neighbourhood of each place with Gaussian weights of one block, and the
+    1 sigma of their value in the middle (Loader 1999, *Local Regression and Likelihood*).
+
+    u : (rows, cols), weight : inverse variances.
+    """
     r = KERNEL_RADIUS
     padded, inverse = np.pad(u, r), np.pad(weight, r)
     rows, cols = u.shape
-    normal, spread, right = np.zeros((rows, cols, 3, 3)), np.zeros((rows, cols, 3, 3)), np.zeros((rows, cols, 3))
+    normal, spread, right = np.zeros((rows, cols, 6, 6)), np.zeros((rows, cols, 6, 6)), np.zeros((rows, cols, 6))
     for i in range(-r, r + 1):
         for j in range(-r, r + 1):
             kernel = math.exp(-0.5 * (i * i + j * j))
             w = inverse[r + i : r + i + rows, r + j : r + j + cols]
-            basis = np.array([1.0, i, j])
+            basis = np.array(_basis(np.float64(i), np.float64(j)))  # type: ignore[arg-type]
             product = np.outer(basis, basis)
             normal += kernel * w[..., None, None] * product
             spread += kernel**2 * w[..., None, None] * product
             right += kernel * (w * padded[r + i : r + i + rows, r + j : r + j + cols])[..., None] * basis
-    normal += 1e-9 * np.trace(normal, axis1=2, axis2=3)[..., None, None] * np.eye(3) + 1e-30 * np.eye(3)
+    normal += (RIDGE * normal[..., :1, :1] + 1e-30) * np.eye(6)  # few neighbours tell no curvature
     inverse_normal = np.linalg.inv(normal)
-    value = (inverse_normal @ right[..., None])[..., 0, 0]
+    value = (inverse_normal @ right[..., None])[..., 0]
     variance = (inverse_normal @ spread @ inverse_normal)[..., 0, 0]
-    return value, np.sqrt(np.maximum(variance, 0.0))
+    return np.moveaxis(value, -1, 0), np.sqrt(np.maximum(variance, 0.0))
 
 
-def _between(position: NDArray[np.int64], length: int, side: int) -> tuple[NDArray[np.int64], F8]:
-    """Of pixels along an axis: the block before, and how far they lie on the way to the next (beyond 0 to 1 at the
-    edges of the sensor)."""
+def _around(position: NDArray[np.int64], length: int, side: int) -> list[tuple[NDArray[np.int64], F8, F8]]:
+    """Of pixels along an axis, for the block before and the one after: its number, how far the pixel lies from its
+    centre [blocks], and its share in the pixel."""
     starts = np.arange(0, length, side)
     centres = 0.5 * (starts + np.minimum(starts + side, length) - 1)
-    if centres.size == 1:
-        return np.zeros(position.size, np.int64), np.zeros(position.size)
-    first = np.clip(np.searchsorted(centres, position) - 1, 0, centres.size - 2)
-    return first, (position - centres[first]) / (centres[first + 1] - centres[first])
-
-
-def _bilinear(
-    grid: F8, down: tuple[NDArray[np.int64], F8], across: tuple[NDArray[np.int64], F8], *, beyond: bool
-) -> F8:
-    """Interpolated between the centres of blocks; at the edges of the sensor extrapolated, or the outermost value."""
-    (i, a), (j, b) = down, across
-    a, b = (a, b) if beyond else (np.clip(a, 0, 1), np.clip(b, 0, 1))
-    i1, j1 = np.minimum(i + 1, grid.shape[0] - 1), np.minimum(j + 1, grid.shape[1] - 1)
-    upper = grid[i][:, j] * (1 - b) + grid[i][:, j1] * b
-    lower = grid[i1][:, j] * (1 - b) + grid[i1][:, j1] * b
-    return np.asarray(upper * (1 - a[:, None]) + lower * a[:, None])
+    before = np.clip(np.searchsorted(centres, position) - 1, 0, centres.size - 1)
+    after = np.minimum(before + 1, centres.size - 1)
+    gap = np.maximum(centres[after] - centres[before], 1.0)
+    share = np.clip((position - centres[before]) / gap, 0.0, 1.0)
+    return [
+        (block, (position - centres[block]) / side, part) for block, part in ((before, 1.0 - share), (after, share))
+    ]
 
 
 def find_scatter(problem: Problem, slot: int, cells: Cells, blocks: GlowBlocks, expected: F8, error: F8) -> float:
