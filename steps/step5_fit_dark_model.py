@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from darkpipe.errors import DesignError
 from darkpipe.files.bias_files import copy_bias
+from darkpipe.files.clamp import clamp_notes
 from darkpipe.files.corrections import LINE
 from darkpipe.files.fitting import (
     UnitFiles,
@@ -75,7 +76,8 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     reference = read_reference(out.reference)
     units, missing, one_level = _units(cells, reference, settings)
     shape = read_shape(out.master_dark(cells[0].name))
-    noise_map = bool(read_table(out.corrected).meta["noise_map"])
+    corrected = read_table(out.corrected).meta
+    noise_map = bool(corrected["noise_map"])
     jobs = [_UnitJobs(out, u, [cells[i] for i in u.cells], shape, noise_map, one_level, settings) for u in units]
     glow = _glow_job([job for job in jobs if job.glows])
     if glow is not None:
@@ -86,7 +88,7 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     bias = _bias_jobs(out, cells)
     yield [*(job.assembly() for job in jobs), *bias]
     maps = [job.growth(reference.temperature_c) for job in jobs if grows(job.unit.model)]
-    yield [_description_job(out, settings, jobs, missing, bool(bias), shape), *maps]
+    yield [_description_job(out, settings, jobs, missing, bool(bias), shape, clamp_notes(corrected)), *maps]
     chosen = read_description(out.model.description).chosen
     yield [_sensor_job(next(job for job in jobs if job.unit.key == chosen), bool(bias))]
 
@@ -342,6 +344,7 @@ def _description_job(
     missing: Mapping[str, str],
     has_bias: bool,
     shape: tuple[int, int],
+    notes: list[str],
 ) -> Job:
     inputs: list[Path] = [out.reference, out.master_dark(jobs[0].cells[0].name)]
     for job in jobs:
@@ -361,6 +364,7 @@ def _description_job(
         "has_bias": has_bias,
         "shape": list(shape),
         "glow": glow,
+        "notes": list(notes),
     }
     return Job(describe, tuple(inputs), (out.model.description,), params, label="model.yaml")
 
@@ -375,6 +379,7 @@ def describe(
     has_bias: bool,
     shape: list[int],
     glow: list[list[str]],
+    notes: list[str],
 ) -> dict[Path, str]:
     """Say what was fitted, over which range, which model synthesises and why."""
     reference = read_reference(inputs[0])
@@ -413,7 +418,7 @@ def describe(
         tuple(models),
         dict(missing),
         str(read_header(inputs[1]).get("INSTRUME", "")),
-        tuple(glow_notes(inputs[2 + 2 * len(units) :], glow, (shape[0], shape[1]))),
+        (*glow_notes(inputs[2 + 2 * len(units) :], glow, (shape[0], shape[1])), *notes),
     )
     folder = ModelDir(outputs[0].parent)
     replaced = keep_description(folder)
@@ -481,7 +486,7 @@ def summary(out: OutputDir) -> list[tuple[str, str]]:
     """The chosen model and the others, and what it says of the sensor."""
     found = read_description(out.model.description)
     rows = [("model", f"{found.chosen}: {found.why}")]
-    rows += [("note", note) for note in found.notes]
+    rows += [("note", note) for note in found.notes if note not in clamp_notes(read_table(out.corrected).meta)]
     rows += [("not fitted", f"{key}: {why}") for key, why in found.not_fitted.items()]
     change = last_change(out.model)
     rows += [("since the last model", change.describe())] if change is not None else []
