@@ -348,7 +348,8 @@ def _local_parabolas(u: F8, weight: F8) -> tuple[F8, F8]:
             normal += kernel * w[..., None, None] * product
             spread += kernel**2 * w[..., None, None] * product
             right += kernel * (w * padded[r + i : r + i + rows, r + j : r + j + cols])[..., None] * basis
-    normal += (RIDGE * normal[..., :1, :1] + 1e-30) * np.eye(6)  # few neighbours tell no curvature
+    # few neighbours tell no curvature, nor a slope; the value in the middle is held by nothing else
+    normal += RIDGE * normal[..., :1, :1] * np.diag([0.0, 1.0, 1.0, 1.0, 1.0, 1.0]) + 1e-30 * np.eye(6)
     inverse_normal = np.linalg.inv(normal)
     value = (inverse_normal @ right[..., None])[..., 0]
     variance = (inverse_normal @ spread @ inverse_normal)[..., 0, 0]
