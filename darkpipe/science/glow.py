@@ -36,10 +36,12 @@ LARGEST_COUNT = 60_000
 FALSE_ALARM = 1e-5  # chance that noise alone is called glow, over all blocks of a sensor and their sizes
 QUIET = 0.2  # of the sensor, where it glows least, tells the common level and the scatter of blocks
 WIDE_BLOCKS = 3.0  # sigma of the smoothing that finds this part
+QUIETEST = 0.06  # the same where glow reaches even there
 FEWEST_QUIET = 4
 LEVEL_ERROR = 0.1  # of the common level, by which blocks may differ
 SIZES = (1, 2, 4)  # blocks a side that are looked at together: faint glow is wide
 FOLLOWS = 2.0  # sigma of a block that is part of a larger one that glows
+MEDIAN_OVER_MEAN = 1.2533  # error of a median over that of a mean
 LARGEST_MISFIT = 0.1
 KERNEL_RADIUS = 3  # blocks
 LEAST_LOG_ERROR = 0.02  # of a block in the smoothing: no shape is truer than that in the logarithm
@@ -119,8 +121,8 @@ class GlowBlocks:
 
     value_adu_s, error_adu_s : excess over the common level and its 1 sigma, NaN where a block could not be fitted.
     glowing : blocks that glow. largest_sigma, threshold_sigma : of the clearest block, and from where on it counts.
-    level_adu_s : the common level that was subtracted. misfit : relative error of a block's cell that its residuals ask
-    for. common_adu : (n,) residual that all blocks of a cell have in common.
+    level_adu_s, level_error_adu_s : the common level that was subtracted. misfit : relative error of a block's cell
+    that its residuals ask for. common_adu : (n,) residual that all blocks of a cell have in common.
     """
 
     value_adu_s: F8
@@ -129,6 +131,7 @@ class GlowBlocks:
     largest_sigma: float
     threshold_sigma: float
     level_adu_s: float
+    level_error_adu_s: float
     misfit: float
     common_adu: F8
 
@@ -158,16 +161,16 @@ def find_glow(problem: Problem, slot: int, cells: Cells, grid: tuple[int, int]) 
     known = np.isfinite(value) & np.isfinite(error) & (error > 0)
     value, error = np.where(known, value, np.nan), np.where(known, error, np.nan)
     if known.sum() < FEWEST_BLOCKS:
-        return GlowBlocks(value, error, np.zeros(grid, np.bool_), 0.0, math.inf, 0.0, misfit, common)
-    quiet = _quiet(value, error)
-    level = float(np.median(value[quiet]))
+        return GlowBlocks(value, error, np.zeros(grid, np.bool_), 0.0, math.inf, 0.0, math.inf, misfit, common)
+    quiet = _quiet(value, error, QUIET)
+    scale = max(float(robust_sigma((value[quiet] - np.median(value[quiet])) / error[quiet])), 1.0)
+    level, level_error = _level(value, error * scale, quiet)
     # a law that is not quite true errs in proportion to the dark current
     dark = np.where(known, (fitted.parameters[0] + (fitted.parameters[1] if slot == 2 else 0.0)).reshape(grid), np.nan)
     value = value - level * dark / float(np.median(dark[quiet]))
-    scale = max(float(robust_sigma(value[quiet] / error[quiet])), 1.0)
     error = np.hypot(error * scale, LEVEL_ERROR * level)
     glowing, largest, threshold = _significant(value, error, quiet)
-    return GlowBlocks(value, error, glowing, largest, threshold, level, misfit, common)
+    return GlowBlocks(value, error, glowing, largest, threshold, level, level_error, misfit, common)
 
 
 def _fit(problem: Problem, cells: Cells) -> Fitted:
@@ -209,7 +212,18 @@ def _common_residual(problem: Problem, cells: Cells, fitted: Fitted) -> F8:
     return common
 
 
-def _quiet(value: F8, error: F8) -> Bools:
+def _level(value: F8, error: F8, quiet: Bools) -> tuple[float, float]:
+    """The common level and its 1 sigma: that of the quiet part, or of its quietest corner if the rest is raised."""
+
+    def middle(where: Bools) -> tuple[float, float]:
+        sigma = MEDIAN_OVER_MEAN * float(np.median(error[where])) / math.sqrt(where.sum())
+        return float(np.median(value[where])), sigma
+
+    broad, corner = middle(quiet), middle(_quiet(value, error, QUIETEST))
+    return corner if broad[0] - corner[0] > 2.0 * corner[1] else broad
+
+
+def _quiet(value: F8, error: F8, part: float) -> Bools:
     """The part of the sensor that glows least: the lowest blocks of a map that is smoothed so far that noise hardly
     chooses."""
     known = np.isfinite(value)
@@ -218,7 +232,7 @@ def _quiet(value: F8, error: F8) -> Bools:
     wide = gaussian_filter(weight * np.where(known, value, 0.0), WIDE_BLOCKS, mode="constant")
     with np.errstate(invalid="ignore", divide="ignore"):
         wide = np.where(known, wide / total, np.inf)
-    return np.asarray(known & (wide <= np.quantile(wide[known], QUIET)), np.bool_)
+    return np.asarray(known & (wide <= np.quantile(wide[known], part)), np.bool_)
 
 
 def _significant(value: F8, error: F8, quiet: Bools) -> tuple[Bools, float, float]:
@@ -304,9 +318,14 @@ def smooth(blocks: GlowBlocks, shape: tuple[int, int], side: int, scatter: float
     """
     known = np.isfinite(blocks.value_adu_s)
     typical = float(np.median(blocks.error_adu_s[known]))
-    floor = typical / math.sqrt(QUIET * known.sum())
     value = np.where(known, blocks.value_adu_s, 0.0)
-    field = _field(value, blocks.error_adu_s, known, typical, GlowField(_NONE, _NONE, typical, scatter, floor, side))
+    field = _field(
+        value,
+        blocks.error_adu_s,
+        known,
+        typical,
+        GlowField(_NONE, _NONE, typical, scatter, blocks.level_error_adu_s, side),
+    )
     middle = 2.0 * field.half_adu_s * np.sinh(field.parabolas[0])
     means = np.empty(value.shape)
     for row in range(value.shape[0]):
