@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_text
-from darkpipe.files.products import Card, Frame, read_planes, write_frame
+from darkpipe.files.products import Card, Frame, read_header, read_planes, write_frame
 from darkpipe.files.tables import read_table
 from darkpipe.science.fit import Cells
 from darkpipe.science.flags import DQ
@@ -210,10 +210,16 @@ def read_band(
             read_variance,
             reference.gain_e_per_adu,
             np.zeros(len(cells)),
-            np.zeros(len(cells)),
+            _hidden_variance(masters, cells, reference),
             np.array(number),
             variance,
         ),
         error,
         shape,
     )
+
+
+def _hidden_variance(masters: Sequence[Path], cells: Sequence[Cell], reference: ReferenceValues) -> NDArray[np.float64]:
+    """(n,) variance [ADU²] of each master from the shot noise of charge that a black clamp took away; 0 without one."""
+    hidden = np.array([float(read_header(path).get("HIDDEN", 0.0)) for path in masters])
+    return hidden / (reference.gain_e_per_adu * np.array([c.frames for c in cells]))

@@ -121,6 +121,13 @@ def cell_level_variance(sigma_adu: float, frames: ArrayLike, bias_frames: ArrayL
     return np.asarray(sigma_adu**2 * (parts[0] + parts[1]))
 
 
+def hidden_charge(sigma_adu: float, read_noise_adu: float, gain_e_per_adu: float) -> float:
+    """Charge [ADU] of the bulk of a clamped dark, whose level does not show it, from the noise of one frame: its shot
+    noise is still there. 0 where there is none to be seen."""
+    charge = gain_e_per_adu * (sigma_adu**2 - read_noise_adu**2)
+    return max(charge, 0.0) if math.isfinite(charge) else 0.0
+
+
 def clamp_note(sigma_adu: float) -> str:
     """What is said of such a camera."""
     return (

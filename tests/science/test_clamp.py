@@ -11,6 +11,7 @@ from darkpipe.science.clamp import (
     cell_level_variance,
     clamp_note,
     clamp_sigma,
+    hidden_charge,
     level_scatter,
 )
 
@@ -88,3 +89,9 @@ def test_the_level_of_a_cell_is_that_of_a_median_of_frames(frames: int) -> None:
     levels = np.median(0.5 * rng.normal(size=(40_000, frames)), axis=1)
     levels -= np.median(0.5 * rng.normal(size=(40_000, 20)), axis=1)
     assert float(cell_level_variance(0.5, [frames], [20])[0]) == pytest.approx(levels.var(), rel=0.1)
+
+
+def test_charge_that_was_taken_away_is_told_by_its_noise() -> None:
+    assert hidden_charge(np.sqrt(3.0**2 + 40.0 / 0.8), 3.0, 0.8) == pytest.approx(40.0)
+    assert hidden_charge(2.9, 3.0, 0.8) == 0.0
+    assert hidden_charge(float("nan"), 3.0, 0.8) == 0.0
