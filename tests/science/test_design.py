@@ -41,7 +41,7 @@ DESIGNS = {  # cells; what they carry with a bias; and without (None: just so ma
     "one exposure that jitters": (
         ([-10, -5, 0, 5], [100, 100.5, 99.8, 100.1]),
         ["two_component", *GLOW, "exp_1d/texp100"],
-        ["two_component", *GLOW, "exp_1d/texp100"],
+        ["two_component", "exp_1d/texp100"],
     ),
     "a single cell": (grid([-5], [100]), [], []),
     "one cell twice": (([-5, -5], [100, 100]), [], []),
