@@ -287,6 +287,8 @@ def judge_clamp(outcome: Outcome) -> list[Verdict]:
         shown = f"{np.median(off):+.3f} {np.abs(off).mean():.3f} {robust_spread(pull):.3f}"
         verdicts.append(Verdict(f"dark as delivered, median error, MAE, pulls: {model}", shown))
         if model == chosen:
+            spread = robust_spread(pull)
+            verdicts.append(Verdict("  its pulls", f"{spread:.3f}", "1.0 +- 0.1", abs(spread - 1) <= 0.1))
             level = abs(float(np.median(off)))
             allowed = LARGEST_PULL * recipe.pedestal_drift_adu
             verdicts.append(
