@@ -88,7 +88,7 @@ EM_DARKS = ("traditional_dark", NOISE_MAP_DARK)
 EM_CCD = ("fit_noise_maps", *EM_DARKS)
 GIVEN_MODEL = (*CELLS, *SINGLE, "evaluation_only", "evaluate_2d_model", "check_model", NOISE_MAP_DARK)
 SYNTHETIC = "generate_synthetic_darks"
-MODELS = ("auto", "exp_1d", "exp_t", "exp_2d", "two_component")
+MODELS = ("auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow")
 
 FLAGS = (
     Flag("mode", "what to do; see below"),

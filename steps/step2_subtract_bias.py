@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from darkpipe.errors import FrameError, NothingToModelError
 from darkpipe.files.bias_files import BiasSource, adopt_bias_model, find_bias_model, line_through
+from darkpipe.files.clamp import note_clamp
 from darkpipe.files.corrections import (
     LINE,
     BiasStack,
@@ -333,8 +334,9 @@ def correct(
     bias_temperature_tolerance_c: float,
     tolerances: Mapping[str, float],
 ) -> dict[Path, str]:
-    """Choose the bias of each dark and look at the level that is left after it."""
+    """Choose the bias of each dark and look at the level that is left after it, and whether the camera clamps it."""
     darks = read_frames(inputs[0], campaign, ["dark"])
+    reference = read_reference(inputs[1])
     levels = {
         name: Levels.of(read_planes(path, ["SCI"])[0])
         for name, path in zip(biases, inputs[2 : 2 + len(biases)], strict=True)
@@ -342,13 +344,15 @@ def correct(
     table = corrected_rows(
         darks,
         Tolerances(**tolerances),
-        read_reference(inputs[1]),
+        reference,
         biases,
         levels,
         BiasSource(inputs[-1], 0.0) if line else None,
         bias_temperature_tolerance_c,
         noise_map,
     )
+    if biases:
+        note_clamp(table, darks, read_frames(inputs[0], campaign, ["bias"]), Tolerances(**tolerances), reference)
     return {outputs[0]: write_table(outputs[0], table)}
 
 

@@ -10,13 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from darkpipe.errors import FrameError
 from darkpipe.files.bias_files import BiasSource
+from darkpipe.files.clamp import clamp_notes
 from darkpipe.files.corrections import LINE, Tolerances
 from darkpipe.files.groups import group_tables
 from darkpipe.files.index import ACCEPTED, RawFrame, read_frames
 from darkpipe.files.layout import OutputDir
 from darkpipe.files.masters import read_reference, write_master
 from darkpipe.files.products import Card
-from darkpipe.files.stacking import Stack, combine_stack
+from darkpipe.files.stacking import Stack, combine_stack, measure_hidden_charge
 from darkpipe.files.tables import read_table, write_table
 from darkpipe.jobs.contract import Job
 
@@ -67,7 +68,10 @@ def _master_jobs(out: OutputDir, settings: Settings) -> list[Job]:
     members: dict[str, list[tuple[RawFrame, float]]] = {}
     for r in read_table(out.group_frames):
         members.setdefault(str(r["cell"]), []).append((raw[str(r["file"])], float(r["offset_adu"])))
-    noise_map = (out.read_noise_map,) if read_table(out.corrected).meta["noise_map"] else ()
+    corrected = read_table(out.corrected).meta
+    noise_map = (out.read_noise_map,) if corrected["noise_map"] else ()
+    # only where there is a clamp: elsewhere the jobs are what they were
+    clamped = {"clamped": True} if clamp_notes(corrected) else {}
     jobs = []
     for r in read_table(out.groups):
         cell, bias = str(r["cell"]), str(r["bias"])
@@ -95,6 +99,7 @@ def _master_jobs(out: OutputDir, settings: Settings) -> list[Job]:
             "noise_map": bool(noise_map),
             "kappa": settings.kappa,
             "relative_error": settings.relative_error,
+            **clamped,
         }
         inputs = (out.reference, *noise_map, *source, *(f.path for f in frames))
         jobs.append(Job(combine_darks, inputs, (out.master_dark(cell),), params, label=f"master dark {cell}"))
@@ -123,6 +128,7 @@ def combine_darks(
     noise_map: bool,
     kappa: float,
     relative_error: float,
+    clamped: bool = False,
 ) -> dict[Path, str]:
     """Clipped mean of the darks of one cell, minus their bias."""
     reference = read_reference(inputs[0])
@@ -132,7 +138,10 @@ def combine_darks(
         source = BiasSource(path, temperature_c if bias.startswith(LINE) else None)
     stack = Stack(inputs[-len(files) :], hdus, shape[0], shape[1], offset_adu, pedestal_adu)
     spread = math.hypot(relative_error, TYPICAL_B_PER_K * temperature_sigma_c)
-    made = combine_stack(stack, reference, inputs[1] if noise_map else None, source, kappa=kappa, relative_error=spread,
+    noise = inputs[1] if noise_map else None
+    hidden = measure_hidden_charge(stack, reference) if clamped and bias else 0.0
+    made = combine_stack(
+        stack, reference, noise, source, kappa=kappa, relative_error=spread, hidden_adu=hidden,
         temperature_c=temperature_c,
     )  # fmt: skip
     cards: list[Card] = [
@@ -149,6 +158,7 @@ def combine_darks(
         ("BIAS", bias, "which bias was subtracted"),
         ("CELL", cell, "name of the cell"),
         ("KAPPA", kappa, "[sigma] beyond which a sample was rejected"),
+        *([("HIDDEN", round(hidden, 3), "[adu] charge that the black clamp took away")] if clamped else []),
         ("STEP", NAME, "step that made this"),
         ("STEPVERS", VERSION, "its version"),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,34 +9,38 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from darkpipe.errors import DesignError
-from darkpipe.files.ageing import pedestal_drift
 from darkpipe.files.bias_files import copy_bias
 from darkpipe.files.check_history import last_check
+from darkpipe.files.clamp import clamp_notes
 from darkpipe.files.corrections import LINE
+from darkpipe.files.describing import describe_models, fitted_model
+from darkpipe.files.drift import drift_of
 from darkpipe.files.fitting import (
     UnitFiles,
-    campaign_of,
     find_population,
+    plan_units,
     read_population,
     read_tiles,
     write_held_out,
     write_parameter_maps,
     write_tile,
 )
+from darkpipe.files.glow import Masters, glow_notes, read_glow, search_glow, why_no_glow
 from darkpipe.files.history import keep_description, keeping_replaced, last_change, note_changes
-from darkpipe.files.index import ACCEPTED, RawFrame, read_frames
+from darkpipe.files.index import RawFrame, read_frames
 from darkpipe.files.layout import ModelDir, OutputDir
-from darkpipe.files.masters import Cell, Drift, ReferenceValues, read_cells, read_reference
-from darkpipe.files.model_maps import Description, FittedModel, read_description, read_saturation, write_description
+from darkpipe.files.masters import Cell, read_cells, read_reference
+from darkpipe.files.model_maps import read_description, read_saturation, write_description
 from darkpipe.files.products import read_header, read_shape
 from darkpipe.files.seen_frames import write_seen
 from darkpipe.files.sensor import ModelFiles, summary_lines, write_growth_maps, write_summary
 from darkpipe.files.sensor_rows import SummaryFiles, header_gain, sensor_rows
 from darkpipe.files.tables import read_table
 from darkpipe.jobs.contract import Job
-from darkpipe.science.design import Unit, choose, plan_fits
+from darkpipe.science.design import Unit
+from darkpipe.science.drift import Drift
 from darkpipe.science.flags import DQ
-from darkpipe.science.models import MODELS, Reference
+from darkpipe.science.models import MODELS, WITH_GLOW
 from darkpipe.science.sensor import grows
 
 NAME = "fit_dark_model"
@@ -52,7 +55,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component"] = Field(
+    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow"] = Field(
         "auto", description="the model that synthesises; auto: the smallest held-out error"
     )
     model_set: Literal["all", "two_dimensional"] = Field(
@@ -70,7 +73,8 @@ class Settings(BaseModel):
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
-    """Populations; tiles of all models; their maps; the description with the chosen model; what it says of the sensor.
+    """Search for glow; populations; tiles of all models; their maps; the description with the chosen model; what it
+    says of the sensor.
 
     Raises
     ------
@@ -79,17 +83,24 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     """
     cells = [c for c in read_cells(out.groups) if not _excluded(c, settings)]
     reference = read_reference(out.reference)
-    units, missing, one_level = _units(cells, reference, settings)
+    units, missing, one_level = plan_units(
+        cells, reference, settings.model, settings.energy_gap_ev, settings.model_set == "two_dimensional"
+    )
     shape = read_shape(out.master_dark(cells[0].name))
-    noise_map = bool(read_table(out.corrected).meta["noise_map"])
-    drift = _drift(out, reference)
+    corrected = read_table(out.corrected).meta
+    noise_map = bool(corrected["noise_map"])
+    drift = drift_of(out.corrected, out.bias_frames, reference.scale_factor)
     jobs = [_UnitJobs(out, u, [cells[i] for i in u.cells], shape, noise_map, one_level, drift, settings) for u in units]
+    glow = _glow_job([job for job in jobs if job.glows])
+    if glow is not None:
+        yield [glow]
+        jobs = _where_it_glows(jobs, missing, settings.model)
     yield [job.population() for job in jobs]
     yield [tile for job in jobs for tile in job.tiles()]
     bias = _bias_jobs(out, cells)
     yield [*(job.assembly() for job in jobs), *bias]
     maps = [job.growth(reference.temperature_c) for job in jobs if grows(job.unit.model)]
-    yield [_description_job(out, settings, jobs, missing, bool(bias), shape), *maps]
+    yield [_description_job(out, settings, jobs, missing, bool(bias), shape, clamp_notes(corrected)), *maps]
     chosen = read_description(out.model.description).chosen
     # the index itself is no input: a frame that was rejected changes it, and nothing else
     frames = read_frames(out.index, out.campaign or "")
@@ -101,40 +112,36 @@ def _excluded(cell: Cell, settings: Settings) -> bool:
     return any(abs(cell.temperature_c - t) <= 0.5 for t in settings.exclude_temperatures_c)
 
 
-def _units(
-    cells: Sequence[Cell], reference: ReferenceValues, settings: Settings
-) -> tuple[list[Unit], dict[str, str], bool]:
-    """What is fitted, why the rest is not, and whether cells without a bias share one level over all temperatures."""
-    if not cells:
-        raise DesignError("no cell is left to be fitted", do="check exclude_temperatures_c")
-    wanted = [settings.model] if settings.model != "auto" else []
-    for one_level in (False, True):
-        campaign = campaign_of(cells, reference, one_level)
-        units, missing = plan_fits(campaign, wanted, reference.temperature_c, settings.energy_gap_ev)
-        if settings.model_set == "two_dimensional":
-            units = [u for u in units if not u.scope]
-        if units and not (wanted and all(u.model.name != wanted[0] for u in units)):
-            break
-    if not units:
-        why = "; ".join(m for m in missing.values() if m.startswith(tuple(MODELS)))
-        raise DesignError(f"no model can be fitted: {campaign.describe()}. {why}", do="add temperatures or exposures")
-    if wanted and not any(u.model.name == wanted[0] for u in units):
-        raise DesignError(
-            f"{wanted[0]} cannot be fitted: {missing.get(wanted[0], MODELS[wanted[0]].needs)}; {campaign.describe()}",
-            do="choose --model auto",
-        )
-    return units, missing, one_level
+def _where_it_glows(jobs: Sequence[_UnitJobs], missing: dict[str, str], wanted: str) -> list[_UnitJobs]:
+    """The units without glow, and those with it where the search found some; else it is noted why not."""
+    missing |= {j.unit.key: why for j in jobs if j.glows and (why := why_no_glow(j.files.glow_blocks(j.name)))}
+    if wanted in missing and MODELS[wanted].glow_slot is not None:
+        raise DesignError(f"{wanted} cannot be fitted: {missing[wanted]}", do="choose --model auto")
+    return [job for job in jobs if job.unit.key not in missing]
 
 
-def _drift(out: OutputDir, reference: ReferenceValues) -> dict[str, Any]:
-    """Plain data of `Drift`; one digit, so that a frame more does not stir every job."""
-    frames = Counter(
-        str(r["bias"])
-        for r in (read_table(out.bias_frames) if out.bias_frames.is_file() else ())
-        if str(r["status"]) == ACCEPTED
+def _glow_job(jobs: Sequence[_UnitJobs]) -> Job | None:
+    """One search for all models with glow: they look at the same masters."""
+    if not jobs:
+        return None
+    first = jobs[0]
+    return Job(
+        look_for_glow,
+        (*first.known, first.files.hot_pixel_mask, *first.masters),
+        tuple(job.files.glow_blocks(job.name) for job in jobs),
+        {"units": [job.described for job in jobs], "noise_map": first.noise_map},
+        label="search for amplifier glow",
     )
-    sigma = pedestal_drift(out.corrected, out.bias_frames, reference.scale_factor)
-    return {"frame_adu": float(f"{sigma:.1g}"), "bias_frames": dict(sorted(frames.items()))}
+
+
+def look_for_glow(
+    inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, units: list[dict[str, Any]], noise_map: bool
+) -> dict[Path, str]:
+    """Whether blocks of the sensor glow, by each model that knows of glow."""
+    files = [_unit_files(inputs[0], u) for u in units]
+    first = len(inputs) - len(files[0].cells)
+    masters = Masters(inputs[first:], inputs[1] if noise_map else None, inputs[first - 1])
+    return search_glow(outputs, files, masters)
 
 
 class _UnitJobs:
@@ -157,6 +164,7 @@ class _UnitJobs:
         self.known = (out.reference, *((out.read_noise_map,) if noise_map else ()))
         self.masters = tuple(out.master_dark(c.name) for c in cells)
         self.files = out.model
+        self.glows = unit.model.glow_slot is not None
         self.described: dict[str, Any] = {
             "model": self.name,
             "scope": self.scope,
@@ -195,6 +203,7 @@ class _UnitJobs:
         common = {"unit": self.described, "noise_map": self.noise_map, "exclude": exclude}
         inputs = (
             *self.known,
+            *((self.files.glow_blocks(self.name),) if self.glows else ()),
             self.files.saturation_map,
             self.files.hot_pixel_mask,
             self.files.population(self.name, self.scope),
@@ -291,7 +300,12 @@ def fit(
     band = slice(rows[0], rows[1])
     masters = inputs[-len(files.cells) :]
     saturation = read_saturation(ModelDir(levels.parent), band)
-    return {outputs[0]: write_tile(outputs[0], files, masters, noise, mask, population, saturation, band, exclude)}
+    glow = None
+    if MODELS[files.model].glow_slot is not None:
+        glow = read_glow(inputs[-len(files.cells) - 4], band, read_shape(masters[0]))
+    return {
+        outputs[0]: write_tile(outputs[0], files, masters, noise, mask, population, saturation, band, exclude, glow)
+    }
 
 
 def assemble(
@@ -334,16 +348,27 @@ def _description_job(
     missing: Mapping[str, str],
     has_bias: bool,
     shape: tuple[int, int],
+    notes: list[str],
 ) -> Job:
     inputs: list[Path] = [out.reference, out.master_dark(jobs[0].cells[0].name)]
     for job in jobs:
         inputs += [out.model.held_out(job.name, job.scope), out.model.population(job.name, job.scope)]
+    glow = []
+    for job in jobs:
+        if job.glows:
+            inputs += [job.files.glow_blocks(job.name), job.files.held_out_maps(job.name)]
+            glow.append([job.name])
+            for other in (j for j in jobs if WITH_GLOW.get(j.name) is job.unit.model):
+                inputs.append(job.files.held_out_maps(other.name))
+                glow[-1].append(other.name)
     params = {
         "wanted": settings.model,
         "units": [job.described for job in jobs],
         "missing": dict(missing),
         "has_bias": has_bias,
         "shape": list(shape),
+        "glow": glow,
+        "notes": list(notes),
     }
     return Job(describe, tuple(inputs), (out.model.description,), params, label="model.yaml")
 
@@ -357,45 +382,17 @@ def describe(
     missing: Mapping[str, str],
     has_bias: bool,
     shape: list[int],
+    glow: list[list[str]],
+    notes: list[str],
 ) -> dict[Path, str]:
     """Say what was fitted, over which range, which model synthesises and why."""
-    reference = read_reference(inputs[0])
-    models = []
-    for i, u in enumerate(units):
-        files = _unit_files(inputs[0], u)
-        score = read_table(inputs[2 + 2 * i]).meta["score"]
-        quoted: Reference = files.unit.map_reference
-        temperatures, exposures = files.temperature_c, [c.exposure_s for c in files.cells]
-        models.append(
-            FittedModel(
-                u["model"],
-                u["scope"],
-                (float(temperatures.min()), float(temperatures.max())),
-                (float(min(exposures)), float(max(exposures))),
-                quoted,
-                read_population(inputs[3 + 2 * i]).relative_error,
-                None if score is None else round(float(score), 6),
-                len(files.cells),
-            )
-        )
-    candidates = [m for m in models if wanted in ("auto", m.name)]
-    best, why = choose({m.key: m.score for m in candidates})
-    if wanted != "auto":
-        best, why = (wanted if any(m.key == wanted for m in models) else best), f"asked for: {wanted}"
-    text = Description(
-        best,
-        why,
-        (shape[0], shape[1]),
-        str(read_header(inputs[1]).get("CONFIG", "")),
-        reference.gain_e_per_adu,
-        reference.read_noise_adu,
-        reference.scale_factor,
-        reference.bias_exposure_s,
-        has_bias,
-        tuple(models),
-        dict(missing),
-        str(read_header(inputs[1]).get("INSTRUME", "")),
-    )
+    fitted = [fitted_model(_unit_files(inputs[0], u), *inputs[2 + 2 * i : 4 + 2 * i]) for i, u in enumerate(units)]
+    height, width = shape
+    also = (*glow_notes(inputs[2 + 2 * len(units) :], glow, (height, width)), *notes)
+    configuration = str(read_header(inputs[1]).get("CONFIG", ""))
+    camera = str(read_header(inputs[1]).get("INSTRUME", ""))
+    known = read_reference(inputs[0])
+    text = describe_models(fitted, wanted, missing, known, has_bias, (height, width), configuration, camera, also)
     folder = ModelDir(outputs[0].parent)
     replaced = keep_description(folder)
     digest = write_description(outputs[0], text)
@@ -488,6 +485,7 @@ def summary(out: OutputDir) -> list[tuple[str, str]]:
     """The chosen model and the others, and what it says of the sensor."""
     found = read_description(out.model.description)
     rows = [("model", f"{found.chosen}: {found.why}")]
+    rows += [("note", note) for note in found.notes if note not in clamp_notes(read_table(out.corrected).meta)]
     rows += [("not fitted", f"{key}: {why}") for key, why in found.not_fitted.items()]
     change = last_change(out.model)
     rows += [("since the last model", change.describe())] if change is not None else []

@@ -33,7 +33,7 @@ class Settings(BaseModel):
         "grid: every cell, and temperatures x exposures; single: one dark",
     )
     model_dir: Path | None = Field(None, description="output directory (or its dark_model) with the model; none: ours")
-    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component"] = Field(
+    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow"] = Field(
         "auto", description="the model that synthesises; auto: the one that the fit chose"
     )
     temperatures_c: list[float] = Field(default_factory=list, description="temperatures of further darks [°C]")

@@ -71,6 +71,7 @@ class Recipe:
     bias_slope_adu_k: tuple[float, float] = (0.4, 0.02)  # mean and pixel-to-pixel spread
     bias_exposure_s: float = 0.0  # above zero: the bias frames are short darks
     pedestal_drift_adu: float = 0.0  # sigma, one number a frame
+    black_clamp: bool = False  # the camera subtracts what shielded pixels read: the mean bulk dark signal
     adc_bits: int = 16
     left_aligned: bool = False  # fewer bits, shifted to the top of 16
     # thermometer
@@ -210,6 +211,17 @@ class Sensor:
         diffusion = m["D"] * self.arrhenius(temperature_c, gap, 3.0)
         return exposure_s * (generation + diffusion) + glow
 
+    def clamp_adu(self, temperature_c: float, exposure_s: float) -> float:
+        """What the black clamp takes from every pixel: the mean dark signal of shielded pixels, which see no glow."""
+        if not self.recipe.black_clamp:
+            return 0.0
+        dark = self.signal_adu(temperature_c, exposure_s) - self.maps["E"] * exposure_s
+        return float(dark[~self.hot].mean())
+
+    def shown_adu(self, temperature_c: float, exposure_s: float) -> Image:
+        """True mean signal above bias of a frame (rows, cols): the dark signal less what a clamp takes."""
+        return self.signal_adu(temperature_c, exposure_s) - self.clamp_adu(temperature_c, exposure_s)
+
     def bias_adu(self, temperature_c: float) -> Image:
         """True bias (rows, cols) in native ADU."""
         return self.bias_zero_c + self.bias_slope * temperature_c
@@ -236,7 +248,7 @@ class Sensor:
         electrons = rng.poisson((signal + upper * step) * r.gain_e_per_adu).astype(np.float64)
         cosmic = self._cosmic_rays(rng, shot.exposure_s)
         electrons += cosmic + rng.normal(0, 1, signal.shape) * self.read_noise_e
-        drift = rng.normal(0, 1) * r.pedestal_drift_adu
+        drift = rng.normal(0, 1) * r.pedestal_drift_adu - self.clamp_adu(true_c, shot.exposure_s)
         native = np.floor(electrons / r.gain_e_per_adu + self.bias_adu(true_c) + drift + 0.5)
         raw = (np.clip(native, 0, r.top_adu) * r.scale_factor).astype(np.uint16)
         return Exposure(shot, raw, true_c, measured_c, cosmic > 0)

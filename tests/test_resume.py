@@ -29,6 +29,7 @@ MODELS = ("exp_2d", "two_component")
 INDEX = "index of frames"
 BIAS_TABLE, REFERENCE, LEVELS = "table of bias frames", "read noise, gain, scale factor", "level of each dark"
 FIT = [
+    "search for amplifier glow",
     *(f"population of {m}" for m in MODELS),
     *(f"fit {m} rows 0-47" for m in MODELS),
     *(f"maps of {m}" for m in MODELS),
@@ -162,7 +163,7 @@ def test_a_changed_setting_stops_where_nothing_changes(work: Campaign) -> None:
 def test_a_new_hot_threshold_reaches_fit_and_evaluation_but_no_master(work: Campaign) -> None:
     made = again(work, mask_hotpixels={"hot_sigma": 7.0})
     # the tiles are fitted again and give the same maps; the sensor's summary, darks and errors go by the mask
-    assert made == ["mask of special pixels", *FIT[:4], *FIT[-2:], *DARKS, *evaluations(CELL_NAMES)]
+    assert made == ["mask of special pixels", *FIT[:5], *FIT[-2:], *DARKS, *evaluations(CELL_NAMES)]
 
 
 EDITED = {

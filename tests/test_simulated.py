@@ -227,3 +227,17 @@ def test_a_noisy_thermometer_flickers_between_its_steps() -> None:
     sensor = Sensor(dataclasses.replace(CLEAN, rows=4, cols=4, thermometer_step_k=0.4, thermometer_noise_k=0.1))
     readings = {round(sensor.expose(Shot("dark", -10.2, 30.0, n)).measured_c, 6) for n in range(40)}
     assert readings == {-10.4, -10.0}
+
+
+def test_a_clamp_takes_the_mean_of_shielded_pixels_and_leaves_their_noise() -> None:
+    recipe = dataclasses.replace(CLEAN, hot_fraction=0.01, glow_rate_adu_s=2.0, black_clamp=True)
+    clamped, honest = Sensor(recipe), Sensor(dataclasses.replace(recipe, black_clamp=False))
+    np.testing.assert_array_equal(clamped.signal_adu(0.0, 100.0), honest.signal_adu(0.0, 100.0))
+    np.testing.assert_array_equal(honest.shown_adu(0.0, 100.0), honest.signal_adu(0.0, 100.0))
+    bulk = ~clamped.hot & (clamped.maps["E"] < 0.001)
+    assert abs(clamped.shown_adu(0.0, 100.0)[bulk].mean()) < 0.05 * clamped.clamp_adu(0.0, 100.0)
+    frames = stack(clamped, "dark", 0.0, 100.0, 40)
+    shown = clamped.bias_adu(0.0) + clamped.shown_adu(0.0, 100.0)
+    z = ((frames.mean(0) - shown) / np.sqrt(clamped.frame_variance_adu2(0.0, 100.0) / 40))[~clamped.hot]
+    assert z.std() == pytest.approx(1.0, abs=0.06)
+    assert abs(z.mean()) < 4 / np.sqrt(z.size)

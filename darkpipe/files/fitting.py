@@ -13,15 +13,16 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from darkpipe.errors import ProductError
+from darkpipe.errors import DesignError, ProductError
 from darkpipe.files.atomic import replace_file, replace_text
 from darkpipe.files.bias_files import write_levels
 from darkpipe.files.layout import exposure_label, temperature_label
-from darkpipe.files.masters import Cell, Drift, ReferenceValues, bias_groups, effective_exposure, read_band
+from darkpipe.files.masters import Cell, ReferenceValues, bias_groups, effective_exposure, read_band
 from darkpipe.files.products import Card, Frame, read_planes, write_frame
 from darkpipe.files.tables import table_of, write_table
 from darkpipe.science.blocks import block_mean
-from darkpipe.science.design import Campaign, Unit, can_leave_out, make_unit
+from darkpipe.science.design import Campaign, Unit, can_leave_out, make_unit, plan_fits
+from darkpipe.science.drift import Drift
 from darkpipe.science.flags import DQ, MODEL_INVALID
 from darkpipe.science.metrics import CellErrors
 from darkpipe.science.models import MODELS
@@ -95,6 +96,41 @@ def campaign_of(cells: Sequence[Cell], reference: ReferenceValues, one_level: bo
     )
 
 
+def plan_units(
+    cells: Sequence[Cell], reference: ReferenceValues, model: str, energy_gap_ev: float, two_dimensional: bool
+) -> tuple[list[Unit], dict[str, str], bool]:
+    """What is fitted, why the rest is not, and whether cells without a bias share one level over all temperatures.
+
+    Parameters
+    ----------
+    model : the one asked for, or 'auto'. two_dimensional : leave out models of one exposure or temperature.
+
+    Raises
+    ------
+    DesignError
+        when the campaign can carry none of the models, or not the one asked for.
+    """
+    if not cells:
+        raise DesignError("no cell is left to be fitted", do="check exclude_temperatures_c")
+    wanted = [model] if model != "auto" else []
+    for one_level in (False, True):
+        campaign = campaign_of(cells, reference, one_level)
+        units, missing = plan_fits(campaign, wanted, reference.temperature_c, energy_gap_ev)
+        if two_dimensional:
+            units = [u for u in units if not u.scope]
+        if units and not (wanted and all(u.model.name != model for u in units)):
+            break
+    if not units:
+        why = "; ".join(m for m in missing.values() if m.startswith(tuple(MODELS)))
+        raise DesignError(f"no model can be fitted: {campaign.describe()}. {why}", do="add temperatures or exposures")
+    if wanted and not any(u.model.name == model for u in units):
+        raise DesignError(
+            f"{model} cannot be fitted: {missing.get(model, MODELS[model].needs)}; {campaign.describe()}",
+            do="choose --model auto",
+        )
+    return units, missing, one_level
+
+
 def find_population(
     path: Path,
     files: UnitFiles,
@@ -150,8 +186,10 @@ def write_tile(
     saturation: Saturation,
     rows: slice,
     exclude: int,
+    glow: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> str:
-    """Fit a band of rows and keep the result; `exclude`: pixels with one of these bits are not fitted."""
+    """Fit a band of rows and keep the result; `exclude`: pixels with one of these bits are not fitted; `glow`: smooth
+    glow of the rows' pixels and its 1 sigma, for a model with glow."""
     band = read_band(masters, files.cells, files.hangs_on, files.reference, read_noise, rows, files.drift)
     bits = read_planes(mask, ["DQ"], rows)[0].ravel()
     if exclude:
@@ -162,7 +200,7 @@ def write_tile(
     flagged = (bits & int(MODEL_INVALID)) != 0
     made = fit_unit(
         unit, band.cells, band.error_adu, files.temperature_c, files.exposure_s, read_population(population), flagged,
-        saturation, leave, files.free_level,
+        saturation, leave, files.free_level, glow,
     )  # fmt: skip
     shape = band.shape
     arrays: dict[str, NDArray[Any]] = {

@@ -183,6 +183,10 @@ class ModelDir:
         """Absolute held-out errors, reduced for pictures."""
         return self.folder(model, cell) / "held_out_maps.fits"
 
+    def glow_blocks(self, model: str) -> Path:
+        """Amplifier glow by blocks of the sensor, and whether there is any."""
+        return self.folder(model) / "glow_blocks.fits"
+
     def population(self, model: str, cell: str = "") -> Path:
         return self.folder(model, cell) / "population.yaml"
 

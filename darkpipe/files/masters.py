@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_text
-from darkpipe.files.products import Card, Frame, read_planes, write_frame
+from darkpipe.files.products import Card, Frame, read_header, read_planes, write_frame
 from darkpipe.files.tables import read_table
+from darkpipe.science.drift import Drift
 from darkpipe.science.fit import Cells, Stations
 from darkpipe.science.flags import DQ
 
@@ -201,26 +201,6 @@ class Band:
     shape: tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Drift:
-    """Pedestal drift: 1 sigma of the level of one frame [ADU], and how many frames are in each master bias.
-
-    The level of a frame is set to that of its cell before frames are combined, so the cell's own level is that of the
-    median of its frames, and all its pixels share the error of that.
-    """
-
-    frame_adu: float = 0.0
-    bias_frames: Mapping[str, int] = field(default_factory=dict)
-
-    def level_variance(self, frames: int) -> float:
-        """Square of the 1 sigma of the level of a master of so many frames [ADU²]."""
-        return (1.0 if frames < 3 else math.pi / 2.0) * self.frame_adu**2 / max(frames, 1)
-
-    def of_bias(self, name: str) -> float:
-        """The same for a master bias, or for the line through all."""
-        return self.level_variance(self.bias_frames.get(name, sum(self.bias_frames.values())))
-
-
 def read_band(
     masters: Sequence[Path],
     cells: Sequence[Cell],
@@ -273,7 +253,7 @@ def read_band(
             read_variance,
             reference.gain_e_per_adu,
             np.zeros(len(cells)),
-            np.array([drift.level_variance(c.frames) for c in cells]),
+            np.array([drift.level_variance(c.frames) for c in cells]) + _hidden_variance(masters, cells, reference),
             np.array(number),
             variance,
             stations_of(cells),
@@ -282,3 +262,9 @@ def read_band(
         error,
         shape,
     )
+
+
+def _hidden_variance(masters: Sequence[Path], cells: Sequence[Cell], reference: ReferenceValues) -> NDArray[np.float64]:
+    """(n,) variance [ADU²] of each master from the shot noise of charge that a black clamp took away; 0 without one."""
+    hidden = np.array([float(read_header(path).get("HIDDEN", 0.0)) for path in masters])
+    return hidden / (reference.gain_e_per_adu * np.array([c.frames for c in cells]))

@@ -63,6 +63,7 @@ class Description:
     models: tuple[FittedModel, ...]
     not_fitted: Mapping[str, str] = field(default_factory=dict)
     camera: str = ""
+    notes: tuple[str, ...] = ()
 
     def find(self, key: str) -> FittedModel:
         """The fitted model of this key ('exp_2d', 'exp_1d/texp10s').
@@ -110,6 +111,7 @@ def write_description(path: Path, description: Description) -> str:
             for m in description.models
         ],
         "not_fitted": dict(description.not_fitted),
+        "notes": list(description.notes),
     }
     return replace_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110))
 
@@ -150,6 +152,7 @@ def read_description(path: Path) -> Description:
             models,
             data["not_fitted"],
             data["camera"],
+            tuple(data.get("notes", ())),
         )
     except (OSError, yaml.YAMLError, KeyError, TypeError, IndexError) as error:
         raise ProductError(f"the model's description cannot be read ({error})", where=path, do="fit again") from error

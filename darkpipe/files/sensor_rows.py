@@ -330,7 +330,8 @@ def _fit(
 ) -> SensorFit:
     """Dark current of a set of pixels; where a second model could be fitted as well, with the error of the choice."""
     fit = fit_means(files.unit, means, population, temperature_c, exposure_s)
-    other = {"exp_2d": "two_component", "two_component": "exp_2d"}.get(files.model)
+    pairs = (("exp_2d", "two_component"), ("exp_2d_glow", "two_component_glow"))
+    other = next((b if files.model == a else a for a, b in pairs if files.model in (a, b)), None)
     if other is None:
         return fit
     unit = replace(files, model=other).unit

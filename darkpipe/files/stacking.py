@@ -14,10 +14,13 @@ from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.frames import FrameStack
 from darkpipe.files.masters import Master, ReferenceValues
 from darkpipe.files.products import read_planes
+from darkpipe.science.clamp import hidden_charge
 from darkpipe.science.combine import clipped_mean
 from darkpipe.science.flags import DQ
+from darkpipe.science.noise import pair_sigma
 
 STRIP_BYTES = 32 << 20
+HALF_BAND = 128  # rows on each side of the middle that tell the noise of a pair
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,14 @@ def combine_stack(
     relative_error: float,
     bias_level_adu: float | None = None,
     temperature_c: float | None = None,
+    hidden_adu: float = 0.0,
 ) -> Master:
     """Clipped mean of a stack, minus the bias where there is one.
 
     bias_level_adu : for a stack of biases: where their pattern ends. Nothing is subtracted, and what stands above it
     counts as charge. None: the stack holds darks.
     temperature_c : of the stack, for its read noise; None: that of all temperatures.
+    hidden_adu : charge that the camera's black clamp took from every pixel: it has left its noise.
 
     Raises
     ------
@@ -67,7 +72,7 @@ def combine_stack(
             _combine_strip(
                 frames.read_rows(rows.start, rows.stop), rows, stack, reference, read_noise, bias, out,
                 kappa=kappa, relative_error=relative_error, bias_level_adu=bias_level_adu,
-                noise_factor=noise_factor,
+                noise_factor=noise_factor, hidden_adu=hidden_adu,
             )  # fmt: skip
     return out
 
@@ -85,6 +90,7 @@ def _combine_strip(
     relative_error: float,
     bias_level_adu: float | None,
     noise_factor: float,
+    hidden_adu: float,
 ) -> None:
     n = samples.shape[0]
     flat = samples.reshape(n, -1)
@@ -110,7 +116,7 @@ def _combine_strip(
         read_noise_adu=noise,
         gain_e_per_adu=reference.gain_e_per_adu,
         relative_error=relative_error,
-        bias_adu=level,
+        bias_adu=level - hidden_adu if hidden_adu else level,
         kappa=kappa,
         valid_low=reference.clipped_low_raw,
         valid_high=reference.saturation_raw,
@@ -138,3 +144,15 @@ def _without_bias(reference: ReferenceValues, samples: NDArray[Any], pedestal_ad
     if reference.noise_level_adu is not None:
         return reference.noise_level_adu
     return float(np.percentile(samples, 1.0)) / reference.scale_factor + pedestal_adu
+
+
+def measure_hidden_charge(stack: Stack, reference: ReferenceValues) -> float:
+    """Charge [ADU] that a black clamp took from the bulk of these darks, from the noise of the first two in the middle
+    of the frame; 0 of a single one."""
+    if len(stack.paths) < 2:
+        return 0.0
+    first, last = stack.rows // 2 - min(stack.rows // 2, HALF_BAND), min(stack.rows // 2 + HALF_BAND, stack.rows)
+    with FrameStack(stack.paths[:2], stack.hdus[:2], stack.rows, stack.cols) as frames:
+        samples = frames.read_rows(first, last)
+    sigma = pair_sigma(samples[0].ravel(), samples[1].ravel()) / reference.scale_factor
+    return hidden_charge(sigma, reference.read_noise_adu, reference.gain_e_per_adu)

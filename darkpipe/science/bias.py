@@ -1,4 +1,4 @@
-"""Bias against temperature: a straight line per pixel, and whether a camera clamps its black level."""
+"""Bias against temperature: a straight line per pixel."""
 
 from __future__ import annotations
 
@@ -104,27 +104,3 @@ def evaluate(
     value = b0 + b1 * dt
     variance = covariance[0] + 2.0 * dt * covariance[1] + dt * dt * covariance[2]
     return value.astype(np.float32), np.sqrt(np.maximum(variance, 0.0)).astype(np.float32)
-
-
-def black_level_clamped(signal_adu: ArrayLike, exposure_s: ArrayLike, hot_signal_adu: ArrayLike) -> bool:
-    """Whether the camera seems to hold the level of its dark frames at that of its biases.
-
-    So it seems where the bulk of the longer darks (exposures from the median on) lies above and below bias level in
-    turn, its mean within three of its errors of zero, although the hot pixels show that charge was collected:
-    their signal grows with exposure and dwarfs the bulk's.
-
-    signal_adu: (k,) robust median of dark - bias per cell; exposure_s: (k,); hot_signal_adu: (k,) a high percentile
-    (0.999, say) of dark - bias per cell. Fewer than four cells cannot tell: False.
-    """
-    signal, exposure, hot = (np.asarray(a, np.float64) for a in (signal_adu, exposure_s, hot_signal_adu))
-    good = np.isfinite(signal) & np.isfinite(exposure) & np.isfinite(hot)
-    signal, exposure, hot = signal[good], exposure[good], hot[good]
-    if signal.size < 4 or np.ptp(exposure) <= 0:
-        return False
-    long = exposure >= np.median(exposure)
-    late, early = signal[long], signal[~long]
-    if late.size < 3 or early.size == 0 or not (late.min() < 0 < late.max()):
-        return False
-    near_zero = abs(late.mean()) <= 3.0 * late.std(ddof=1) / np.sqrt(late.size)
-    charge = np.median(hot[long]) > max(2.0 * float(np.median(hot[~long])), 10.0 * float(np.abs(late).max()))
-    return bool(near_zero and charge)

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.science.models import EXP_1D, EXP_2D, EXP_T, MODELS, TWO_COMPONENT
+from darkpipe.science.models import EXP_1D, EXP_2D, EXP_2D_GLOW, EXP_T, MODELS, TWO_COMPONENT, TWO_COMPONENT_GLOW
 from darkpipe.science.models.base import Model, Reference, centred
+from darkpipe.science.models.families import LINEAR
 
 F8 = NDArray[np.float64]
-RICH = (EXP_2D, TWO_COMPONENT)  # models of temperature and exposure, in the order of preference without a score
+# models of temperature and exposure, in the order of preference without a score
+RICH = (EXP_2D, TWO_COMPONENT, TWO_COMPONENT_GLOW, EXP_2D_GLOW)
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def make_unit(
 ) -> Unit:
     """A unit with its references: exponentials are fitted about the centre of their cells, where the parameters are
     least correlated, and quoted at T_min and 1 s; the currents are fitted and quoted at T_0."""
-    if model is TWO_COMPONENT:
+    if model.family == LINEAR:
         reference = Reference(reference_temperature_c, 1.0, energy_gap_ev)
         return Unit(model, scope, members, reference, reference)
     weight = exposure_s * np.exp2(temperature_c / 6.5)  # cells count about as much as they hold signal

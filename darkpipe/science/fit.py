@@ -118,6 +118,10 @@ class Cells:
             relative = relative + self.pixel_relative_variance
         return np.asarray(relative * signal_adu**2 + self.extra_variance_adu2[k], np.float32)
 
+    def with_relative_error(self, relative: float) -> Cells:
+        """The same cells, each with this multiplicative error."""
+        return replace(self, relative_variance=np.full(self.relative_variance.size, relative**2))
+
     def joined(self, others: Sequence[Cells]) -> Cells:
         """The same cells over more pixels; multiplicative errors of pixels are not carried over."""
         tiles = [self, *others]

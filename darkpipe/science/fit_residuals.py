@@ -56,7 +56,7 @@ def heat(law: Law, data: Data, state: State) -> None:
     state.warm_sums[:] = 0.0
     state.shift[:] = 0.0
     for k in range(data.y.size):
-        state.warm[k] = warming(law.family, law.dx, k, state.p, state.signal[k])
+        state.warm[k] = warming(law.family, law.x, law.dx, k, state.p, state.signal[k])
         weighted = state.weight[k] * state.warm[k]
         state.warm_sums[data.group[k], data.station[k]] += weighted
         for i in range(3):

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from darkpipe.science.fit import Cells, Fitted, Prior, Problem, Stations, fit_tile
 from darkpipe.science.misfit import Misfit, brightest_signal, find_misfits, signal_to_noise
 from darkpipe.science.models.base import Model, Reference, design_slope
-from darkpipe.science.models.families import EXPONENTIAL
+from darkpipe.science.models.families import EXPONENTIAL, LINEAR
 from darkpipe.science.shape_prior import ShapePrior, estimate_shape_prior, prior_by_level
 
 F4 = NDArray[np.float32]
@@ -116,11 +116,12 @@ def prior_and_start(problem: Problem, population: Population, free_level: NDArra
     pixels = free_level.size
     mean = np.zeros((3, pixels))
     precision = np.zeros((6, pixels))
+    if problem.family != LINEAR:
+        mean[2] = population.b_per_k if problem.free[2] else 0.0
+        precision[5] = 1.0 / WIDE[1] ** 2
     if problem.family == EXPONENTIAL:
         mean[1] = population.gamma if problem.free[1] else 0.0
-        mean[2] = population.b_per_k if problem.free[2] else 0.0
         precision[3] = np.where(free_level, 1.0 / NEAR_LINEAR**2, 1.0 / WIDE[0] ** 2)
-        precision[5] = 1.0 / WIDE[1] ** 2
     return Prior(mean, precision), mean.copy()
 
 
@@ -185,15 +186,16 @@ def _fit(problem: Problem, cells: Cells, population: Population) -> tuple[Fitted
 
 def _shape(problem: Problem, fitted: Fitted, population: Population) -> Population:
     """Medians of gamma and B over the pixels whose amplitude is well measured."""
-    if problem.family != EXPONENTIAL:
+    if problem.family == LINEAR:
         return population
     with np.errstate(invalid="ignore", divide="ignore"):
         good = fitted.parameters[0] > WELL_MEASURED * np.sqrt(fitted.covariance[0])
     good &= np.isfinite(fitted.chi2) & (fitted.dq == 0)
     if good.sum() < FEWEST:
         return population
+    has_gamma = problem.family == EXPONENTIAL and problem.free[1]
     return replace(
         population,
-        gamma=float(np.median(fitted.parameters[1][good])) if problem.free[1] else population.gamma,
+        gamma=float(np.median(fitted.parameters[1][good])) if has_gamma else population.gamma,
         b_per_k=float(np.median(fitted.parameters[2][good])) if problem.free[2] else population.b_per_k,
     )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from darkpipe.science.design import Unit
 from darkpipe.science.fit import Cells, Fitted, fit_tile
 from darkpipe.science.models.base import KELVIN, Model, Reference
-from darkpipe.science.models.families import EXPONENTIAL
+from darkpipe.science.models.families import EXPONENTIAL, GLOWING
 from darkpipe.science.models.two_component import BOLTZMANN_EV_PER_K
 from darkpipe.science.population import Population, prior_and_start, problem_for
 
@@ -66,12 +66,13 @@ def growth(
 ) -> Growth:
     """Dark current and growth of P pixels at a temperature, by their fitted model.
 
-    Exponentials: s = B at any temperature. two_component, g and d being the two currents there:
+    Exponentials: s = B at any temperature. two_component, g and d being the two currents there and e the glow, if any:
 
-        s = (g a_g + d a_d)/(g + d),   a_g = 1.5/T + E_g/2kT²,   a_d = 3/T + E_g/kT²
-        ds/dg = d (a_g - a_d)/(g + d)²,   ds/dd = g (a_d - a_g)/(g + d)²
+        s = (g a_g + d a_d)/(g + d + e),   a_g = 1.5/T + E_g/2kT²,   a_d = 3/T + E_g/kT²,   a_e = 0
+        ds/dg = (a_g - s)/(g + d + e),   and so for d and e
 
-    so that E_a lies between E_g/2 + 1.5 kT (generation alone) and E_g + 3 kT (diffusion alone) where both are positive.
+    so that, without glow, E_a lies between E_g/2 + 1.5 kT (generation alone) and E_g + 3 kT (diffusion alone) where
+    both are positive. exp_2d_glow with dark current c: s = B c/(c + e).
     Errors follow from the whole covariance by the Jacobian.
 
     Parameters
@@ -89,14 +90,21 @@ def growth(
             known = model.free[SLOPE_SLOT]
             slope = p[SLOPE_SLOT] if known else np.full(signal.shape, np.nan)
             slope_variance = c[5]
+        elif model.family == GLOWING:
+            e = x[0] * np.exp(p[2] * x[1])
+            dark = p[0] * e
+            signal = dark + p[1] * x[0]
+            variance = _quadratic((e, x[0] + 0 * signal, dark * x[1]), c)
+            share = dark / signal
+            slope, lean = p[2] * share, p[2] * (1.0 - share) / signal
+            slope_variance = _quadratic((lean * e, -slope / signal * x[0], share + lean * dark * x[1]), c)
         else:
-            first, second = p[0] * x[0], p[1] * x[1]
-            signal = first + second
-            variance = _quadratic((x[0] + 0 * signal, x[1] + 0 * signal), c)
-            a_first, a_second = _component_growth(temperature_c, reference)
-            slope = (first * a_first + second * a_second) / signal
-            lean = (a_first - a_second) / signal**2
-            slope_variance = _quadratic((lean * second * x[0], -lean * first * x[1]), c)
+            signal = p[0] * x[0] + p[1] * x[1] + p[2] * x[2]
+            columns = tuple(column + 0 * signal for column in x)
+            variance = _quadratic(columns, c)
+            rates = (*_component_growth(temperature_c, reference), 0.0)
+            slope = (p[0] * x[0] * rates[0] + p[1] * x[1] * rates[1]) / signal
+            slope_variance = _quadratic(tuple(v * (a - slope) / signal for v, a in zip(columns, rates, strict=True)), c)
         error = np.sqrt(np.maximum(variance, 0.0))
         told = signal > SIGNIFICANT * error
         return Growth(

@@ -11,6 +11,7 @@ from scipy.special import gammainccinv
 from darkpipe.science.design import Unit, nearest_master
 from darkpipe.science.fit import Cells, fit_tile
 from darkpipe.science.flags import DQ
+from darkpipe.science.glow import with_glow
 from darkpipe.science.metrics import CellErrors, accumulate
 from darkpipe.science.misfit import PRECISE
 from darkpipe.science.models.base import move_reference
@@ -66,6 +67,7 @@ def fit_unit(
     saturation: Saturation,
     leave_out: list[bool],
     free_level: NDArray[np.bool_],
+    glow: tuple[F8, F8] | None = None,
 ) -> TileFit:
     """Fit a tile and predict each of its cells without itself.
 
@@ -76,11 +78,14 @@ def fit_unit(
     flagged : (P,) pixels kept apart in the errors. saturation : of these pixels; saturated cells are not fitted, and
     no prediction exceeds its pixel's level.
     leave_out : (n,) which cells the design can do without. free_level : (G,) which groups are levels, not biases.
+    glow : smooth glow of the pixels and its 1 sigma [ADU/s], (P,) each, for a model with glow.
     """
     cells = replace(cells, count=np.where(saturation.reached(cells.signal_adu), 0, cells.count).astype(np.uint16))
     problem = problem_for(unit.model, temperature_c, exposure_s, unit.fit_reference)
     cells = with_misfits(cells, population)
     prior, start = prior_of(problem, population, cells)
+    if glow is not None and unit.model.glow_slot is not None:
+        prior, start = with_glow(prior, start, unit.model.glow_slot, *glow)
     fitted = fit_tile(problem, cells, prior, start, np.array(leave_out))
     fitted.dq[held_by_prior(problem, prior, fitted.covariance)] |= np.uint16(DQ.PRIOR)
     # a parameter that the prior holds costs the cells no degree of freedom

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from darkpipe.errors import DesignError
-from darkpipe.science.bias import black_level_clamped, evaluate, fit_bias_line
+from darkpipe.science.bias import evaluate, fit_bias_line
 
 TEMPERATURES = np.array([-15.0, -10.0, -5.0, 0.0, 0.0])
 
@@ -60,13 +60,3 @@ def test_evaluate_keeps_shape() -> None:
     assert value.dtype == np.float32
     np.testing.assert_allclose(value, 3.0)
     np.testing.assert_allclose(error, np.sqrt(5.0), rtol=1e-6)
-
-
-def test_a_clamped_black_level_is_seen_and_an_honest_one_is_not() -> None:
-    exposure = np.array([1.0, 10, 30, 60, 120, 300, 600])
-    hot = 3.0 * exposure
-    clamped = np.array([0.3, -0.4, 0.2, 0.5, -0.6, 0.4, -0.2])
-    assert black_level_clamped(clamped, exposure, hot)
-    assert not black_level_clamped(0.05 * exposure, exposure, hot)
-    assert not black_level_clamped(clamped, exposure, np.full(7, 1.0))  # no charge at all: merely cold
-    assert not black_level_clamped(clamped[:3], exposure[:3], hot[:3])

@@ -6,9 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_masters import GRID_12, full, grid, scene
 
-from darkpipe.science.models import EXP_1D, EXP_2D, EXP_T, MODELS, TWO_COMPONENT, Reference
+from darkpipe.science.models import (
+    EXP_1D,
+    EXP_2D,
+    EXP_2D_GLOW,
+    EXP_T,
+    MODELS,
+    TWO_COMPONENT,
+    TWO_COMPONENT_GLOW,
+    Reference,
+)
 from darkpipe.science.models.base import centred, exponential_design, move_reference
-from darkpipe.science.models.families import EXPONENTIAL, LINEAR, evaluate, synthesize
+from darkpipe.science.models.families import EXPONENTIAL, GLOWING, LINEAR, evaluate, synthesize
 from darkpipe.science.models.two_component import design
 
 ZERO = 273.15
@@ -17,12 +26,16 @@ K_EV = 1.380649e-23 / 1.602176634e-19  # exact in the SI
 sane = st.floats(-3.0, 3.0)
 
 
-@given(st.sampled_from([EXPONENTIAL, LINEAR]), st.tuples(sane, sane, sane), st.tuples(sane, sane, sane))
+@given(st.sampled_from([EXPONENTIAL, LINEAR, GLOWING]), st.tuples(sane, sane, sane), st.tuples(sane, sane, sane))
 def test_derivatives_are_those_of_the_value(family, x, p):
     columns, jac, scratch = np.array(x)[:, None], np.zeros((3, 1)), np.zeros((3, 1))
     values = np.array(p)
     value = evaluate(family, columns, 0, values, jac)
-    expected = p[0] * np.exp(p[1] * x[0] + p[2] * x[1]) if family == EXPONENTIAL else np.dot(p, x)
+    expected = {
+        EXPONENTIAL: p[0] * np.exp(p[1] * x[0] + p[2] * x[1]),
+        LINEAR: np.dot(p, x),
+        GLOWING: x[0] * (p[0] * np.exp(p[2] * x[1]) + p[1]),
+    }[family]
     assert value == pytest.approx(expected, rel=1e-12, abs=1e-12)
     for i in range(3):
         step = np.zeros(3)
@@ -183,3 +196,34 @@ def test_parameters_about_the_centre_are_weakly_correlated():
 
     assert largest(fitted.covariance) < 0.3
     assert largest(moved) > 0.8
+
+
+def test_glow_is_added_whatever_the_temperature():
+    t, e = grid([-20, -10, 0], [30, 300])
+    reference = Reference(-10.0)
+    np.testing.assert_array_equal(TWO_COMPONENT_GLOW.design(t, e, reference)[:2], design(t, e, reference)[:2])
+    for model in (TWO_COMPONENT_GLOW, EXP_2D_GLOW):
+        p = np.zeros(3)
+        p[model.glow_slot] = 0.7
+        jac, x = np.zeros((3, t.size)), np.ascontiguousarray(model.design(t, e, reference))
+        np.testing.assert_allclose([evaluate(model.family, x, k, p, jac) for k in range(t.size)], 0.7 * e)
+        assert [q.name for q in model.parameters if q.slot == model.glow_slot] == ["E"]
+    assert all(m.glow_slot is None for m in (EXP_1D, EXP_2D, EXP_T, TWO_COMPONENT))
+
+
+def test_glow_does_not_move_with_the_reference():
+    """The amplitude does, with its covariance; the dark stays the same."""
+    old, new = Reference(-8.0, 70.0), Reference(-20.0)
+    p = np.array([[0.3], [0.05], [0.12]])
+    root = np.random.default_rng(1).normal(size=(3, 3)) * [[0.02], [0.01], [0.005]]
+    matrix = root @ root.T
+    covariance = np.array([[matrix[a, b]] for a in range(3) for b in range(a, 3)])
+    moved, its = move_reference(EXP_2D_GLOW, p, covariance, old, new)
+    assert (moved[1], moved[2]) == (p[1], p[2])
+    results = []
+    for parameters, c, reference in ((p, covariance, old), (moved, its, new)):
+        signal, variance = np.empty((2, 1), np.float32)
+        x = np.ascontiguousarray(EXP_2D_GLOW.design(np.array([-3.0]), np.array([200.0]), reference))
+        synthesize(GLOWING, x, parameters.astype(np.float32), c.astype(np.float32), signal, variance)
+        results.append((signal[0], variance[0]))
+    np.testing.assert_allclose(*results, rtol=1e-4)

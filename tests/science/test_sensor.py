@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from darkpipe.science.design import Unit, make_unit
-from darkpipe.science.models import EXP_1D, EXP_2D, EXP_T, TWO_COMPONENT, Model, Reference
+from darkpipe.science.models import (
+    EXP_1D,
+    EXP_2D,
+    EXP_2D_GLOW,
+    EXP_T,
+    TWO_COMPONENT,
+    TWO_COMPONENT_GLOW,
+    Model,
+    Reference,
+)
 from darkpipe.science.population import Population
 from darkpipe.science.sensor import (
     CellMeans,
@@ -38,12 +47,14 @@ def packed(matrix: np.ndarray) -> np.ndarray:
 
 def signal(model: Model, parameters: np.ndarray, temperature_c: float, exposure_s: float) -> np.ndarray:
     """Of parameters (3, P), written out."""
-    if model is TWO_COMPONENT:
+    if model is EXP_2D_GLOW:
+        return exposure_s * (parameters[0] * np.exp(parameters[2] * (temperature_c + 10.0)) + parameters[1])
+    if model in (TWO_COMPONENT, TWO_COMPONENT_GLOW):
         kelvin, kelvin_0 = temperature_c + 273.15, REFERENCE.temperature_c + 273.15
         arrhenius = 1.12 / K_EV * (1 / kelvin_0 - 1 / kelvin)
         theta = kelvin / kelvin_0
         both = parameters[0] * theta**1.5 * np.exp(arrhenius / 2) + parameters[1] * theta**3 * np.exp(arrhenius)
-        return exposure_s * both
+        return exposure_s * (both + (parameters[2] if model is TWO_COMPONENT_GLOW else 0.0))
     return parameters[0] * exposure_s ** parameters[1] * np.exp(parameters[2] * (temperature_c + 10.0))
 
 
@@ -56,6 +67,16 @@ def slope(model: Model, parameters: np.ndarray, temperature_c: float) -> np.ndar
 EXAMPLES = {
     "generation and diffusion": (TWO_COMPONENT, (0.06, 0.08, 0.0), ((4e-6, -3e-6, 0), (-3e-6, 5e-6, 0), (0, 0, 0))),
     "a negative share": (TWO_COMPONENT, (0.06, -0.004, 0.0), ((1e-6, -2e-7, 0), (-2e-7, 1e-7, 0), (0, 0, 0))),
+    "currents and glow": (
+        TWO_COMPONENT_GLOW,
+        (0.06, 0.08, 0.05),
+        ((4e-6, -3e-6, 1e-6), (-3e-6, 5e-6, 0), (1e-6, 0, 2e-6)),
+    ),
+    "exponential and glow": (
+        EXP_2D_GLOW,
+        (0.1, 0.05, 0.12),
+        ((9e-6, -2e-6, -4e-6), (-2e-6, 4e-6, 1e-6), (-4e-6, 1e-6, 9e-6)),
+    ),
     "exponential": (
         EXP_2D,
         (0.1, 1.01, 0.12),

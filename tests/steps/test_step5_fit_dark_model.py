@@ -134,7 +134,7 @@ def test_the_description_says_what_was_fitted_and_why(finished: Campaign) -> Non
     assert [m["name"] for m in described["models"]] == ["exp_2d", "two_component"]
     for model in described["models"]:
         assert (model["temperature_c"], model["exposure_s"], model["cells"]) == ([-10.0, 0.0], [30.0, 300.0], 9)
-    assert set(described["not_fitted"]) == {"exp_1d", "exp_t"}
+    assert set(described["not_fitted"]) == {"exp_1d", "exp_t", "two_component_glow", "exp_2d_glow"}
     assert (described["shape"], described["has_bias"], described["gain_e_per_adu"]) == ([48, 40], True, 0.8)
     scores = {m["name"]: m["score"] for m in described["models"]}
     for name, score in scores.items():
@@ -210,3 +210,49 @@ def assert_true_level(campaign: Campaign, name: str, truth: np.ndarray) -> None:
     known = np.isfinite(made["SCI"])
     assert known.mean() > 0.98
     assert spread(((made["SCI"] - truth) / made["ERR"])[known]) == pytest.approx(1.0, abs=0.15)
+
+
+@pytest.fixture(scope="module")
+def glowing(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    """A sensor with an amplifier that shines into a corner."""
+    campaign = make_campaign(tmp_path_factory.mktemp("glowing"), rows=64, cols=64, glow_rate_adu_s=0.6)
+    run_well(campaign, chosen={"until_step": 5})
+    return campaign
+
+
+def test_glow_is_found_chosen_and_told(glowing: Campaign) -> None:
+    described = yaml.safe_load((glowing.model / "model.yaml").read_text())
+    assert described["chosen"] == "two_component_glow"
+    scores = {m["name"]: m["score"] for m in described["models"]}
+    assert scores["two_component_glow"] < scores["two_component"]
+    note = next(n for n in described["notes"] if "(two_component_glow)" in n)
+    assert "row 4, column 60" in note
+    assert "there the held-out error of two_component_glow is 0." in note
+    assert table(glowing.out / "sensor_summary.ecsv").meta["model"] == "two_component_glow"
+    blocks = planes(glowing.model / "two_component_glow" / "glow_blocks.fits")
+    assert blocks["GLOWING"][0, -1] == 1
+    assert blocks["GLOWING"][-1, 0] == 0
+
+
+@pytest.mark.parametrize(("parameter", "within"), [("G", 0.08), ("D", 0.08), ("E", 0.6)])
+def test_maps_with_glow_are_the_truth(glowing: Campaign, parameter: str, within: float) -> None:
+    """Errors of E are shared among neighbours, so that their spread over one sensor says less."""
+    made = planes(glowing.model / "two_component_glow" / f"{parameter}_map.fits")
+    energy_power = {"G": (GAP_EV / 2, 1.5), "D": (GAP_EV, 3.0)}
+    growth = {name: glowing.sensor.arrhenius(-5.0, *law) for name, law in energy_power.items()} | {"E": 1.0}
+    pull = (made["SCI"] - glowing.sensor.maps[parameter] * growth[parameter]) / made["ERR"]
+    assert spread(pull[np.isfinite(pull)]) == pytest.approx(1.0, abs=within)
+
+
+def test_glow_is_not_found_on_a_sensor_without(finished: Campaign) -> None:
+    described = yaml.safe_load((finished.model / "model.yaml").read_text())
+    for name in ("two_component_glow", "exp_2d_glow"):
+        assert "no glow found" in described["not_fitted"][name]
+        assert header(finished.model / name / "glow_blocks.fits")["FOUND"] is False
+    assert described["notes"] == []
+
+
+def test_a_model_with_glow_is_refused_where_there_is_none(tmp_path: Path, plain: Campaign) -> None:
+    campaign = plain.copied_to(tmp_path / "campaign")
+    report = run(campaign, fit_dark_model={"model": "two_component_glow"})
+    assert any("no glow found" in str(failure) for failure in report.failures)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.science.models.families import EXPONENTIAL
+from darkpipe.science.models.families import EXPONENTIAL, GLOWING, LINEAR
 
 F8 = NDArray[np.float64]
 
@@ -16,7 +16,8 @@ KELVIN = 273.15
 MIN_SPAN_K = 0.45  # rms temperature contrast that a cell design must have to tell a slope in temperature
 MIN_SPAN_LN_T = 0.1  # the same for ln(exposure)
 MIN_SPAN_LN_T_ON_A_LEVEL = 0.03  # the same where the level is free, too: gamma then has a prior near 1
-MIN_CONTRAST = 0.03  # the same for the two currents of a linear model, relative
+MIN_CONTRAST = 0.03  # the same for the currents of a linear model and for glow, relative
+GLOW = "E"  # name of the parameter that is amplifier glow
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ class Model:
         used = {p.slot for p in self.parameters}
         return np.array([i in used for i in range(3)])
 
+    @property
+    def glow_slot(self) -> int | None:
+        """Slot of the amplifier glow E [ADU/s], None for a model without."""
+        return next((p.slot for p in self.parameters if p.name == GLOW), None)
+
     def lacks(self, temperature_c: F8, exposure_s: F8, offsets: NDArray[np.int64], reference: Reference) -> str | None:
         """Why a campaign of these cells (n,) cannot carry the model, or None.
 
@@ -83,6 +89,10 @@ class Model:
             columns = [signal, signal * x[0], signal * x[1]]
             on_level = bool((offsets >= 0).any())
             limits = [0.0, MIN_SPAN_LN_T_ON_A_LEVEL if on_level else MIN_SPAN_LN_T, MIN_SPAN_K]
+        elif self.family == GLOWING:
+            signal = x[0] * np.exp(0.1 * x[1])
+            columns = [signal, x[0], signal * x[1]]
+            limits = [0.0, MIN_CONTRAST, MIN_CONTRAST]
         else:
             signal = x[0] + x[1]
             columns = list(x)
@@ -100,6 +110,12 @@ class Model:
             if not np.linalg.norm(left) > max(limit, 1e-6) * scale:
                 return f"{self.needs}; the cells tell them apart too little"
         return None
+
+
+def glow_design(temperature_c: F8, exposure_s: F8, reference: Reference) -> F8:
+    """(3, n) columns t, T - T_ref, 0."""
+    t = np.asarray(exposure_s, float)
+    return np.stack([t, np.asarray(temperature_c, float) - reference.temperature_c, np.zeros(t.size)])
 
 
 def _project(basis: F8, vector: F8) -> F8:
@@ -128,12 +144,12 @@ def move_reference(model: Model, p: F8, covariance: F8, old: Reference, new: Ref
     """Parameters (3, P) and covariance (6, P) of an exponential quoted at another temperature and exposure.
 
     A' = A·exp(gamma·ln(t'/t) + B·(T'-T)); its covariance follows by the Jacobian, written so that A = 0 is no trouble.
-    A linear model is returned as it is (its reference is part of its design).
+    A linear model is returned as it is (its reference is part of its design); glow knows no temperature.
     """
-    if model.family != EXPONENTIAL:
+    if model.family == LINEAR:
         return p, covariance
     free = model.free
-    du = np.log(new.exposure_s / old.exposure_s) if free[1] else 0.0
+    du = np.log(new.exposure_s / old.exposure_s) if free[1] and model.family == EXPONENTIAL else 0.0
     dv = (new.temperature_c - old.temperature_c) if free[2] else 0.0
     factor = np.exp(p[1] * du + p[2] * dv)
     a = p[0] * factor

@@ -1,10 +1,11 @@
-"""The two families of formulas that every dark model is written in; the only place where they are spelled out.
+"""The three families of formulas that every dark model is written in; the only place where they are spelled out.
 
 A model describes a cell (temperature T, exposure t) by at most three numbers `x` (its `design`), and the signal of a
 pixel by at most three parameters `p`:
 
 EXPONENTIAL   S = p0 · exp(p1·x0 + p2·x1)          exp_1d, exp_t, exp_2d
 LINEAR        S = p0·x0 + p1·x1 + p2·x2            two_component, with or without glow
+GLOWING       S = x0 · (p0 · exp(p2·x1) + p1)      exp_2d_glow
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from darkpipe.science.jit import inlined, kernel
 
 EXPONENTIAL = 0
 LINEAR = 1
+GLOWING = 2
 
 
 @inlined
@@ -39,6 +41,12 @@ def evaluate(
         jacobian[1, k] = s * x[0, k]
         jacobian[2, k] = s * x[1, k]
         return float(s)
+    if family == GLOWING:
+        dark = x[0, k] * math.exp(p[2] * x[1, k])
+        jacobian[0, k] = dark
+        jacobian[1, k] = x[0, k]
+        jacobian[2, k] = p[0] * dark * x[1, k]
+        return float(p[0] * dark + p[1] * x[0, k])
     jacobian[0, k] = x[0, k]
     jacobian[1, k] = x[1, k]
     jacobian[2, k] = x[2, k]
@@ -46,10 +54,14 @@ def evaluate(
 
 
 @inlined
-def warming(family: int, dx: NDArray[np.float64], k: int, p: NDArray[np.float64], signal: float) -> float:
+def warming(
+    family: int, x: NDArray[np.float64], dx: NDArray[np.float64], k: int, p: NDArray[np.float64], signal: float
+) -> float:
     """dS/dT of cell k [ADU/K] at its signal; dx : (3, n) derivatives of the design by temperature [1/K]."""
     if family == EXPONENTIAL:
         return float(signal * (p[1] * dx[0, k] + p[2] * dx[1, k]))
+    if family == GLOWING:
+        return float((signal - p[1] * x[0, k]) * p[2] * dx[1, k])
     return float(p[0] * dx[0, k] + p[1] * dx[1, k] + p[2] * dx[2, k])
 
 
