@@ -136,12 +136,25 @@ def with_misfits(cells: Cells, population: Population) -> Cells:
     )  # fmt: skip
 
 
-def prior_of(problem: Problem, population: Population, cells: Cells) -> tuple[Prior, F8]:
-    """Prior and start values of each pixel (3 or 6, P): the weak one, and that of its level if known."""
+def prior_of(problem: Problem, population: Population, cells: Cells, glow_adu_s: F8 | None = None) -> tuple[Prior, F8]:
+    """Prior and start values of each pixel (3 or 6, P): the weak one, and that of its level if known.
+
+    glow_adu_s : (P,) smooth glow of the pixels, for a model with glow: their level is that of the dark current alone.
+    """
     weakest, start = prior_and_start(problem, population, cells.free_level)
     if population.shape_prior is None:
         return weakest, start
-    return prior_by_level(problem, cells, population.shape_prior, weakest)
+    if glow_adu_s is not None and problem.family == LINEAR:
+        glow = problem.design[2][:, None] * glow_adu_s
+        cells = replace(cells, signal_adu=(cells.signal_adu - glow).astype(np.float32))
+    return prior_by_level(_dark_current(problem), cells, population.shape_prior, weakest)
+
+
+def _dark_current(problem: Problem) -> Problem:
+    """The problem without its glow term, if it has one: the two currents, whose ratio is the shape."""
+    if problem.family == LINEAR and problem.free.all():
+        return replace(problem, free=np.array([True, True, False]))
+    return problem
 
 
 def with_shape_prior(problem: Problem, cells: Cells, population: Population) -> Population:
@@ -153,7 +166,7 @@ def with_shape_prior(problem: Problem, cells: Cells, population: Population) -> 
     else:
         start = [0.5]
     known = with_misfits(cells, population)
-    return replace(population, shape_prior=estimate_shape_prior(problem, known, start))
+    return replace(population, shape_prior=estimate_shape_prior(_dark_current(problem), known, start))
 
 
 def estimate_population(problem: Problem, cells: Cells) -> Population:

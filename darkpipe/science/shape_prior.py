@@ -181,7 +181,8 @@ def _moments(found: Measured, tells: bool) -> tuple[F8, F8, F8]:
 
     Of a pixel of level L, L e is measured with covariance H⁻¹, so that it scatters about L mu with L² Sigma/u + H⁻¹,
     where u, the weight of Student's distribution, is small for pixels of other physics. Sigma by scoring, u by its
-    expectation (Lange, Little and Taylor 1989, with errors of measurement). Noise in L makes the step to the mean too
+    expectation (Lange, Little and Taylor 1989, with errors of measurement). It is the scatter of the core: from the
+    pixels in the tails the prior fades anyway. Noise in L makes the step to the mean too
     short, but it is zero at the right mean only: the caller repeats.
     """
     # what no shape describes is no member; where the shape is still far from the mean, all are beyond their noise
@@ -189,7 +190,7 @@ def _moments(found: Measured, tells: bool) -> tuple[F8, F8, F8]:
     good = found.chi2 < np.maximum(allowed, 4.0 * np.nanmedian(found.chi2))
     level, departure, noise = found.level[good], found.departure[:, good], inverse(found.information[:, :, good])
     m = departure.shape[0]
-    mean, scatter, weight, tails = np.zeros(m), np.zeros((m, m)), np.ones(level.size), 1.0
+    mean, scatter, weight = np.zeros(m), np.zeros((m, m)), np.ones(level.size)
     if tells:
         scatter = np.diag(np.median(np.abs(departure / level), axis=1) ** 2 * 2.2)  # (1 / 0.6745)²: all of the spread
         least = 1e-3 * np.median(np.diagonal(noise / level**2), axis=0)
@@ -208,10 +209,9 @@ def _moments(found: Measured, tells: bool) -> tuple[F8, F8, F8]:
             square = _expected_square(told, residual, scatter[:, :, None] / weight, level)
             own = np.einsum("abp,ba->p", square, np.linalg.inv(scatter))
             weight = (FREEDOM + m) / (FREEDOM + own)
-            tails = float(own[near].mean() / m)
         if np.all(step**2 < SETTLED * np.diagonal(mean_covariance)) and np.allclose(before, scatter, rtol=1e-3, atol=0):
             break
-    return mean, mean_covariance, scatter * min(max(tails, 1.0), FREEDOM / (FREEDOM - 2.0))
+    return mean, mean_covariance, scatter
 
 
 def _scatter(told: F8, residual: F8, noise: F8, level: F8, weight: F8, least: F8) -> F8:

@@ -83,7 +83,7 @@ def fit_unit(
     cells = replace(cells, count=np.where(saturation.reached(cells.signal_adu), 0, cells.count).astype(np.uint16))
     problem = problem_for(unit.model, temperature_c, exposure_s, unit.fit_reference)
     cells = with_misfits(cells, population)
-    prior, start = prior_of(problem, population, cells)
+    prior, start = prior_of(problem, population, cells, None if glow is None else glow[0])
     if glow is not None and unit.model.glow_slot is not None:
         prior, start = with_glow(prior, start, unit.model.glow_slot, *glow)
     fitted = fit_tile(problem, cells, prior, start, np.array(leave_out))

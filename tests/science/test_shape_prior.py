@@ -12,7 +12,7 @@ from darkpipe.science.population import Population, prior_and_start, prior_of, w
 from darkpipe.science.shape_prior import ShapePrior, held_by_prior
 
 PIXELS = 8000
-KNOWN = Population(0.98, 0.13, 0.0)
+KNOWN = Population(0.98, 0.13)
 
 
 def crowd(bulk, *, model=EXP_2D, cells=GRID_24, gamma=1.0, b=0.125, hot=0.004, pixels=PIXELS, seed=3, **noise):

@@ -21,7 +21,7 @@ IMAGE = np.ones(SHAPE, np.float32)
 
 def survey(folder: EmFolder, **settings: Any) -> RunReport:
     """Step 10 alone."""
-    return folder.run("fit_noise_maps", chosen={"until_step": 9}, load_em_frames=settings)
+    return folder.run("fit_noise_maps", chosen={"until_step": 10}, load_em_frames=settings)
 
 
 def fresh(tmp_path: Path, em_plain: EmFolder) -> EmFolder:
@@ -147,7 +147,7 @@ def test_wrong_settings(tmp_path: Path, em_work: EmFolder) -> None:
 
 
 def test_an_output_directory_among_the_frames_is_passed_over(em_work: EmFolder) -> None:
-    report = em_work.run("traditional_dark", chosen={"until_step": 9}, load_em_frames={"basepath": em_work.root})
+    report = em_work.run("traditional_dark", chosen={"until_step": 10}, load_em_frames={"basepath": em_work.root})
     report.raise_for_failure()
     files = list(table(em_work.out / "em_frames.ecsv")["file"])
     assert len(files) == FRAMES * len(GRID)
