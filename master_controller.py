@@ -39,9 +39,11 @@ STEP_MODULES = (
     "steps.step6_generate_synthetic_darks",
     "steps.step7_evaluate_model",
     "steps.step8_check_model",
+    "steps.step12_calibrate",
 )
 """The order. Steps 0 and 1 see the whole output directory, the others one configuration at a time."""
 
+CALIBRATION = STEP_MODULES.index("steps.step12_calibrate")
 FIRST_STEP_OF_CAMPAIGN = 2
 FIRST_STEP_OF_MODEL = 5  # those before it write what is known of the frames themselves
 
@@ -63,6 +65,8 @@ class Mode:
     prunes : steps whose plan in this mode holds all of their products, so that the others can be removed.
     model_dir : dotted place of the setting that names the model, where new frames must not go into its own directory.
     question : a function, 'module.name', that answers in lines of text instead of running steps.
+    instead : dotted place of a setting that stands for the folder of frames: where it is given, step 1 is left out and
+    nothing is pruned.
     """
 
     help: str
@@ -74,6 +78,7 @@ class Mode:
     prunes: tuple[int, ...] = ()
     model_dir: str | None = None
     question: str | None = None
+    instead: str | None = None
 
 
 BASEPATH = "load_data.basepath"
@@ -138,6 +143,15 @@ MODES: dict[str, Mode] = {
         required={**FRAMES, "--model_dir": "check_model.model_dir"},
         prunes=(1, 2, 3, 8),
         model_dir="check_model.model_dir",
+    ),
+    "calibrate": Mode(
+        "bias and dark off light frames, each with the dark of its own exposure and temperature; with --like: one dark",
+        steps=(1, CALIBRATION),
+        overrides={"load_data.kinds": ["light", "flat"]},
+        required={**FRAMES, "--model_dir": "calibrate.model_dir"},
+        prunes=(1, CALIBRATION),
+        model_dir="calibrate.model_dir",
+        instead="calibrate.like",
     ),
 }
 
@@ -210,7 +224,13 @@ class MasterController:
         chosen = mode_named(mode)
         new_frames = composing.lookup(self._flags, BASEPATH) is not None
         camera = chosen.camera_steps if self._has_camera() else ()
-        return (*camera, *(chosen.frame_steps if new_frames else ()), *chosen.steps)
+        steps = chosen.steps[1:] if self._instead(chosen) else chosen.steps
+        return (*camera, *(chosen.frame_steps if new_frames else ()), *steps)
+
+    def _instead(self, mode: Mode) -> bool:
+        """Whether one frame stands for a folder of them."""
+        given = composing.merged(self._given, self._flags)
+        return mode.instead is not None and composing.lookup(given, mode.instead) is not None
 
     def _has_camera(self) -> bool:
         """Whether frames come from a camera: its address is given, or its section where no folder of frames is."""
@@ -286,7 +306,8 @@ class MasterController:
             with contextlib.closing(Runner(journal, engine, settings.workers, self.progress)) as runner:
                 of_all = [self.steps[number] for number in numbers if number < FIRST_STEP_OF_CAMPAIGN]
                 of_campaign = [self.steps[number] for number in numbers if number >= FIRST_STEP_OF_CAMPAIGN]
-                prunes = {self.steps[number].NAME for number in mode_named(mode).prunes}
+                prunable = () if self._instead(mode_named(mode)) else mode_named(mode).prunes
+                prunes = {self.steps[number].NAME for number in prunable}
                 Walk(journal, runner, report, settings, out, of_all, of_campaign, forced, prunes).go()
         return report
 

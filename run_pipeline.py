@@ -50,6 +50,11 @@ def numbers(text: str) -> list[float]:
     return found
 
 
+def words(text: str) -> list[str]:
+    """Words with spaces or commas between them."""
+    return text.replace(",", " ").split()
+
+
 def assignment(text: str) -> tuple[str, str]:
     """KEY=VALUE."""
     key, equals, value = text.partition("=")
@@ -82,7 +87,8 @@ class Flag:
 CAMERA = ("acquire", "full")
 CELLS = ("synthetic_only", "synthetic_2d")
 SINGLE = ("synthetic_2d_single",)
-GIVEN_MODEL = (*CELLS, *SINGLE, "evaluation_only", "evaluate_2d_model", "check_model")
+CALIBRATE = ("calibrate",)
+GIVEN_MODEL = (*CELLS, *SINGLE, "evaluation_only", "evaluate_2d_model", "check_model", *CALIBRATE)
 SYNTHETIC = "generate_synthetic_darks"
 MODELS = ("auto", "exp_1d", "exp_t", "exp_2d", "two_component")
 
@@ -94,7 +100,7 @@ FLAGS = (
     Flag(
         "model_dir",
         "an existing model: its folder, or the output directory around it",
-        (f"{SYNTHETIC}.model_dir", "evaluate_model.model_dir", "check_model.model_dir"),
+        (f"{SYNTHETIC}.model_dir", "evaluate_model.model_dir", "check_model.model_dir", "calibrate.model_dir"),
         Path,
         modes=GIVEN_MODEL,
         metavar="DIR",
@@ -110,13 +116,41 @@ FLAGS = (
     Flag("exptimes", "exposures in s", (f"{SYNTHETIC}.exposures_s",), numbers, modes=CELLS, metavar="LIST"),
     Flag("temp_single", "temperature in °C", (f"{SYNTHETIC}.temp_single_c",), number, modes=SINGLE, metavar="T"),
     Flag("exptime_single", "exposure in s", (f"{SYNTHETIC}.exptime_single_s",), number, modes=SINGLE, metavar="S"),
-    Flag("output", "file of the single synthetic dark", (f"{SYNTHETIC}.output",), Path, modes=SINGLE, metavar="FILE"),
-    Flag("include_bias", "synthetic darks as a camera gives them", (f"{SYNTHETIC}.include_bias",), constant=True),
-    Flag("dtype", "pixels of synthetic darks", (f"{SYNTHETIC}.dtype",), choices=("float32", "uint16")),
+    Flag(
+        "output",
+        "file of the single synthetic dark",
+        (f"{SYNTHETIC}.output", "calibrate.output"),
+        Path,
+        modes=(*SINGLE, *CALIBRATE),
+        metavar="FILE",
+    ),
+    Flag(
+        "include_bias",
+        "synthetic darks as a camera gives them",
+        (f"{SYNTHETIC}.include_bias", "calibrate.include_bias"),
+        constant=True,
+    ),
+    Flag(
+        "dtype",
+        "pixels of synthetic darks",
+        (f"{SYNTHETIC}.dtype", "calibrate.dtype"),
+        choices=("float32", "uint16"),
+    ),
+    Flag("like", "make the one dark for this frame", ("calibrate.like",), Path, modes=CALIBRATE, metavar="FILE"),
+    Flag(
+        "temperature",
+        "what says the temperature of a light frame: its header, or its hot pixels",
+        ("calibrate.temperature",),
+        choices=("header", "thermometer"),
+        modes=CALIBRATE,
+    ),
+    Flag("kinds", 'frames that are calibrated; default "light flat"', ("load_data.kinds",), words, modes=CALIBRATE),
+    Flag("residual", "also say whether the dark fits the frame", ("calibrate.residual",), constant=True),
+    Flag("repair", "replace flagged pixels by their neighbours", ("calibrate.repair",), constant=True),
     Flag(
         "model",
         "the model that synthesises; auto: the one with the smallest held-out error",
-        ("fit_dark_model.model", f"{SYNTHETIC}.model", "evaluate_model.model", "check_model.model"),
+        ("fit_dark_model.model", f"{SYNTHETIC}.model", "evaluate_model.model", "check_model.model", "calibrate.model"),
         choices=MODELS,
     ),
     Flag("bias_model", "a bias made elsewhere (b0 and b1 maps)", ("subtract_bias.bias_model",), Path, metavar="PATH"),
