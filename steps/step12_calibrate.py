@@ -29,7 +29,7 @@ from darkpipe.files.frame_match import Window, window_of
 from darkpipe.files.index import RawFrame, read_frames, rejection_lines, survey_key, survey_of
 from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.lights import describe, native, read_light
-from darkpipe.files.masters import read_reference
+from darkpipe.files.masters import Cell, read_cells, read_reference
 from darkpipe.files.model_maps import Description, read_description
 from darkpipe.files.probe_files import bias_file, read_probes, write_probes
 from darkpipe.files.synthetic import Wanted, model_for, write_synthetic
@@ -203,15 +203,28 @@ def _none(value: float | None) -> float | None:
 
 
 def _probe_job(out: OutputDir, model: _Model, key: str, stride: int) -> Job:
-    params = {"key": key, "stride": stride}
-    target = out.thermometer(key, stride)
-    return Job(probes, tuple(model.files(key)), (target,), params, label=f"hot pixels of {key} for the thermometer")
+    """The masters of the model's campaign, where they are at hand, tell the scale of the thermometer."""
+    beside, m = model.beside, model.description.find(key)
+    cells = read_cells(beside.groups) if beside.groups.is_file() and not m.cell else []
+    cells = [
+        c
+        for c in cells
+        if c.bias and beside.master_dark(c.name).is_file() and c.exposure_s > model.description.bias_exposure_s
+        and m.covers(c.temperature_c, c.exposure_s)
+    ]  # fmt: skip
+    masters = [beside.master_dark(c.name) for c in cells]
+    params = {"key": key, "stride": stride, "cells": [vars(c) for c in cells]}
+    inputs = (*model.files(key), *masters)
+    return Job(probes, inputs, (out.thermometer(key, stride),), params, label=f"hot pixels of {key} as a thermometer")
 
 
-def probes(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, key: str, stride: int) -> dict[Path, str]:
-    """The pixels of a model that tell the temperature."""
+def probes(
+    inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, key: str, stride: int, cells: list[dict[str, Any]]
+) -> dict[Path, str]:
+    """The pixels of a model that tell the temperature, and what they read on its masters."""
     folder = ModelDir(inputs[0].parent)
-    return {outputs[0]: write_probes(outputs[0], folder, read_description(inputs[0]), key, stride)}
+    masters = list(zip(inputs[len(inputs) - len(cells) :], [Cell(**c) for c in cells], strict=True))
+    return {outputs[0]: write_probes(outputs[0], folder, read_description(inputs[0]), key, stride, masters)}
 
 
 def _frame_job(
@@ -241,7 +254,7 @@ def calibrate(
     frame = native(light.raw, files.description.scale_factor, asked.pedestal_adu)
     found = read_probes(inputs[1], asked.window)
     temperature = decide_temperature(read_thermometer(frame, light, found, files, asked), asked, inputs[0])
-    result = subtract_dark(frame, light, files, asked, temperature)
+    result = subtract_dark(frame, light, found, files, asked, temperature)
     hot = (found.probes.rows - asked.window.row, found.probes.cols - asked.window.col)
     more = figures(result, hot, files, asked, temperature) if asked.residual else {}
     if temperature.note:

@@ -17,19 +17,18 @@ from darkpipe.files.frame_match import Window
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.lights import Light, kept_cards
 from darkpipe.files.model_maps import Description, FittedModel, read_maps
-from darkpipe.files.probe_files import ProbeSet, bands, bias_file
+from darkpipe.files.probe_files import ProbeSet, around, bands, bias_file, search_range
 from darkpipe.files.products import Card, Frame, read_planes, write_frame
 from darkpipe.science.calibration import REPAIRABLE, Calibrated, Dark, DarkNoise, calibrate, repair
 from darkpipe.science.flags import DQ
 from darkpipe.science.models import MODELS
-from darkpipe.science.neighbours import box_offsets, gather
+from darkpipe.science.neighbours import gather
 from darkpipe.science.saturation import ON_COMMON
 from darkpipe.science.thermometer import FrameNoise, Law, Reading, measure_temperature
 
 F4 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
-SEARCH_BEYOND_C = 30.0  # of the model's range: how far the thermometer looks
 HALF_STEP_C = 0.25  # of the growth with temperature
 
 
@@ -98,22 +97,16 @@ def common_error(model: FittedModel) -> float:
 def read_thermometer(frame: F4, light: Light, found: ProbeSet, files: ModelFiles, asked: Asked) -> Reading:
     """What the hot pixels of a frame [native ADU, (rows, cols)] say of its temperature."""
     model = files.description.find(asked.key)
-    low, high = model.temperature_c
-    near = asked.temperature_c if asked.temperature_c is not None else 0.5 * (low + high)
-    offsets = np.concatenate([np.zeros((1, 2), np.int64), box_offsets(asked.stride)])
+    near = asked.temperature_c if asked.temperature_c is not None else sum(model.temperature_c) / 2.0
+    offsets = around(asked.stride)
     r, c = found.probes.rows - asked.window.row, found.probes.cols - asked.window.col
     observed = gather(frame, r, c, offsets) - found.bias_at(near)
-    raw = gather(light.raw, r, c, offsets)
-    observed = np.where(raw >= asked.saturation_raw, np.nan, observed)
+    observed = np.where(gather(light.raw, r, c, offsets) >= asked.saturation_raw, np.nan, observed)
     law = Law(MODELS[model.name], model.reference, asked.exposure_s, files.description.bias_exposure_s)
-    noise = FrameNoise(
-        files.description.read_noise_adu,
-        files.description.gain_e_per_adu,
-        model.relative_error,
-        common_error(model),
-    )
-    search = (max(low - SEARCH_BEYOND_C, -150.0), high + SEARCH_BEYOND_C)
-    return measure_temperature(observed, ~np.isfinite(observed[:, 0]), found.probes, law, noise, search)
+    known = files.description
+    noise = FrameNoise(known.read_noise_adu, known.gain_e_per_adu, model.relative_error, common_error(model))
+    reading = measure_temperature(observed, np.isnan(observed[:, 0]), found.probes, law, noise, search_range(model))
+    return found.scale.corrected(reading)
 
 
 def decide_temperature(hot: Reading, asked: Asked, path: Path) -> Temperature:
@@ -168,10 +161,14 @@ class Result:
         return cls(planes[0], planes[1], bits, planes[2], planes[3], planes[4], bad)
 
 
-def subtract_dark(frame: F4, light: Light, files: ModelFiles, asked: Asked, temperature: Temperature) -> Result:
+def subtract_dark(
+    frame: F4, light: Light, found: ProbeSet, files: ModelFiles, asked: Asked, temperature: Temperature
+) -> Result:
     """Bias and dark off a frame [native ADU], in bands of rows."""
     model = files.description.find(asked.key)
-    extra = DarkNoise(model.relative_error, 0.0 if temperature.source == "set point" else temperature.sigma_c)
+    law = Law(MODELS[model.name], model.reference, asked.exposure_s, files.description.bias_exposure_s)
+    sigma_c = 0.0 if temperature.source == "set point" else temperature.sigma_c
+    extra = DarkNoise(model.relative_error, sigma_c, *law.bulk(found.probes, temperature.value_c))
     out = Result.empty(asked.window.rows, asked.window.cols)
     for band in bands(asked.window):
         here = slice(band.start - asked.window.row, band.stop - asked.window.row)

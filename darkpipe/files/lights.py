@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from darkpipe.files.headers import NO_SYNONYMS, FrameInfo, configuration_name, r
 from darkpipe.files.pixels import decode
 from darkpipe.files.products import Card
 from darkpipe.files.quiet import quietly
+
+_PLAIN = re.compile(r"[A-Z0-9_-]{1,8}")
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,7 @@ def kept_cards(cards: Iterable[values.Card], ours: Iterable[str]) -> tuple[list[
         name = card.keyword
         if not name or name in replaced or card.value is None or kw.OF_RAW_PIXELS.fullmatch(name):
             continue
-        long = len(name) > 8
-        found: Card = (f"HIERARCH {name}" if long else name, card.value, card.comment)
+        found: Card = (name if _PLAIN.fullmatch(name) else f"HIERARCH {name}", card.value, card.comment)
         if not _allowed(found):
             continue
         (coordinates if kw.COORDINATES.fullmatch(name) else kept).append(found)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,17 +17,30 @@ from darkpipe.files.atomic import replace_file
 from darkpipe.files.bias_files import T_REF
 from darkpipe.files.frame_match import Window
 from darkpipe.files.layout import ModelDir
+from darkpipe.files.masters import UNUSABLE, Cell
 from darkpipe.files.model_maps import Description, FittedModel, read_maps
 from darkpipe.files.products import read_header, read_planes
 from darkpipe.science.flags import DQ, MODEL_INVALID
+from darkpipe.science.models import MODELS
 from darkpipe.science.neighbours import box_offsets, gather
-from darkpipe.science.thermometer import Probes, choose_probes
+from darkpipe.science.thermometer import (
+    FrameNoise,
+    Law,
+    Probes,
+    Reading,
+    Scale,
+    calibrate_scale,
+    choose_probes,
+    measure_temperature,
+)
 
 F4 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 MOST_CANDIDATES = 4096
 BAND_PIXELS = 1 << 21
+SEARCH_BEYOND_C = 30.0  # of the model's range: how far the thermometer looks
+UNKNOWN_SCALE = calibrate_scale((), np.empty(0))
 SHAKY = MODEL_INVALID | DQ.OUTLIER | DQ.NO_BIAS
 
 
@@ -54,22 +69,34 @@ def bias_file(folder: ModelDir, description: Description, model: FittedModel) ->
 
 @dataclass(frozen=True)
 class ProbeSet:
-    """Candidates with the bias of them and their neighbours: bias (2, n, 1 + m), [ADU] at `t_ref_c` and [ADU/K]."""
+    """Candidates with the bias of them and their neighbours, and the scale of the thermometer.
+
+    bias : (2, n, 1 + m), [ADU] at `t_ref_c` and [ADU/K].
+    """
 
     probes: Probes
     bias: F4
     t_ref_c: float
+    scale: Scale
 
     def bias_at(self, temperature_c: float) -> F4:
         """(n, 1 + m) bias at a temperature [ADU]."""
         return np.asarray(self.bias[0] + self.bias[1] * np.float32(temperature_c - self.t_ref_c), np.float32)
 
 
-def write_probes(path: Path, folder: ModelDir, description: Description, key: str, stride: int) -> str:
-    """Choose the candidates of a model and write what is known of them; returns the digest.
+def write_probes(
+    path: Path,
+    folder: ModelDir,
+    description: Description,
+    key: str,
+    stride: int,
+    masters: Sequence[tuple[Path, Cell]] = (),
+) -> str:
+    """Choose the candidates of a model, see what they read on its masters, and write it; returns the digest.
 
     They are the brightest at the model's mean temperature and longest exposure, spread over the frame. Neighbours that
-    are hot, or that the model does not describe, do not count. `stride`: 2 for a Bayer mosaic.
+    are hot, or that the model does not describe, do not count. `stride`: 2 for a Bayer mosaic. masters : of known
+    temperature, bias-subtracted; without them the readings are as the model's law gives them.
     """
     model = description.find(key)
     rows, cols = description.shape
@@ -83,6 +110,7 @@ def write_probes(path: Path, folder: ModelDir, description: Description, key: st
         quiet[band] = (dq & int(MODEL_INVALID | DQ.HOT)) == 0
     r, c = choose_probes(signal, error, usable, MOST_CANDIDATES)
     found = _taken_out(folder, description, model, (r, c), quiet, stride)
+    found = replace(found, scale=_scale(found.probes, description, model, stride, masters))
     return replace_file(path, lambda stream: _save(found, stream))
 
 
@@ -96,7 +124,7 @@ def _taken_out(
 ) -> ProbeSet:
     r, c = chosen
     line = bias_file(folder, description, model)
-    offsets = np.concatenate([np.zeros((1, 2), np.int64), box_offsets(stride)])
+    offsets = around(stride)
     counts = gather(quiet, r, c, offsets) == 1.0
     counts[:, 0] = True
     parameters = np.full((3, r.size, offsets.shape[0]), np.nan, np.float32)
@@ -117,11 +145,43 @@ def _taken_out(
         covariance[:, here] = maps.covariance[:, at, columns]
         level[here] = maps.saturation_adu[at, columns]
     parameters[:, ~counts] = np.nan
-    return ProbeSet(Probes(r, c, parameters, covariance, level), bias, float(read_header(line)[T_REF]))
+    return ProbeSet(Probes(r, c, parameters, covariance, level), bias, float(read_header(line)[T_REF]), UNKNOWN_SCALE)
+
+
+def _scale(
+    probes: Probes, description: Description, model: FittedModel, stride: int, masters: Sequence[tuple[Path, Cell]]
+) -> Scale:
+    """What the thermometer reads on masters; those that it cannot read have no say."""
+    offsets = around(stride)
+    readings: list[Reading] = []
+    for path, cell in masters:
+        science, bits = read_planes(path, ["SCI", "DQ"])
+        science = np.where((bits & int(UNUSABLE)) == 0, science, np.float32(np.nan))
+        observed = gather(science, probes.rows, probes.cols, offsets)
+        n = max(cell.frames, 1)
+        noise = FrameNoise(
+            description.read_noise_adu / math.sqrt(n), description.gain_e_per_adu * n, model.relative_error
+        )
+        law = Law(MODELS[model.name], model.reference, cell.exposure_s - description.bias_exposure_s)
+        readings.append(
+            measure_temperature(observed, np.isnan(observed[:, 0]), probes, law, noise, search_range(model))
+        )
+    return calibrate_scale(readings, np.array([cell.temperature_c for _, cell in masters], np.float64))
+
+
+def search_range(model: FittedModel) -> tuple[float, float]:
+    """Temperatures that the thermometer thinks of [°C]."""
+    low, high = model.temperature_c
+    return max(low - SEARCH_BEYOND_C, -150.0), high + SEARCH_BEYOND_C
+
+
+def around(stride: int) -> Ints:
+    """(1 + m, 2) offsets of a pixel and its neighbours."""
+    return np.concatenate([np.zeros((1, 2), np.int64), box_offsets(stride)])
 
 
 def _save(found: ProbeSet, stream: BinaryIO) -> None:
-    np.savez(stream, bias=found.bias, t_ref_c=np.array(found.t_ref_c), **vars(found.probes))
+    np.savez(stream, bias=found.bias, t_ref_c=np.array(found.t_ref_c), **vars(found.probes), **vars(found.scale))
 
 
 def read_probes(path: Path, window: Window) -> ProbeSet:
@@ -135,9 +195,10 @@ def read_probes(path: Path, window: Window) -> ProbeSet:
     try:
         with np.load(io.BytesIO(path.read_bytes())) as held:
             probes = Probes(**{name: held[name] for name in Probes.__dataclass_fields__})
+            scale = Scale(**{name: held[name] for name in Scale.__dataclass_fields__})
             bias, t_ref_c = held["bias"], float(held["t_ref_c"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProductError(f"the hot pixels cannot be read ({error})", where=path, do="run with --force") from error
     inside = (probes.rows >= window.row) & (probes.rows < window.row + window.rows)
     inside &= (probes.cols >= window.col) & (probes.cols < window.col + window.cols)
-    return ProbeSet(probes.take(inside), bias[:, inside], t_ref_c)
+    return ProbeSet(probes.take(inside), bias[:, inside], t_ref_c, scale)

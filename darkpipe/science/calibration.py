@@ -45,11 +45,15 @@ class Dark:
 class DarkNoise:
     """What single pixels of the dark are off by beside the error of their parameters.
 
-    relative : the model's multiplicative error. temperature_sigma_c : 1 sigma of the temperature it was made for.
+    relative : the model's multiplicative error. temperature_sigma_c : 1 sigma of the temperature it was made for. Both
+    count from the dark of the ordinary pixel on, bulk_adu and its growth [ADU/K]: what all pixels are off by alike adds
+    to the level of the sky, and is no noise.
     """
 
     relative: float
     temperature_sigma_c: float
+    bulk_adu: float = 0.0
+    bulk_growth_adu_k: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,8 @@ def calibrate(
     dark_variance = (
         dark.error**2
         + np.where(np.isfinite(dark.bias_error), dark.bias_error, 0) ** 2
-        + (np.float32(extra.relative) * dark.signal) ** 2
-        + (np.float32(extra.temperature_sigma_c) * dark.growth) ** 2
+        + (np.float32(extra.relative) * (dark.signal - np.float32(extra.bulk_adu))) ** 2
+        + (np.float32(extra.temperature_sigma_c) * (dark.growth - np.float32(extra.bulk_growth_adu_k))) ** 2
     )
     shot = np.maximum(above, 0) / np.float32(gain_e_per_adu)
     error = np.sqrt(np.square(np.asarray(read_noise_adu, np.float32)) + shot + dark_variance)

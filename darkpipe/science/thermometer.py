@@ -10,6 +10,7 @@ pixel: an exposure that is wrong by 1 % looks like a temperature that is wrong b
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,6 +34,7 @@ TUKEY = 4.685  # constant of the biweight, in sigma: 95 % efficient for Gaussian
 STUDENT = 3.0  # degrees of freedom of the loss that finds the neighbourhood of the solution
 SCAN_STEP_C = 1.0
 STEP_C = 0.02  # of the derivative with temperature
+SAME_C = 1.0  # within which masters are of one temperature
 _MEDIAN_COST = math.pi / 2.0  # variance of a median over that of a mean
 _CLOSE_C = 1e-5
 _FEW_NEIGHBOURS = 6
@@ -80,6 +82,14 @@ class Law:
             signal = signal - self._at(probes.parameters, temperature_c, self.bias_exposure_s)
         return signal
 
+    def bulk(self, probes: Probes, temperature_c: float) -> tuple[float, float]:
+        """Signal of the ordinary pixel [ADU] and its growth [ADU/K]: medians of the neighbours, 0 without any."""
+        levels = [self.signal(probes, temperature_c + d)[:, 1:] for d in (0.0, STEP_C, -STEP_C)]
+        if not np.isfinite(levels[0]).any():
+            return 0.0, 0.0
+        middle, warm, cold = (float(np.nanmedian(level)) for level in levels)
+        return middle, (warm - cold) / (2.0 * STEP_C)
+
     def variance(self, probes: Probes, temperature_c: float) -> F8:
         """(n,) of the model's own error [ADU²]."""
         return self._run(probes.parameters[:, :, 0], probes.covariance, temperature_c, self.exposure_s)[1]
@@ -126,6 +136,56 @@ class Reading:
 
 
 NOTHING = Reading(math.nan, math.nan, 0, math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the thermometer reads at known temperatures: `reads_c` at `true_c`, with 1 sigma of that, (k,), ascending.
+
+    The law of a model is not quite that of the sensor, so readings are a little off, more so at the edges of the range;
+    the masters that the model was fitted to tell by how much.
+    """
+
+    reads_c: F8
+    true_c: F8
+    error_c: F8
+
+    def corrected(self, reading: Reading) -> Reading:
+        """A reading brought to the temperatures of the masters: linear between them, shifted alike beyond."""
+        if self.true_c.size == 0 or not math.isfinite(reading.temperature_c):
+            return reading
+        shift = float(np.interp(reading.temperature_c, self.reads_c, self.true_c - self.reads_c))
+        error = float(np.interp(reading.temperature_c, self.reads_c, self.error_c))
+        return replace(reading, temperature_c=reading.temperature_c + shift, error_c=math.hypot(reading.error_c, error))
+
+
+def calibrate_scale(readings: Sequence[Reading], true_c: F8) -> Scale:
+    """The scale of the thermometer from its readings of masters at known temperatures (n,).
+
+    Masters within 1 °C of each other count as one temperature: the weighted mean of what they read, with the error of
+    that mean, by its own scatter where that is larger than stated.
+    """
+    read = np.array([r.temperature_c for r in readings], np.float64)
+    error = np.array([r.error_c for r in readings], np.float64)
+    order = np.argsort(true_c, kind="stable")
+    order = order[np.isfinite(read[order])]
+    groups: list[list[int]] = []
+    for i in order.tolist():
+        if groups and true_c[i] - true_c[groups[-1][0]] <= SAME_C:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    points: list[tuple[float, float, float]] = []
+    for members in groups:
+        weight = 1.0 / error[members] ** 2
+        off = read[members] - true_c[members]
+        mean = float(np.average(off, weights=weight))
+        chi2 = float((weight * (off - mean) ** 2).sum()) / max(len(members) - 1, 1)
+        middle = float(np.average(true_c[members], weights=weight))
+        points.append((middle + mean, middle, math.sqrt(max(1.0, chi2) / float(weight.sum()))))
+    rising = [p for k, p in enumerate(points) if k == 0 or p[0] > max(q[0] for q in points[:k])]
+    table = np.array(rising, np.float64).reshape(-1, 3)
+    return Scale(table[:, 0], table[:, 1], table[:, 2])
 
 
 def choose_probes(signal: F4, error: F4, usable: Bools, most: int, least_ratio: float = 10.0) -> tuple[Ints, Ints]:
