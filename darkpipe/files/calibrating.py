@@ -141,24 +141,29 @@ def decide_temperature(hot: Reading, asked: Asked, path: Path) -> Temperature:
 
 @dataclass
 class Result:
-    """A calibrated frame, whole planes: science, 1 sigma, that of the dark alone, the dark [ADU], its growth [ADU/K],
-    bits. repairable : pixels that the model does not describe; repaired : how many of them were."""
+    """A calibrated frame, whole planes: science, 1 sigma [ADU], bits, and the pixels that the model does not describe.
+
+    dark, dark_error, growth : the dark, its 1 sigma [ADU], its growth [ADU/K]; only where `residual` asks for them,
+    else without pixels. bulk_adu : dark of the ordinary pixel. repaired : pixels that were.
+    """
 
     science: F4
     error: F4
     dq: NDArray[np.uint16]
+    repairable: Bools
     dark: F4
     dark_error: F4
     growth: F4
-    repairable: Bools
+    bulk_adu: float
     repaired: int = 0
 
     @classmethod
-    def empty(cls, rows: int, cols: int) -> Result:
+    def empty(cls, rows: int, cols: int, *, with_dark: bool, bulk_adu: float) -> Result:
         """Planes to be filled."""
-        planes = [np.empty((rows, cols), np.float32) for _ in range(5)]
+        science, error = (np.empty((rows, cols), np.float32) for _ in range(2))
         bits, bad = np.empty((rows, cols), np.uint16), np.empty((rows, cols), bool)
-        return cls(planes[0], planes[1], bits, planes[2], planes[3], planes[4], bad)
+        dark = [np.empty((rows, cols) if with_dark else (0, cols), np.float32) for _ in range(3)]
+        return cls(science, error, bits, bad, dark[0], dark[1], dark[2], bulk_adu)
 
 
 def subtract_dark(
@@ -169,7 +174,7 @@ def subtract_dark(
     law = Law(MODELS[model.name], model.reference, asked.exposure_s, files.description.bias_exposure_s)
     sigma_c = 0.0 if temperature.source == "set point" else temperature.sigma_c
     extra = DarkNoise(model.relative_error, sigma_c, *law.bulk(found.probes, temperature.value_c))
-    out = Result.empty(asked.window.rows, asked.window.cols)
+    out = Result.empty(asked.window.rows, asked.window.cols, with_dark=asked.residual, bulk_adu=extra.bulk_adu)
     for band in bands(asked.window):
         here = slice(band.start - asked.window.row, band.stop - asked.window.row)
         dark, well = make_dark(files, model, asked, temperature.value_c, band)
@@ -179,7 +184,8 @@ def subtract_dark(
         )
         done.dq[light.raw[here] <= 0] |= np.uint16(DQ.CLIPPED_LOW)
         out.science[here], out.error[here], out.dq[here] = done.science, done.error, done.dq
-        out.dark[here], out.dark_error[here], out.growth[here] = dark.signal, done.dark_error, dark.growth
+        if asked.residual:
+            out.dark[here], out.dark_error[here], out.growth[here] = dark.signal, done.dark_error, dark.growth
         # a dark at its saturation level says nothing of the light; a star that saturates is no fault of the pixel
         out.repairable[here] = (dark.dq & int(REPAIRABLE | DQ.SATURATED)) != 0
     if asked.repair:
@@ -287,7 +293,7 @@ def record(
         "extrapolated": bool(outside),
         "level_adu": round(_median(result.science[good]), 4),
         "error_adu": round(_median(result.error[good]), 4),
-        "dark_adu": round(_median(result.dark[good]), 4),
+        "dark_adu": round(result.bulk_adu, 4),
         "n_saturated": int(((result.dq & int(DQ.SATURATED)) != 0).sum()),
         "n_flagged": int(result.repairable.sum()),
         "n_repaired": result.repaired,

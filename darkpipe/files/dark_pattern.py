@@ -16,7 +16,7 @@ F8 = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MOST_ORDINARY = 40_000  # pixels of a lattice over the frame, besides the hot ones
-SHAKY = REPAIRABLE | DQ.SATURATED | DQ.OUTLIER | DQ.REPAIRED | DQ.NO_BIAS
+SHAKY = REPAIRABLE | DQ.SATURATED | DQ.OUTLIER | DQ.REPAIRED
 
 
 def figures(

@@ -41,7 +41,7 @@ MOST_CANDIDATES = 4096
 BAND_PIXELS = 1 << 21
 SEARCH_BEYOND_C = 30.0  # of the model's range: how far the thermometer looks
 UNKNOWN_SCALE = calibrate_scale((), np.empty(0))
-SHAKY = MODEL_INVALID | DQ.OUTLIER | DQ.NO_BIAS
+SHAKY = MODEL_INVALID | DQ.OUTLIER
 
 
 def bands(window: Window) -> list[slice]:

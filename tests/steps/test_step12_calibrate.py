@@ -347,3 +347,20 @@ def test_a_model_folder_that_was_moved_alone_serves(work: Campaign, tmp_path: Pa
     a, b = (planes(tmp_path / n / "calibrated" / "a.fits") for n in ("one", "two"))
     np.testing.assert_array_equal(a["SCI"], b["SCI"])
     np.testing.assert_allclose(a["ERR"], b["ERR"], rtol=0.2)  # the map of the read noise stayed behind
+
+
+def test_a_model_of_frames_without_biases_serves(work: Campaign, tmp_path: Path) -> None:
+    for path in work.raw.glob("*.fits"):
+        if fits.getval(path, "IMAGETYP").startswith("Bias"):
+            path.unlink()
+    run_well(work, chosen={"until_step": 5})
+    write_light(tmp_path / "lights" / "a.fits", work.sensor, T_C, T_S, sky=SKY)
+    calibrate(work, tmp_path / "lights", tmp_path / "out", residual=True).raise_for_failure()
+    found = planes(tmp_path / "out" / "calibrated" / "a.fits")
+    where = quiet_pixels(work.sensor, found["DQ"])
+    truth = SKY.rate(*work.sensor.hot.shape) * T_S
+    pulls = ((found["SCI"] - truth) / found["ERR"])[where]
+    assert spread(pulls) < 1.1
+    assert abs(np.median(pulls)) < 1.0
+    told = rows_of(tmp_path / "out")[0]
+    assert abs(told["hot_c"] - T_C) < 4 * told["hot_error_c"]
