@@ -257,8 +257,6 @@ def calibrate(
     result = subtract_dark(frame, light, found, files, asked, temperature)
     hot = (found.probes.rows - asked.window.row, found.probes.cols - asked.window.col)
     more = figures(result, hot, files, asked, temperature) if asked.residual else {}
-    if temperature.note:
-        log.warning("%s: %s", name, temperature.note)
     return {
         outputs[0]: write_calibrated(outputs[0], result, light, files, asked, temperature, name),
         outputs[1]: write_json(outputs[1], record(asked, temperature, result, name, kind, more)),
@@ -266,8 +264,13 @@ def calibrate(
 
 
 def table(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, left_out: list[dict[str, str]]) -> dict[Path, str]:
-    """One row a frame."""
-    return {outputs[0]: written_table(outputs[0], [read_json(path) for path in inputs], left_out)}
+    """One row a frame; what is to be said of their temperatures is said once."""
+    rows = [read_json(path) for path in inputs]
+    noted = [r for r in rows if r["note"]]
+    if noted:
+        more = f" (and {len(noted) - 1} more: see {outputs[0].name})" if len(noted) > 1 else ""
+        log.warning("%s: %s%s", noted[0]["file"], noted[0]["note"], more)
+    return {outputs[0]: written_table(outputs[0], rows, left_out)}
 
 
 def _plan_like(out: OutputDir, settings: Settings, model: _Model, path: Path) -> Iterator[list[Job]]:

@@ -263,7 +263,7 @@ def _history(files: ModelFiles, asked: Asked, temperature: Temperature, result: 
         f"{result.repaired} pixels repaired" if asked.repair else "no pixel repaired",
     ]
     if temperature.note:
-        said.append(temperature.note)
+        said.append(temperature.note.replace("±", "+-").replace("°C", "deg C"))
     # a card has 72 characters; a longer text would be split in the middle of a word
     return [("HISTORY", line[k : k + 72], "") for line in said for k in range(0, len(line), 72)]
 
