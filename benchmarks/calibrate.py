@@ -136,13 +136,13 @@ def mixed_sigma(error: np.ndarray) -> float:
     return robust_spread(np.random.default_rng(1).normal(size=error.size) * error)
 
 
-def run_fold(number: int, folder: Path, peer: str | None, results: dict[Cell, CellResult]) -> Table:
+def run_fold(number: int, folder: Path, peer: str | None, results: dict[Cell, CellResult], *, fit: bool) -> Table:
     """Fit without the cells of a fold, calibrate these; what the table of calibrated frames says."""
-    frames = sorted((real_data() / SET).rglob("*.FIT"))
-    model_frames, lights = split(frames, FOLDS[number], folder)
-    model, out = folder / "model", folder / "out"
+    lights, model, out = folder / "lights", folder / "model", folder / "out"
     quiet = ("--quiet",)
-    run_pipeline("--mode", "full", "--until_step", 5, "--basepath", model_frames, "--output_dir", model, *quiet)
+    if fit:
+        model_frames, lights = split(sorted((real_data() / SET).rglob("*.FIT")), FOLDS[number], folder)
+        run_pipeline("--mode", "full", "--until_step", 5, "--basepath", model_frames, "--output_dir", model, *quiet)
     run_pipeline(
         "--mode", "calibrate", "--kinds", "dark bias", "--residual", "--basepath", lights,
         "--model_dir", model, "--output_dir", out, *quiet,
@@ -255,11 +255,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer", metavar="PYTHON", help="interpreter with ccdproc")
     parser.add_argument("--output_dir", type=Path, help="keep models and frames here")
+    parser.add_argument("--no_fit", action="store_true", help="with the models that an earlier run left there")
     options = parser.parse_args(arguments)
+    if options.no_fit and options.output_dir is None:
+        parser.error("--no_fit needs --output_dir")
     results: dict[Cell, CellResult] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.output_dir or Path(temporary)
-        tables = [run_fold(k, folder / f"fold_{k}", options.peer, results) for k in range(len(FOLDS))]
+        tables = [
+            run_fold(k, folder / f"fold_{k}", options.peer, results, fit=not options.no_fit) for k in range(len(FOLDS))
+        ]
         for k in range(len(FOLDS)):
             chosen = yaml.safe_load((folder / f"fold_{k}" / "model" / "dark_model" / "model.yaml").read_text())[
                 "chosen"

@@ -104,7 +104,9 @@ def read_thermometer(frame: F4, light: Light, found: ProbeSet, files: ModelFiles
     observed = np.where(gather(light.raw, r, c, offsets) >= asked.saturation_raw, np.nan, observed)
     law = Law(MODELS[model.name], model.reference, asked.exposure_s, files.description.bias_exposure_s)
     known = files.description
-    noise = FrameNoise(known.read_noise_adu, known.gain_e_per_adu, model.relative_error, common_error(model))
+    # the scatter of the masters about the scale holds what the model is off by, where it could be measured
+    common = 0.0 if math.isfinite(found.scale.scatter_c) else common_error(model)
+    noise = FrameNoise(known.read_noise_adu, known.gain_e_per_adu, model.relative_error, common)
     reading = measure_temperature(observed, np.isnan(observed[:, 0]), found.probes, law, noise, search_range(model))
     return found.scale.corrected(reading)
 

@@ -166,7 +166,8 @@ def _scale(
         readings.append(
             measure_temperature(observed, np.isnan(observed[:, 0]), probes, law, noise, search_range(model))
         )
-    return calibrate_scale(readings, np.array([cell.temperature_c for _, cell in masters], np.float64))
+    leverage = len(MODELS[model.name].parameters) / max(model.cells, 1)
+    return calibrate_scale(readings, np.array([cell.temperature_c for _, cell in masters], np.float64), leverage)
 
 
 def search_range(model: FittedModel) -> tuple[float, float]:
@@ -195,7 +196,7 @@ def read_probes(path: Path, window: Window) -> ProbeSet:
     try:
         with np.load(io.BytesIO(path.read_bytes())) as held:
             probes = Probes(**{name: held[name] for name in Probes.__dataclass_fields__})
-            scale = Scale(**{name: held[name] for name in Scale.__dataclass_fields__})
+            scale = Scale(held["reads_c"], held["true_c"], held["error_c"], float(held["scatter_c"]))
             bias, t_ref_c = held["bias"], float(held["t_ref_c"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProductError(f"the hot pixels cannot be read ({error})", where=path, do="run with --force") from error

@@ -143,12 +143,14 @@ class Scale:
     """What the thermometer reads at known temperatures: `reads_c` at `true_c`, with 1 sigma of that, (k,), ascending.
 
     The law of a model is not quite that of the sensor, so readings are a little off, more so at the edges of the range;
-    the masters that the model was fitted to tell by how much.
+    the masters that the model was fitted to tell by how much. scatter_c : of these masters about the scale, beyond
+    their noise: what a frame of another exposure is off by; NaN where no temperature has two masters.
     """
 
     reads_c: F8
     true_c: F8
     error_c: F8
+    scatter_c: float = math.nan
 
     def corrected(self, reading: Reading) -> Reading:
         """A reading brought to the temperatures of the masters: linear between them, shifted alike beyond."""
@@ -156,14 +158,17 @@ class Scale:
             return reading
         shift = float(np.interp(reading.temperature_c, self.reads_c, self.true_c - self.reads_c))
         error = float(np.interp(reading.temperature_c, self.reads_c, self.error_c))
-        return replace(reading, temperature_c=reading.temperature_c + shift, error_c=math.hypot(reading.error_c, error))
+        scatter = self.scatter_c if math.isfinite(self.scatter_c) else 0.0
+        error = math.hypot(reading.error_c, error, scatter)
+        return replace(reading, temperature_c=reading.temperature_c + shift, error_c=error)
 
 
-def calibrate_scale(readings: Sequence[Reading], true_c: F8) -> Scale:
+def calibrate_scale(readings: Sequence[Reading], true_c: F8, leverage: float = 0.0) -> Scale:
     """The scale of the thermometer from its readings of masters at known temperatures (n,).
 
     Masters within 1 °C of each other count as one temperature: the weighted mean of what they read, with the error of
-    that mean, by its own scatter where that is larger than stated.
+    that mean, by its own scatter where that is larger than stated. `leverage`: by which fraction the fit of the model
+    took the scatter of its own masters away (parameters / cells).
     """
     read = np.array([r.temperature_c for r in readings], np.float64)
     error = np.array([r.error_c for r in readings], np.float64)
@@ -176,16 +181,21 @@ def calibrate_scale(readings: Sequence[Reading], true_c: F8) -> Scale:
         else:
             groups.append([i])
     points: list[tuple[float, float, float]] = []
+    squares, noise, freedom = 0.0, 0.0, 0
     for members in groups:
         weight = 1.0 / error[members] ** 2
         off = read[members] - true_c[members]
         mean = float(np.average(off, weights=weight))
         chi2 = float((weight * (off - mean) ** 2).sum()) / max(len(members) - 1, 1)
         middle = float(np.average(true_c[members], weights=weight))
+        squares += float(((off - mean) ** 2).sum())
+        noise += float((error[members] ** 2).sum()) * (len(members) - 1) / len(members)
+        freedom += len(members) - 1
         points.append((middle + mean, middle, math.sqrt(max(1.0, chi2) / float(weight.sum()))))
     rising = [p for k, p in enumerate(points) if k == 0 or p[0] > max(q[0] for q in points[:k])]
     table = np.array(rising, np.float64).reshape(-1, 3)
-    return Scale(table[:, 0], table[:, 1], table[:, 2])
+    excess = max(squares - noise, 0.0) / freedom if freedom else math.nan
+    return Scale(table[:, 0], table[:, 1], table[:, 2], math.sqrt(excess / max(1.0 - leverage, 0.1)))
 
 
 def choose_probes(signal: F4, error: F4, usable: Bools, most: int, least_ratio: float = 10.0) -> tuple[Ints, Ints]:

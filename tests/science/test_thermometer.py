@@ -172,7 +172,14 @@ def test_a_scale_takes_out_what_known_temperatures_show() -> None:
         found = scale.corrected(Reading(reads, 0.03, 100, 1.0, 0.1))
         assert found.temperature_c == pytest.approx(truth, abs=1e-6)
         assert found.error_c > 0.03
+    # one number of freedom at -10 and at 0: differences of 0 and 0.1 against noise of 0.05 each
+    assert scale.scatter_c == pytest.approx(0.0, abs=0.03)
+    rough = [Reading(t + o, 0.01, 100, 1.0, 0.1) for t in (-10.0, 0.0) for o in (-0.2, 0.0, 0.2)]
+    wide = calibrate_scale(rough, np.repeat([-10.0, 0.0], 3), leverage=0.5)
+    assert wide.scatter_c == pytest.approx(np.sqrt(2.0) * np.sqrt(0.08 / 2 - 0.01**2), rel=1e-6)
+    assert wide.corrected(Reading(-5.0, 0.01, 100, 1.0, 0.1)).error_c > wide.scatter_c
     empty = calibrate_scale((), np.empty(0))
+    assert np.isnan(empty.scatter_c)
     reading = Reading(1.0, 0.1, 100, 1.0, 0.1)
     assert empty.corrected(reading) == reading
     assert spread(np.array([1.0, 1.0])) == 0.0
