@@ -255,8 +255,7 @@ def calibrate(
     found = read_probes(inputs[1], asked.window)
     temperature = decide_temperature(read_thermometer(frame, light, found, files, asked), asked, inputs[0])
     result = subtract_dark(frame, light, found, files, asked, temperature)
-    hot = (found.probes.rows - asked.window.row, found.probes.cols - asked.window.col)
-    more = figures(result, hot, files, asked, temperature) if asked.residual else {}
+    more = figures(result, found, files, asked, temperature) if asked.residual else {}
     return {
         outputs[0]: write_calibrated(outputs[0], result, light, files, asked, temperature, name),
         outputs[1]: write_json(outputs[1], record(asked, temperature, result, name, kind, more)),

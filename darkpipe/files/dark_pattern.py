@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.files.calibrating import Asked, ModelFiles, Result, Temperature, common_error
+from darkpipe.files.probe_files import ProbeSet
 from darkpipe.science.calibration import REPAIRABLE, fit_pattern, local
 from darkpipe.science.flags import DQ
 from darkpipe.science.noise import robust_sigma
@@ -20,7 +21,7 @@ SHAKY = REPAIRABLE | DQ.SATURATED | DQ.OUTLIER | DQ.REPAIRED
 
 
 def figures(
-    result: Result, hot: tuple[Ints, Ints], files: ModelFiles, asked: Asked, temperature: Temperature
+    result: Result, found: ProbeSet, files: ModelFiles, asked: Asked, temperature: Temperature
 ) -> dict[str, float]:
     """Scale of the dark with its 1 sigma, correlation before and after, noise before and after.
 
@@ -29,8 +30,9 @@ def figures(
 
     Parameters
     ----------
-    hot : rows and columns of the hot pixels in the frame.
+    found : the hot pixels of the model inside of the frame, and the scale that they are a thermometer of.
     """
+    hot = (found.probes.rows - asked.window.row, found.probes.cols - asked.window.col)
     rows, cols = _sample(result, hot)
     good = (result.dq[rows, cols] & int(SHAKY)) == 0
     rows, cols = rows[good], cols[good]
@@ -40,7 +42,7 @@ def figures(
     after, around = local(science, rows, cols, result.error[rows, cols].astype(np.float64), asked.stride)
     pattern, _ = local(result.dark, rows, cols, stride=asked.stride)
     fit = fit_pattern(after, pattern, np.hypot(noise, around), dark_error)
-    shared = _shared_error(result, rows, cols, files, asked, temperature)
+    shared = _shared_error(result, rows, cols, files, asked, temperature, found.scale.error_at(temperature.value_c))
     whole = result.science + result.dark
     unflagged = (result.dq & int(SHAKY)) == 0
     return {
@@ -67,19 +69,25 @@ def _sample(result: Result, hot: tuple[Ints, Ints]) -> tuple[Ints, Ints]:
 
 
 def _shared_error(
-    result: Result, rows: Ints, cols: Ints, files: ModelFiles, asked: Asked, temperature: Temperature
+    result: Result,
+    rows: Ints,
+    cols: Ints,
+    files: ModelFiles,
+    asked: Asked,
+    temperature: Temperature,
+    scale_c: float,
 ) -> float:
     """Relative 1 sigma of the dark that all pixels have in common: of the model, of this frame's own temperature about
-    that of the dark (in which the cells of the campaign scattered by the multiplicative error), of a thermometer."""
+    that of the dark (in which the cells of the campaign scattered by the multiplicative error), of a thermometer, and
+    of the temperatures of the masters (`scale_c`)."""
     model = files.description.find(asked.key)
-    common = math.hypot(common_error(model), model.relative_error)
-    if temperature.source == "set point":
-        return common
     dark, growth = result.dark[rows, cols].astype(np.float64), result.growth[rows, cols].astype(np.float64)
     known = np.isfinite(dark) & np.isfinite(growth)
     power = float((dark[known] ** 2).sum())
-    relative_growth = float((dark[known] * growth[known]).sum()) / power if power > 0 else 0.0
+    relative_growth = abs(float((dark[known] * growth[known]).sum())) / power if power > 0 else 0.0
     if temperature.source == "hot pixels":
         # the same model read the temperature: its common error cancels
-        return abs(relative_growth) * temperature.sigma_c
-    return math.hypot(common, relative_growth * temperature.sigma_c)
+        return relative_growth * temperature.sigma_c
+    reading_c = 0.0 if temperature.source == "set point" else temperature.sigma_c
+    common = math.hypot(common_error(model), model.relative_error)
+    return math.hypot(common, relative_growth * math.hypot(scale_c, reading_c))

@@ -157,10 +157,15 @@ class Scale:
         if self.true_c.size == 0 or not math.isfinite(reading.temperature_c):
             return reading
         shift = float(np.interp(reading.temperature_c, self.reads_c, self.true_c - self.reads_c))
-        error = float(np.interp(reading.temperature_c, self.reads_c, self.error_c))
+        true = reading.temperature_c + shift
+        return replace(reading, temperature_c=true, error_c=math.hypot(reading.error_c, self.error_at(true)))
+
+    def error_at(self, temperature_c: float) -> float:
+        """1 sigma of the scale at a true temperature [°C], with the scatter of the masters; 0 where there is none."""
+        if self.true_c.size == 0:
+            return 0.0
         scatter = self.scatter_c if math.isfinite(self.scatter_c) else 0.0
-        error = math.hypot(reading.error_c, error, scatter)
-        return replace(reading, temperature_c=reading.temperature_c + shift, error_c=error)
+        return math.hypot(float(np.interp(temperature_c, self.true_c, self.error_c)), scatter)
 
 
 def calibrate_scale(readings: Sequence[Reading], true_c: F8, leverage: float = 0.0) -> Scale:
