@@ -117,7 +117,13 @@ class MasterController:
         chosen = mode_named(mode)
         new_frames = composing.lookup(self._flags, BASEPATH) is not None
         camera = chosen.camera_steps if self._has_camera() else ()
-        return (*camera, *(chosen.frame_steps if new_frames else ()), *chosen.steps)
+        steps = chosen.steps[1:] if self._instead(chosen) else chosen.steps
+        return (*camera, *(chosen.frame_steps if new_frames else ()), *steps)
+
+    def _instead(self, mode: Mode) -> bool:
+        """Whether one frame stands for a folder of them."""
+        given = composing.merged(self._given, self._flags)
+        return mode.instead is not None and composing.lookup(given, mode.instead) is not None
 
     def _has_camera(self) -> bool:
         """Whether frames come from a camera: its address is given, or its section where no folder of frames is."""

@@ -51,6 +51,11 @@ def numbers(text: str) -> list[float]:
     return found
 
 
+def words(text: str) -> list[str]:
+    """Words with spaces or commas between them."""
+    return text.replace(",", " ").split()
+
+
 def assignment(text: str) -> tuple[str, str]:
     """KEY=VALUE."""
     key, equals, value = text.partition("=")
@@ -86,7 +91,8 @@ SINGLE = ("synthetic_2d_single",)
 NOISE_MAP_DARK = "synthetic_noise_map_dark"  # a mode, and the section of its step
 EM_DARKS = ("traditional_dark", NOISE_MAP_DARK)
 EM_CCD = ("fit_noise_maps", *EM_DARKS)
-GIVEN_MODEL = (*CELLS, *SINGLE, "evaluation_only", "evaluate_2d_model", "check_model", NOISE_MAP_DARK)
+CALIBRATE = ("calibrate",)
+GIVEN_MODEL = (*CELLS, *SINGLE, "evaluation_only", "evaluate_2d_model", "check_model", NOISE_MAP_DARK, *CALIBRATE)
 SYNTHETIC = "generate_synthetic_darks"
 MODELS = ("auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow")
 
@@ -100,7 +106,9 @@ FLAGS = (
     Flag(
         "model_dir",
         "an existing model: its folder, or the output directory around it",
-        (f"{SYNTHETIC}.model_dir", "evaluate_model.model_dir", "check_model.model_dir", f"{NOISE_MAP_DARK}.model_dir"),
+        tuple(
+            f"{name}.model_dir" for name in (SYNTHETIC, "evaluate_model", "check_model", NOISE_MAP_DARK, "calibrate")
+        ),
         Path,
         modes=GIVEN_MODEL,
         metavar="DIR",
@@ -134,17 +142,38 @@ FLAGS = (
     Flag(
         "output",
         "file of the single synthetic dark",
-        (f"{SYNTHETIC}.output", f"{NOISE_MAP_DARK}.output"),
+        (f"{SYNTHETIC}.output", f"{NOISE_MAP_DARK}.output", "calibrate.output"),
         Path,
-        modes=(*SINGLE, NOISE_MAP_DARK),
+        modes=(*SINGLE, NOISE_MAP_DARK, *CALIBRATE),
         metavar="FILE",
     ),
-    Flag("include_bias", "synthetic darks as a camera gives them", (f"{SYNTHETIC}.include_bias",), constant=True),
-    Flag("dtype", "pixels of synthetic darks", (f"{SYNTHETIC}.dtype",), choices=("float32", "uint16")),
+    Flag(
+        "include_bias",
+        "synthetic darks as a camera gives them",
+        (f"{SYNTHETIC}.include_bias", "calibrate.include_bias"),
+        constant=True,
+    ),
+    Flag(
+        "dtype",
+        "pixels of synthetic darks",
+        (f"{SYNTHETIC}.dtype", "calibrate.dtype"),
+        choices=("float32", "uint16"),
+    ),
+    Flag("like", "make the one dark for this frame", ("calibrate.like",), Path, modes=CALIBRATE, metavar="FILE"),
+    Flag(
+        "temperature",
+        "what says the temperature of a light frame: its header, or its hot pixels",
+        ("calibrate.temperature",),
+        choices=("header", "thermometer"),
+        modes=CALIBRATE,
+    ),
+    Flag("kinds", 'frames that are calibrated; default "light flat"', ("load_data.kinds",), words, modes=CALIBRATE),
+    Flag("residual", "also say whether the dark fits the frame", ("calibrate.residual",), constant=True),
+    Flag("repair", "replace flagged pixels by their neighbours", ("calibrate.repair",), constant=True),
     Flag(
         "model",
         "the model that synthesises; auto: the one with the smallest held-out error",
-        ("fit_dark_model.model", f"{SYNTHETIC}.model", "evaluate_model.model", "check_model.model"),
+        ("fit_dark_model.model", f"{SYNTHETIC}.model", "evaluate_model.model", "check_model.model", "calibrate.model"),
         choices=MODELS,
     ),
     Flag("bias_model", "a bias made elsewhere (b0 and b1 maps)", ("subtract_bias.bias_model",), Path, metavar="PATH"),

@@ -21,6 +21,7 @@ STEP_MODULES = (
     "steps.step11_traditional_dark",
     "steps.step12_fit_noise_maps",
     "steps.step13_synthetic_noise_map_dark",
+    "steps.step14_calibrate",
 )
 """The order, but where a mode says another. Steps 0 and 1 and those of an EM-CCD see the whole output directory, the
 others one configuration at a time."""
@@ -42,6 +43,8 @@ class Mode:
     checks : steps that hold the frames which the model has not seen against it, before a step replaces it.
     prunes : steps whose plan in this mode holds all of their products, so that the others can be removed.
     model_dir : dotted place of the setting that names the model, where new frames must not go into its own directory.
+    instead : dotted place of a setting that stands for the folder of frames: where it is given, step 1 is left out and
+    nothing is pruned.
     question : a function, 'module.name', that answers in lines of text instead of running steps.
     """
 
@@ -55,6 +58,7 @@ class Mode:
     prunes: tuple[int, ...] = ()
     model_dir: str | None = None
     question: str | None = None
+    instead: str | None = None
 
 
 BASEPATH = "load_data.basepath"
@@ -125,6 +129,15 @@ MODES: dict[str, Mode] = {
         required={**FRAMES, "--model_dir": "check_model.model_dir"},
         prunes=(1, 2, 3, 8),
         model_dir="check_model.model_dir",
+    ),
+    "calibrate": Mode(
+        "bias and dark off light frames, each with the dark of its own exposure and temperature; with --like: one dark",
+        steps=(1, 14),
+        overrides={"load_data.kinds": ["light", "flat"]},
+        required={**FRAMES, "--model_dir": "calibrate.model_dir"},
+        prunes=(1, 14),
+        model_dir="calibrate.model_dir",
+        instead="calibrate.like",
     ),
     "traditional_dark": Mode(
         "EM-CCD: master darks of each EM gain and exposure, or of --em_gain and --exptime_single",

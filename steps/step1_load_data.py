@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
-import xxhash
 from pydantic import BaseModel, ConfigDict, Field
 
 from darkpipe.errors import FrameError, SettingsError
 from darkpipe.files.atomic import replace_text
 from darkpipe.files.frames import FrameSurvey, find_frames, survey_frame
-from darkpipe.files.index import index_rows, read_index, rejection_lines, write_index
+from darkpipe.files.headers import CALIBRATION
+from darkpipe.files.index import index_rows, read_index, rejection_lines, survey_key, write_index
 from darkpipe.files.layout import OutputDir
 from darkpipe.jobs.contract import Job
 
@@ -35,6 +36,9 @@ class Settings(BaseModel):
         description="further header keywords by quantity, tried before the known ones, e.g. {temperature: [MYTEMP]}",
     )
     bias_max_exposure_s: float = Field(0.01, ge=0, description="darks no longer than this count as bias frames [s]")
+    kinds: list[Literal["bias", "dark", "light", "flat"]] = Field(
+        ["bias", "dark"], min_length=1, description="kinds of frames that are taken; mode calibrate: light and flat"
+    )
     expect_filter: str = Field("", description="reject frames whose FILTER is another one; empty: not checked")
 
 
@@ -62,11 +66,13 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     names = [f.relative_to(root).as_posix() for f in files]
     surveys = [_survey_job(out, settings, f, n) for f, n in zip(files, names, strict=True)]
     yield surveys
-    params = {
+    params: dict[str, Any] = {
         "files": names,
         "root": Path(os.path.relpath(root, os.path.abspath(out.root))).as_posix(),
         "expect_filter": settings.expect_filter,
     }
+    if set(settings.kinds) != set(CALIBRATION):
+        params["kinds"] = sorted(set(settings.kinds))
     yield [Job(index, tuple(j.outputs[0] for j in surveys), (out.index,), params, label="index of frames")]
 
 
@@ -95,7 +101,7 @@ def _raw_frames(root: Path, output: Path) -> list[Path]:
 
 
 def _survey_job(out: OutputDir, settings: Settings, path: Path, name: str) -> Job:
-    output = (out.survey(xxhash.xxh3_64_hexdigest(name.encode())),)
+    output = (out.survey(survey_key(name)),)
     if not _can_be_opened(path):
         # a job cannot have such an input; when the file is mended, it becomes one
         reason = survey_frame(path).rejected or "cannot be read"
@@ -143,10 +149,11 @@ def index(
     files: list[str],
     root: str,
     expect_filter: str,
+    kinds: Collection[str] = CALIBRATION,
 ) -> dict[Path, str]:
     """Put the surveys into one table."""
     surveys = [FrameSurvey.from_json(path.read_text(encoding="utf-8")) for path in inputs]
-    rows = index_rows(list(zip(files, surveys, strict=True)), expect_filter=expect_filter)
+    rows = index_rows(list(zip(files, surveys, strict=True)), expect_filter=expect_filter, kinds=kinds)
     return {outputs[0]: write_index(outputs[0], rows, root)}
 
 

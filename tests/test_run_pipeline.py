@@ -27,8 +27,8 @@ from steps import step1_load_data as step1
 PROJECT = Path(run_pipeline.__file__).parent
 NAMES = (
     *("subtract_bias", "group_darks", "mask_hotpixels", "fit_dark_model"),
-    *("generate_synthetic_darks", "evaluate_model", "check_model"),
-    *("load_em_frames", "traditional_dark", "fit_noise_maps", "synthetic_noise_map_dark"),
+    *("generate_synthetic_darks", "evaluate_model", "check_model", "new_frames"),
+    *("load_em_frames", "traditional_dark", "fit_noise_maps", "synthetic_noise_map_dark", "calibrate"),
 )
 ALL_TARGETS = {target for flag in FLAGS for target in flag.targets} | {
     place for mode in MODES.values() for place in (*mode.overrides, *mode.required.values())
@@ -94,6 +94,15 @@ SYNTHETIC = "generate_synthetic_darks"
         ("--mode|full|--model|exp_2d", "fit_dark_model.model", "exp_2d"),
         ("--mode|full|--model|exp_2d", "evaluate_model.model", "exp_2d"),
         ("--mode|full|--bias_model|b0.fits", "subtract_bias.bias_model", Path("b0.fits")),
+        ("--mode|calibrate|--model_dir|m", "calibrate.model_dir", Path("m")),
+        ("--mode|calibrate|--basepath|lights", "load_data.kinds", ["light", "flat"]),
+        ("--mode|calibrate|--kinds|dark, bias", "load_data.kinds", ["dark", "bias"]),
+        ("--mode|calibrate|--temperature|thermometer", "calibrate.temperature", "thermometer"),
+        ("--mode|calibrate|--residual|--repair", "calibrate.residual", True),
+        ("--mode|calibrate|--residual|--repair", "calibrate.repair", True),
+        ("--mode|calibrate|--like|m31.fits|--output|d.fits", "calibrate.like", Path("m31.fits")),
+        ("--mode|calibrate|--like|m31.fits|--output|d.fits", "calibrate.output", Path("d.fits")),
+        ("--mode|calibrate|--like|m31.fits|--include-bias", "calibrate.include_bias", True),
         ("--mode|fit_2d_model", "fit_dark_model.model_set", "two_dimensional"),
         ("--mode|full|--engine|processes", "engine", "processes"),
         ("--mode|full|--workers|3", "workers", 3),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -135,8 +135,17 @@ def read_cards(
     )
 
 
-def usable_as(info: FrameInfo) -> str | None:
-    """Why a frame is neither a usable dark nor a usable bias, naming the keyword; None if it is one."""
+CALIBRATION = ("bias", "dark")
+"""Kinds of frames that a model is made of."""
+
+
+def usable_as(info: FrameInfo, kinds: Collection[str] = CALIBRATION) -> str | None:
+    """Why a frame is none of these kinds, or cannot be used as such, naming the keyword; None if it can.
+
+    Biases and darks that a model is made of need a temperature; frames to be calibrated only an exposure.
+    """
+    if set(kinds) != set(CALIBRATION):
+        return _to_calibrate(info, kinds)
     if info.refusal:
         return info.refusal
     if info.kind == "unknown" or (info.kind in ("dark", "bias") and info.exposure_s is None):
@@ -147,6 +156,18 @@ def usable_as(info: FrameInfo) -> str | None:
         return (
             f"no temperature: none of {', '.join(kw.KEYWORDS['temperature'][:3])}, … nor {kw.KEYWORDS['set_point'][0]}"
         )
+    return None
+
+
+def _to_calibrate(info: FrameInfo, kinds: Collection[str]) -> str | None:
+    """The same for frames that are calibrated: the refusal of a light is that it is a light."""
+    if info.kind not in kinds:
+        what = info.refusal or f"a {info.kind} frame"
+        return f"{what}; wanted here: {', '.join(sorted(kinds))}"
+    if info.refusal and info.kind in CALIBRATION:
+        return info.refusal
+    if info.exposure_s is None or not info.exposure_s >= 0.0:
+        return f"no exposure time: none of {', '.join(kw.KEYWORDS['exposure'][:3])}, …"
     return None
 
 

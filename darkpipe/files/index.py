@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import xxhash
 from astropy.table import Table
 
-from darkpipe.errors import SettingsError
+from darkpipe.errors import ProductError, SettingsError
 from darkpipe.files.frames import FrameSurvey
-from darkpipe.files.headers import configuration_name, usable_as
+from darkpipe.files.headers import CALIBRATION, configuration_name, usable_as
 from darkpipe.files.tables import read_table, table_of, write_table
 
 ACCEPTED, REJECTED = "accepted", "rejected"
@@ -50,8 +51,29 @@ class RawFrame:
     digest: str = ""
 
 
-def index_rows(surveys: Sequence[tuple[str, FrameSurvey]], *, expect_filter: str = "") -> list[dict[str, Any]]:
-    """One row a file, in the order given: what its header and pixels say, and whether it is accepted.
+def survey_key(file: str) -> str:
+    """The key of a frame's survey, from its name in the index."""
+    return xxhash.xxh3_64_hexdigest(file.encode())
+
+
+def survey_of(path: Path) -> FrameSurvey:
+    """A survey as step 1 wrote it.
+
+    Raises
+    ------
+    ProductError
+        when it is missing or damaged.
+    """
+    try:
+        return FrameSurvey.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ProductError("the survey of a frame is missing", where=path, do="Run step 1 again.") from error
+
+
+def index_rows(
+    surveys: Sequence[tuple[str, FrameSurvey]], *, expect_filter: str = "", kinds: Collection[str] = CALIBRATION
+) -> list[dict[str, Any]]:
+    """One row a file, in the order given: what its header and pixels say, and whether it is accepted as one of `kinds`.
 
     A frame whose pixels all read the same is rejected; so is a file whose pixels are those of an earlier one, as its
     duplicate.
@@ -59,7 +81,7 @@ def index_rows(surveys: Sequence[tuple[str, FrameSurvey]], *, expect_filter: str
     seen: dict[str, str] = {}
     rows = []
     for file, survey in surveys:
-        row = _row(file, survey)
+        row = _row(file, survey, kinds)
         if not row["reason"] and expect_filter and survey.info and survey.info.filter_name != expect_filter:
             row["reason"] = f"FILTER is {survey.info.filter_name!r}, not {expect_filter!r}"
         if not row["reason"] and survey.constant:
@@ -136,11 +158,13 @@ def _number(value: float | None) -> float:
     return NAN if value is None else float(value)
 
 
-def _row(file: str, survey: FrameSurvey) -> dict[str, Any]:
+def _row(file: str, survey: FrameSurvey, kinds: Collection[str]) -> dict[str, Any]:
     info = survey.info
     reason = survey.rejected or ""
     if not reason and info is not None:
-        reason = usable_as(info) or ""
+        reason = usable_as(info, kinds) or ""
+    if not reason and survey.dtype.startswith("float") and not survey.divisor and not survey.constant:
+        reason = "fractions in its pixels: a calibrated frame, not a raw one"
     corners = survey.corner_medians_adu or (NAN,) * 4
     return {
         "file": file,

@@ -5,6 +5,7 @@ The only table of raw keywords; `headers` is its only reader. Keywords are compa
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 
 KEYWORDS = MappingProxyType(
@@ -104,3 +105,17 @@ CALIBRATED = (
 """Marks of frames that were calibrated or made from others, unless they say that nothing was done."""
 
 HISTORY = "HISTORY"
+
+OF_RAW_PIXELS = re.compile(
+    "SIMPLE|XTENSION|BITPIX|EXTEND|[PGT]COUNT|GROUPS|BZERO|BSCALE|BLANK|END|CHECKSUM|DATASUM|EXTNAME|EXTVER|INHERIT"
+    "|BUNIT|DATAMIN|DATAMAX|CBLACK|CWHITE|CONTINUE|TFIELDS|THEAP|Z?NAXIS.*|(?:TTYPE|TFORM|ZTILE|ZNAME|ZVAL).*"
+    "|ZIMAGE|ZBITPIX|ZCMPTYPE|ZSIMPLE|ZEXTEND|ZHECKSUM|ZDATASUM|ZBLANK|ZQUANTIZ|ZDITHER0|ZPCOUNT|ZGCOUNT|ZTENSION"
+)
+"""What holds for the stored pixels of a raw frame and not for what is made of it."""
+
+COORDINATES = re.compile(
+    r"(?:WCSAXES|WCSNAME|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX"
+    r"|(?:CTYPE|CUNIT|CRVAL|CRPIX|CDELT|CROTA)\d[A-Z]?|(?:CD|PC|PV|PS)\d+_\d+[A-Z]?"
+    r"|(?:A|B|AP|BP)_(?:ORDER|DMAX|\d_\d))"
+)
+"""Cards of world coordinates (FITS standard 4.0, section 8; SIP)."""

@@ -360,6 +360,31 @@ class OutputDir:
         """'mae' | 'mape' | 'synthetic_dark' with a cell, or a summary without one."""
         return self.evaluation / (f"{kind}_{cell}.png" if cell else f"{kind}.png")
 
+    # frames with bias and dark subtracted
+    @property
+    def calibrated_folder(self) -> Path:
+        return self.base / "calibrated"
+
+    @property
+    def calibrated_table(self) -> Path:
+        """One row a frame: the temperature of its dark, what the hot pixels say, figures, or why it was left out."""
+        return self.calibrated_folder / "calibrated.ecsv"
+
+    def calibrated(self, stem: str) -> Path:
+        return self.calibrated_folder / f"{stem}.fits"
+
+    def calibrated_numbers(self, stem: str) -> Path:
+        """The row of one frame."""
+        return self.calibrated_folder / "numbers" / f"{stem}.json"
+
+    def thermometer(self, model: str, stride: int) -> Path:
+        """The hot pixels of a model that tell the temperature; of a Bayer mosaic, with stride 2."""
+        return self.calibrated_folder / "thermometer" / f"{model.replace('/', '_')}_{stride}.npz"
+
+    def dark_like(self, stem: str, suffix: str = "") -> Path:
+        """The one dark for a frame."""
+        return self.base / "synthetic" / f"dark_for_{stem}{suffix}.fits"
+
     # new frames against a model
     @property
     def check(self) -> Path:

@@ -31,6 +31,7 @@ class Frame:
     error : (rows, cols) float32, 1 sigma. dq : (rows, cols) uint16, bits of `darkpipe.science.flags.DQ`.
     extra : further planes by extension name.
     header : cards of the primary HDU. inputs : names of the files it was made from.
+    image_header : further cards of SCI alone, such as coordinates.
     """
 
     science: NDArray[Any]
@@ -40,6 +41,7 @@ class Frame:
     header: list[Card] = field(default_factory=list)
     extra: dict[str, NDArray[Any]] = field(default_factory=dict)
     inputs: Sequence[str] = ()
+    image_header: list[Card] = field(default_factory=list)
 
 
 def write_frame(path: Path, frame: Frame) -> str:
@@ -80,6 +82,8 @@ def _hdus(frame: Frame) -> fits.HDUList:
         hdu = fits.ImageHDU(np.ascontiguousarray(plane), name=name)
         if name in ("SCI", "ERR") and frame.unit:
             hdu.header["BUNIT"] = frame.unit
+        if name == "SCI":
+            _fill(hdu.header, frame.image_header)
         hdus.append(hdu)
     if len(frame.inputs):
         names = [_printable(name) for name in frame.inputs]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from darkpipe.errors import DesignError
 from darkpipe.files.bias_files import BiasSource
+from darkpipe.files.frame_match import Window
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.model_maps import Description, FittedModel, read_maps
 from darkpipe.files.products import Card, Frame, write_frame, write_primary
@@ -21,13 +22,14 @@ UINT16_TOP = 65535
 
 @dataclass(frozen=True)
 class Wanted:
-    """A dark that is asked for. model: key of the fitted model."""
+    """A dark that is asked for. model: key of the fitted model. window: part of the model's frame; None: all."""
 
     model: str
     temperature_c: float
     exposure_s: float
     include_bias: bool = False
     dtype: Literal["float32", "uint16"] = "float32"
+    window: Window | None = None
 
 
 def write_synthetic(path: Path, folder: ModelDir, description: Description, wanted: Wanted) -> str:
@@ -51,6 +53,10 @@ def write_synthetic(path: Path, folder: ModelDir, description: Description, want
             # the bias frames were short darks and hold that much of the signal already
             signal = signal - maps.synthesize(wanted.temperature_c, description.bias_exposure_s)[0]
         signal, error = signal + bias, np.hypot(error, bias_error)
+    if wanted.window is not None:
+        signal, error, dq = (wanted.window.of(plane) for plane in (signal, error, dq))
+        cards.append(("WIN-X", wanted.window.col, "first column in the model's frame, from 0"))
+        cards.append(("WIN-Y", wanted.window.row, "first row in the model's frame, from 0"))
     if wanted.dtype == "float32":
         cards.append(("SCALE", description.scale_factor, "raw counts per adu of this frame"))
         frame = Frame(signal.astype(np.float32), error.astype(np.float32), dq, header=cards)

@@ -26,6 +26,7 @@ class DQ(IntFlag):
     CLIPPED_LOW = 1 << 11  # samples at the bottom of the converter's range were left out
     OUTLIER = 1 << 12  # a cell disagreed with the fit beyond the noise and was left out
     PRIOR = 1 << 13  # its own data cannot tell the shape: it is borrowed from pixels of its signal level
+    REPAIRED = 1 << 15  # of a calibrated frame: the value is that of its neighbours
 
 
 DESCRIPTIONS: dict[DQ, str] = {
@@ -43,6 +44,7 @@ DESCRIPTIONS: dict[DQ, str] = {
     DQ.CLIPPED_LOW: "samples clipped at zero",
     DQ.OUTLIER: "a cell was left out as an outlier",
     DQ.PRIOR: "shape borrowed from pixels of the same signal",
+    DQ.REPAIRED: "repaired: the value is that of its neighbours",
 }
 """What each bit means, in the words that reports and headers use."""
 

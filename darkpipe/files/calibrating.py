@@ -1,0 +1,313 @@
+"""One frame from its raw file to a calibrated one: its temperature, its dark, the subtraction, band by band."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkpipe.errors import FrameError
+from darkpipe.files.bias_files import BiasSource
+from darkpipe.files.frame_match import Window
+from darkpipe.files.layout import ModelDir
+from darkpipe.files.lights import Light, kept_cards
+from darkpipe.files.model_maps import Description, FittedModel, read_maps
+from darkpipe.files.probe_files import ProbeSet, around, bands, bias_file, search_range
+from darkpipe.files.products import Card, Frame, read_planes, write_frame
+from darkpipe.science.calibration import REPAIRABLE, Calibrated, Dark, DarkNoise, calibrate, repair
+from darkpipe.science.flags import DQ
+from darkpipe.science.models import MODELS
+from darkpipe.science.neighbours import gather
+from darkpipe.science.saturation import ON_COMMON
+from darkpipe.science.thermometer import FrameNoise, Law, Reading, measure_temperature
+
+F4 = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+HALF_STEP_C = 0.25  # of the growth with temperature
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is known of a frame before it is read, and what is to be done with it.
+
+    key : of the model. temperature_c : that of the header after the rule for cells, None where it has none;
+    temperature_source : 'set point', 'measured', 'assumed' or ''. reading_c, set_point_c : as the header has them.
+    use_thermometer : the hot pixels say the temperature of the dark. worst_c : 1 sigma beyond which they are not taken.
+    differs_c : from which difference on they contradict the header. stride : 2 for a Bayer mosaic.
+    saturation_raw : raw counts from which on a pixel is saturated.
+    """
+
+    key: str
+    window: Window
+    exposure_s: float
+    temperature_c: float | None
+    temperature_sigma_c: float
+    temperature_source: str
+    reading_c: float | None
+    set_point_c: float | None
+    pedestal_adu: float
+    saturation_raw: float
+    use_thermometer: bool
+    worst_c: float
+    differs_c: float
+    repair: bool
+    residual: bool
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """Of the dark: value, 1 sigma [°C], where it comes from, what the hot pixels say, and what is to be said of it."""
+
+    value_c: float
+    sigma_c: float
+    source: str
+    hot: Reading
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model and what stands beside it; `read_noise`: its map, None: the number in the description is taken."""
+
+    folder: ModelDir
+    description: Description
+    read_noise: Path | None
+
+    def noise(self, rows: slice, cols: slice) -> F4 | float:
+        """Read noise of a part of the frame [ADU]."""
+        if self.read_noise is None:
+            return self.description.read_noise_adu
+        found = read_planes(self.read_noise, ["SCI"], rows)[0][:, cols]
+        return np.where(np.isfinite(found), found, np.float32(self.description.read_noise_adu)).astype(np.float32)
+
+
+def common_error(model: FittedModel) -> float:
+    """Relative error that all pixels of a dark share: the multiplicative error of single cells, such as that of their
+    temperatures, averaged by the fit over cells (the mean leverage, parameters / cells)."""
+    return model.relative_error * math.sqrt(min(1.0, len(MODELS[model.name].parameters) / max(model.cells, 1)))
+
+
+def read_thermometer(frame: F4, light: Light, found: ProbeSet, files: ModelFiles, asked: Asked) -> Reading:
+    """What the hot pixels of a frame [native ADU, (rows, cols)] say of its temperature."""
+    model = files.description.find(asked.key)
+    near = asked.temperature_c if asked.temperature_c is not None else sum(model.temperature_c) / 2.0
+    offsets = around(asked.stride)
+    r, c = found.probes.rows - asked.window.row, found.probes.cols - asked.window.col
+    observed = gather(frame, r, c, offsets) - found.bias_at(near)
+    observed = np.where(gather(light.raw, r, c, offsets) >= asked.saturation_raw, np.nan, observed)
+    law = Law(MODELS[model.name], model.reference, asked.exposure_s, files.description.bias_exposure_s)
+    known = files.description
+    # the scatter of the masters about the scale holds what the model is off by, where it could be measured
+    common = 0.0 if math.isfinite(found.scale.scatter_c) else common_error(model)
+    noise = FrameNoise(known.read_noise_adu, known.gain_e_per_adu, model.relative_error, common)
+    reading = measure_temperature(observed, np.isnan(observed[:, 0]), found.probes, law, noise, search_range(model))
+    return found.scale.corrected(reading)
+
+
+def decide_temperature(hot: Reading, asked: Asked, path: Path) -> Temperature:
+    """The temperature of the dark, from the header or the hot pixels, and where they disagree.
+
+    Raises
+    ------
+    FrameError
+        when neither can tell.
+    """
+    told = math.isfinite(hot.temperature_c)
+    precise = told and hot.error_c <= asked.worst_c
+    header = asked.temperature_c
+    if header is None:
+        if not precise:
+            why = f"only to {hot.error_c:.1f} °C" if told else "not at all"
+            raise FrameError(
+                f"the header has no temperature, and the hot pixels tell it {why}", where=path,
+                do="name the keyword under load_data: keyword_synonyms; short exposures have too little dark signal",
+            )  # fmt: skip
+        return Temperature(hot.temperature_c, hot.error_c, "hot pixels", hot)
+    note = ""
+    apart = hot.temperature_c - header if told else 0.0
+    if abs(apart) > asked.differs_c and abs(apart) > 3.0 * math.hypot(hot.error_c, asked.temperature_sigma_c):
+        note = f"the hot pixels say {hot.temperature_c:.2f} ± {hot.error_c:.2f} °C, the header {header:.2f} °C"
+    if asked.use_thermometer and precise:
+        return Temperature(hot.temperature_c, hot.error_c, "hot pixels", hot, note)
+    if asked.use_thermometer:
+        note = "the hot pixels do not tell the temperature well enough: that of the header is taken"
+    return Temperature(header, asked.temperature_sigma_c, asked.temperature_source, hot, note)
+
+
+@dataclass
+class Result:
+    """A calibrated frame, whole planes: science, 1 sigma [ADU], bits, and the pixels that the model does not describe.
+
+    dark, dark_error, growth : the dark, its 1 sigma [ADU], its growth [ADU/K]; only where `residual` asks for them,
+    else without pixels. bulk_adu : dark of the ordinary pixel. repaired : pixels that were.
+    """
+
+    science: F4
+    error: F4
+    dq: NDArray[np.uint16]
+    repairable: Bools
+    dark: F4
+    dark_error: F4
+    growth: F4
+    bulk_adu: float
+    repaired: int = 0
+
+    @classmethod
+    def empty(cls, rows: int, cols: int, *, with_dark: bool, bulk_adu: float) -> Result:
+        """Planes to be filled."""
+        science, error = (np.empty((rows, cols), np.float32) for _ in range(2))
+        bits, bad = np.empty((rows, cols), np.uint16), np.empty((rows, cols), bool)
+        dark = [np.empty((rows, cols) if with_dark else (0, cols), np.float32) for _ in range(3)]
+        return cls(science, error, bits, bad, dark[0], dark[1], dark[2], bulk_adu)
+
+
+def subtract_dark(
+    frame: F4, light: Light, found: ProbeSet, files: ModelFiles, asked: Asked, temperature: Temperature
+) -> Result:
+    """Bias and dark off a frame [native ADU], in bands of rows."""
+    model = files.description.find(asked.key)
+    law = Law(MODELS[model.name], model.reference, asked.exposure_s, files.description.bias_exposure_s)
+    sigma_c = 0.0 if temperature.source == "set point" else temperature.sigma_c
+    extra = DarkNoise(model.relative_error, sigma_c, *law.bulk(found.probes, temperature.value_c))
+    out = Result.empty(asked.window.rows, asked.window.cols, with_dark=asked.residual, bulk_adu=extra.bulk_adu)
+    for band in bands(asked.window):
+        here = slice(band.start - asked.window.row, band.stop - asked.window.row)
+        dark, well = make_dark(files, model, asked, temperature.value_c, band)
+        full = (light.raw[here] >= asked.saturation_raw) | (frame[here] - dark.bias >= ON_COMMON * well)
+        done: Calibrated = calibrate(
+            frame[here], dark, extra, files.noise(band, asked.window.across), files.description.gain_e_per_adu, full
+        )
+        done.dq[light.raw[here] <= 0] |= np.uint16(DQ.CLIPPED_LOW)
+        out.science[here], out.error[here], out.dq[here] = done.science, done.error, done.dq
+        if asked.residual:
+            out.dark[here], out.dark_error[here], out.growth[here] = dark.signal, done.dark_error, dark.growth
+        # a dark at its saturation level says nothing of the light; a star that saturates is no fault of the pixel
+        out.repairable[here] = (dark.dq & int(REPAIRABLE | DQ.SATURATED)) != 0
+    if asked.repair:
+        out.repaired = repair(out.science, out.error, out.dq, out.repairable, asked.stride)
+    return out
+
+
+def make_dark(
+    files: ModelFiles, model: FittedModel, asked: Asked, temperature_c: float, rows: slice
+) -> tuple[Dark, F4]:
+    """Dark and bias of a band of rows for a frame, and the level of saturation [ADU].
+
+    SATURATED means this dark: that a pixel saturated in some cell of the campaign is no concern of a shorter frame.
+    """
+    cols = asked.window.across
+    maps = read_maps(files.folder, model, rows)
+    maps = replace(maps, dq=maps.dq & np.uint16(~int(DQ.SATURATED) & 0xFFFF))
+    signal, error, dq = maps.synthesize(temperature_c, asked.exposure_s)
+    warm, cold = (maps.synthesize(temperature_c + d, asked.exposure_s)[0] for d in (HALF_STEP_C, -HALF_STEP_C))
+    if files.description.bias_exposure_s > 0:
+        # the bias frames were short darks and hold that much of the signal already
+        signal = signal - maps.synthesize(temperature_c, files.description.bias_exposure_s)[0]
+    bias, bias_error, _ = BiasSource(bias_file(files.folder, files.description, model), temperature_c).read(rows)
+    growth = ((warm - cold) / np.float32(2.0 * HALF_STEP_C)).astype(np.float32)
+    dark = Dark(signal[:, cols], error[:, cols], growth[:, cols], bias[:, cols], bias_error[:, cols], dq[:, cols])
+    return dark, maps.saturation_adu[:, cols]
+
+
+def write_calibrated(
+    path: Path, result: Result, light: Light, files: ModelFiles, asked: Asked, temperature: Temperature, name: str
+) -> str:
+    """Write the frame with its header: the cards of the raw one, and what was done; returns the digest."""
+    cards = _cards(files, asked, temperature, result)
+    kept, coordinates = kept_cards(light.cards, {key for key, _, _ in cards} | {"CREATOR"})
+    header = [*kept, *cards, *_history(files, asked, temperature, result)]
+    frame = Frame(result.science, result.error, result.dq, header=header, image_header=coordinates, inputs=[name])
+    return write_frame(path, frame)
+
+
+def _cards(files: ModelFiles, asked: Asked, temperature: Temperature, result: Result) -> list[Card]:
+    description = files.description
+    model = description.find(asked.key)
+    hot = temperature.hot
+    cards: list[Card] = [
+        ("EXPTIME", asked.exposure_s, "[s]"),
+        ("CALSTAT", "BD", "bias and dark are subtracted"),
+        ("MODEL", model.key, MODELS[model.name].formula[:40]),
+        ("CONFIG", description.configuration, "configuration of the model"),
+        ("T-DARK", temperature.value_c, "[deg C] of the dark"),
+        ("T-DERR", temperature.sigma_c, "[deg C] its 1 sigma"),
+        ("T-SOURCE", temperature.source, "where it comes from"),
+        ("T-HOT", hot.temperature_c, "[deg C] by the hot pixels"),
+        ("T-HOTERR", hot.error_c, "[deg C] its 1 sigma"),
+        ("N-HOT", hot.pixels, "hot pixels that had a say"),
+        ("EXPDARK", asked.exposure_s, "[s] of the dark"),
+        ("EXTRAPOL", not model.covers(temperature.value_c, asked.exposure_s), "outside the fitted range"),
+        ("EGAIN", description.gain_e_per_adu, "[e-/adu]"),
+        ("RDNOISE", description.read_noise_adu, "[adu] of the typical pixel"),
+        ("SCALE", description.scale_factor, "raw counts per adu of this frame"),
+        ("PEDADDED", asked.pedestal_adu, "[adu] pedestal that was added"),
+        ("WIN-X", asked.window.col, "first column in the model's frame, from 0"),
+        ("WIN-Y", asked.window.row, "first row in the model's frame, from 0"),
+        ("N_REPAIR", result.repaired, "pixels replaced by their neighbours"),
+        ("BUNIT", "adu", "native counts above bias and dark"),
+    ]
+    return cards
+
+
+def _history(files: ModelFiles, asked: Asked, temperature: Temperature, result: Result) -> list[Card]:
+    said = [
+        "darkpipe subtracted bias and dark:",
+        f"dark of model {asked.key}, {temperature.value_c:.3f} C ({temperature.source}), {asked.exposure_s:g} s",
+        f"of {files.description.configuration}",
+        "ERR: read noise, shot noise of light and dark, error of dark and bias",
+        f"{result.repaired} pixels repaired" if asked.repair else "no pixel repaired",
+    ]
+    if temperature.note:
+        said.append(temperature.note.replace("±", "+-").replace("°C", "deg C"))
+    # a card has 72 characters; a longer text would be split in the middle of a word
+    return [("HISTORY", line[k : k + 72], "") for line in said for k in range(0, len(line), 72)]
+
+
+def record(
+    asked: Asked, temperature: Temperature, result: Result, name: str, kind: str, more: Mapping[str, float]
+) -> dict[str, Any]:
+    """The row of a frame in the table; numbers rounded to what they are good for."""
+    good = (result.dq & int(DQ.SATURATED | REPAIRABLE)) == 0
+    hot = temperature.hot
+    outside = (result.dq & int(DQ.EXTRAPOLATED)).any()
+    return {
+        "file": name,
+        "kind": kind,
+        "exposure_s": asked.exposure_s,
+        "header_c": _nan(asked.reading_c),
+        "set_point_c": _nan(asked.set_point_c),
+        "dark_c": round(temperature.value_c, 4),
+        "dark_error_c": round(temperature.sigma_c, 4),
+        "source": temperature.source,
+        "hot_c": round(hot.temperature_c, 4),
+        "hot_error_c": round(hot.error_c, 4),
+        "hot_pixels": hot.pixels,
+        "hot_spread": round(hot.spread, 3),
+        "hot_c_per_percent": round(hot.exposure_lever_c, 4),
+        "model": asked.key,
+        "extrapolated": bool(outside),
+        "level_adu": round(_median(result.science[good]), 4),
+        "error_adu": round(_median(result.error[good]), 4),
+        "dark_adu": round(result.bulk_adu, 4),
+        "n_saturated": int(((result.dq & int(DQ.SATURATED)) != 0).sum()),
+        "n_flagged": int(result.repairable.sum()),
+        "n_repaired": result.repaired,
+        **{key: round(value, 6) for key, value in more.items()},
+        "note": temperature.note,
+    }
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _median(values: F4) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else math.nan

@@ -1,0 +1,198 @@
+"""A frame less its bias and dark, with its error; repair of flagged pixels; does the dark fit the frame?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkpipe.science.flags import DQ
+from darkpipe.science.neighbours import STRUCTURE, box_offsets, gather, level_and_scatter
+
+F4 = NDArray[np.float32]
+F8 = NDArray[np.float64]
+Bits = NDArray[np.uint16]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+REPAIRABLE = DQ.FIT_FAILED | DQ.DEAD | DQ.UNSTABLE | DQ.NONLINEAR
+FEWEST_NEIGHBOURS = 4  # good ones, that a repaired value needs
+FEWEST = 30  # pixels that a figure needs
+TUKEY = 4.685  # sigma
+_MEDIAN_COST = math.pi / 2.0
+
+
+@dataclass(frozen=True)
+class Dark:
+    """What is subtracted from a frame, and the bits of its pixels; arrays of one shape [ADU].
+
+    signal : dark above the bias; growth : its change with temperature [ADU/K].
+    error : 1 sigma of the model's parameters. bias, bias_error : inf or NaN where there is none.
+    """
+
+    signal: F4
+    error: F4
+    growth: F4
+    bias: F4
+    bias_error: F4
+    dq: Bits
+
+
+@dataclass(frozen=True)
+class DarkNoise:
+    """What single pixels of the dark are off by beside the error of their parameters.
+
+    relative : the model's multiplicative error. temperature_sigma_c : 1 sigma of the temperature it was made for. Both
+    count from the dark of the ordinary pixel on, bulk_adu and its growth [ADU/K]: what all pixels are off by alike adds
+    to the level of the sky, and is no noise.
+    """
+
+    relative: float
+    temperature_sigma_c: float
+    bulk_adu: float = 0.0
+    bulk_growth_adu_k: float = 0.0
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Science [ADU above bias and dark], 1 sigma [ADU], bits, of one shape; dark_error: 1 sigma of the dark alone."""
+
+    science: F4
+    error: F4
+    dq: Bits
+    dark_error: F4
+
+
+def calibrate(
+    frame_adu: F4, dark: Dark, extra: DarkNoise, read_noise_adu: float | F4, gain_e_per_adu: float, saturated: Bools
+) -> Calibrated:
+    """Subtract bias and dark.
+
+    Variance: read noise, shot noise of all charge in the pixel (dark and light), and the error of the dark (parameters,
+    bias, multiplicative, temperature).
+
+    Parameters
+    ----------
+    frame_adu : native ADU, zero-based. saturated : pixels at the top of the converter or of their well.
+    """
+    above = frame_adu - dark.bias
+    science = above - dark.signal
+    dark_variance = (
+        dark.error**2
+        + np.where(np.isfinite(dark.bias_error), dark.bias_error, 0) ** 2
+        + (np.float32(extra.relative) * (dark.signal - np.float32(extra.bulk_adu))) ** 2
+        + (np.float32(extra.temperature_sigma_c) * (dark.growth - np.float32(extra.bulk_growth_adu_k))) ** 2
+    )
+    shot = np.maximum(above, 0) / np.float32(gain_e_per_adu)
+    error = np.sqrt(np.square(np.asarray(read_noise_adu, np.float32)) + shot + dark_variance)
+    dq = dark.dq.copy()
+    dq[saturated] |= np.uint16(DQ.SATURATED)
+    missing = ~np.isfinite(science)
+    dq[missing & ~np.isfinite(dark.signal)] |= np.uint16(DQ.FIT_FAILED)
+    dq[missing & ~np.isfinite(dark.bias)] |= np.uint16(DQ.NO_BIAS)
+    error = np.where(missing, np.nan, error)
+    return Calibrated(
+        np.asarray(science, np.float32), np.asarray(error, np.float32), dq, np.sqrt(dark_variance).astype(np.float32)
+    )
+
+
+def repair(science: F4, error: F4, dq: Bits, bad: Bools, stride: int = 1) -> int:
+    """Replace the pixels `bad` by the median of the good ones around them, in place; returns how many.
+
+    Their error becomes the scatter of these neighbours (or their error, if that is more) and that of the median; they
+    get the bit REPAIRED. A pixel with fewer than 4 good neighbours in its 5 x 5 box stays as it is. `stride` 2: a Bayer
+    mosaic, where neighbours are pixels of the same colour.
+    """
+    rows, cols = np.nonzero(bad)
+    if rows.size == 0:
+        return 0
+    offsets = box_offsets(stride)
+    trusted = np.where(bad | ((dq & int(DQ.SATURATED)) != 0), np.float32(np.nan), science)
+    level, scatter, count = level_and_scatter(gather(trusted, rows, cols, offsets))
+    typical, _, _ = level_and_scatter(gather(error, rows, cols, offsets))
+    can = count >= FEWEST_NEIGHBOURS
+    at = (rows[can], cols[can])
+    science[at] = level[can]
+    noise = np.maximum(scatter[can], np.nan_to_num(typical[can]))
+    error[at] = noise * np.sqrt(1.0 + _MEDIAN_COST / count[can])
+    dq[at] |= np.uint16(DQ.REPAIRED)
+    return int(can.sum())
+
+
+@dataclass(frozen=True)
+class PatternFit:
+    """Does the dark fit the frame?
+
+    scale, scale_error : k of light = background + k · dark, 1 sigma (scatter of the pixels alone); 1 if it fits.
+    before, after : correlation of the frame with the pattern of the dark, over the same pixels, before and after the
+    dark was subtracted. after_error : 1 sigma of the latter where nothing is left. pixels : how many had a say.
+    """
+
+    scale: float
+    scale_error: float
+    before: float
+    after: float
+    after_error: float
+    pixels: int
+
+
+UNKNOWN_FIT = PatternFit(math.nan, math.nan, math.nan, math.nan, math.nan, 0)
+
+
+def fit_pattern(after: F8, pattern: F8, noise: F8, pattern_error: F8) -> PatternFit:
+    """Fit the scale of the dark, and correlate.
+
+    Robust (Tukey's biweight on what is left), weighted with the noise, and with the error of the pattern itself taken
+    out of the denominator: an error in the abscissa alone would make k too small (Fuller 1987).
+
+    Parameters
+    ----------
+    after : (n,) frame less dark, each pixel against its surroundings [ADU]. pattern : (n,) the same of the dark.
+    noise, pattern_error : (n,) 1 sigma of `after` without, and of the pattern [ADU].
+    """
+    good = np.isfinite(after) & np.isfinite(pattern) & np.isfinite(noise) & (noise > 0)
+    if good.sum() < FEWEST:
+        return UNKNOWN_FIT
+    left, p, sigma, wrong = after[good], pattern[good], noise[good], pattern_error[good]
+    k = 1.0
+    for _ in range(30):
+        total = np.sqrt(sigma**2 + (k * wrong) ** 2)
+        z = (left - (k - 1.0) * p) / total
+        weight = np.maximum(1.0 - (z / TUKEY) ** 2, 0.0) ** 2
+        w = weight / total**2
+        # of errors in p the residual holds the same, so that they enter here with the sign of -(k - 1) - 1
+        power = float((w * (p**2 - wrong**2)).sum())
+        if not power > 0:
+            return UNKNOWN_FIT
+        new = 1.0 + float((w * (p * left + wrong**2)).sum()) / power
+        done, k = abs(new - k) < 1e-7, new
+        if done:
+            break
+    u = z / TUKEY
+    curvature = np.where(np.abs(u) < 1, (1 - u**2) * (1 - 5 * u**2), 0.0) / total**2
+    bread = float((curvature * (p**2 - wrong**2)).sum())
+    error = math.sqrt(float(((w * p * (left - (k - 1.0) * p)) ** 2).sum())) / bread if bread > 0 else math.nan
+    before, remaining = _correlation(left + p, p, w), _correlation(left, p, w)
+    n = int((weight > 0).sum())
+    effective = float((w * p**2).sum()) ** 2 / float((w * p**2) @ (w * p**2))
+    return PatternFit(k, error, before, remaining, 1.0 / math.sqrt(max(effective, 1.0)), n)
+
+
+def _correlation(x: F8, y: F8, weight: F8) -> float:
+    """Weighted, about zero: both are differences from their surroundings."""
+    power = float((weight * x * x).sum()) * float((weight * y * y).sum())
+    return float((weight * x * y).sum()) / math.sqrt(power) if power > 0 else math.nan
+
+
+def local(plane: NDArray[Any], rows: Ints, cols: Ints, noise: F8 | None = None, stride: int = 1) -> tuple[F8, F8]:
+    """(n,) pixels less the median of their surroundings, and 1 sigma of what that does not take away: the error of the
+    median, and, where the surroundings scatter beyond the noise of a pixel (n,), as in a star, that scatter."""
+    around, scatter, count = level_and_scatter(gather(plane, rows, cols, box_offsets(stride)))
+    value = plane[rows, cols].astype(np.float64) - around
+    quiet = np.zeros(rows.size) if noise is None else np.asarray(noise, np.float64)
+    structure = np.where(scatter > STRUCTURE * quiet, scatter**2 - quiet**2, 0.0) if noise is not None else 0.0
+    median = _MEDIAN_COST * np.maximum(scatter, quiet) ** 2 / np.maximum(count, 1)
+    return value, np.sqrt(median + structure)
