@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from darkpipe.errors import DesignError, SettingsError
 from darkpipe.files.layout import ModelDir, OutputDir, cell_name
 from darkpipe.files.model_maps import Description, FittedModel, read_description
-from darkpipe.files.synthetic import Wanted, model_for, write_synthetic
+from darkpipe.files.synthetic import Wanted, law_beside, model_for, write_synthetic
 from darkpipe.files.tables import read_table
 from darkpipe.jobs.contract import Job
 
 NAME = "generate_synthetic_darks"
-VERSION = 1
+VERSION = 2
 
 log = logging.getLogger("darkpipe")
 
@@ -156,8 +156,10 @@ def _job(
     target = out.synthetic(cell_name(temperature_c, exposure_s), suffix)
     if settings.what == "single" and settings.output:
         target = settings.output
-    inputs = [folder.description, *folder.maps(model.name, model.cell).values()]
-    inputs.append(folder.covariance(model.name, model.cell))
+    beside = law_beside(description, model, temperature_c, exposure_s)
+    inputs = [folder.description]
+    for m in (model, *((beside,) if beside is not None else ())):
+        inputs += [*folder.maps(m.name, m.cell).values(), folder.covariance(m.name, m.cell)]
     inputs += [p for p in (folder.hot_pixel_mask, folder.saturation_map) if p.is_file()]
     if settings.include_bias:
         inputs += [p for p in (folder.bias_line, folder.offset(model.name, model.cell)) if p.is_file()]

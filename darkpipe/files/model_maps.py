@@ -47,6 +47,15 @@ class FittedModel:
         return t0 - 0.5 <= temperature_c <= t1 + 0.5 and 0.99 * e0 <= exposure_s <= 1.01 * e1
 
 
+ANOTHER_LAW = {
+    "exp_2d": "two_component",
+    "two_component": "exp_2d",
+    "exp_2d_glow": "two_component_glow",
+    "two_component_glow": "exp_2d_glow",
+}
+"""Laws of temperature that differ where no frame was taken; that of a real sensor may lie between the two."""
+
+
 @dataclass(frozen=True)
 class Description:
     """Content of model.yaml."""
@@ -79,6 +88,11 @@ class Description:
         why = self.not_fitted.get(key, "it was not asked for")
         have = ", ".join(m.key for m in self.models) or "none"
         raise DesignError(f"model {key} is not among the fitted ones ({have}): {why}", do="choose one with --model")
+
+    def another_law(self, model: FittedModel) -> FittedModel | None:
+        """The other law of temperature that was fitted to the same frames, if any."""
+        name = ANOTHER_LAW.get(model.key)
+        return next((m for m in self.models if m.key == name), None)
 
 
 def write_description(path: Path, description: Description) -> str:

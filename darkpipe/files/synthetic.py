@@ -47,6 +47,12 @@ def write_synthetic(path: Path, folder: ModelDir, description: Description, want
     maps = read_maps(folder, model)
     signal, error, dq = maps.synthesize(wanted.temperature_c, wanted.exposure_s)
     cards = _cards(description, model, wanted)
+    beside = law_beside(description, model, wanted.temperature_c, wanted.exposure_s)
+    if beside is not None:
+        # half of the difference: what no frame has shown may follow either law, or lie between them
+        another = read_maps(folder, beside).synthesize(wanted.temperature_c, wanted.exposure_s)[0]
+        error = np.where(np.isfinite(another), np.hypot(error, 0.5 * np.abs(signal - another)), error)
+        cards.append(("LAWERR", beside.key, "half the difference from it is in ERR"))
     if wanted.include_bias:
         bias, bias_error = _level(folder, description, model, wanted)
         if description.bias_exposure_s > 0:
@@ -70,6 +76,13 @@ def write_synthetic(path: Path, folder: ModelDir, description: Description, want
         ("N_BLANK", int(missing.sum()), "pixels without a model, written as 0"),
     ]
     return write_primary(path, image, cards)
+
+
+def law_beside(
+    description: Description, model: FittedModel, temperature_c: float, exposure_s: float
+) -> FittedModel | None:
+    """The other law that a dark outside of the fitted range is compared with; None inside of it, or without another."""
+    return None if model.covers(temperature_c, exposure_s) else description.another_law(model)
 
 
 def _cards(description: Description, model: FittedModel, wanted: Wanted) -> list[Card]:

@@ -96,9 +96,13 @@ def test_a_dark_outside_of_the_campaign_says_so(work: Campaign, temperature_c: f
     path = single(work, temperature_c, exposure_s)
     made = planes(path)
     assert (made["DQ"] & DQ.EXTRAPOLATED).all()
-    assert header(path)["EXTRAPOL"] is True
+    assert (header(path)["EXTRAPOL"], header(path)["LAWERR"]) == (True, "exp_2d")
     inside = sound() & unsaturated(work.sensor, temperature_c, exposure_s)
-    assert_pulls(made["SCI"], work.sensor.signal_adu(temperature_c, exposure_s), made["ERR"], inside, 0.1)
+    other = planes(single(work, temperature_c, exposure_s, model="exp_2d"))["SCI"]
+    of_law = 0.5 * np.abs(made["SCI"] - other)
+    assert np.all(made["ERR"][inside] >= of_law[inside])
+    own = np.sqrt(made["ERR"] ** 2 - of_law**2)
+    assert_pulls(made["SCI"], work.sensor.signal_adu(temperature_c, exposure_s), own, inside, 0.1)
 
 
 def test_with_its_bias_a_dark_is_what_a_camera_gives(work: Campaign) -> None:
