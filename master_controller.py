@@ -199,7 +199,8 @@ class MasterController:
             with contextlib.closing(Runner(journal, engine, settings.workers, self.progress)) as runner:
                 of_all = [self.steps[number] for number in numbers if _sees_all(number)]
                 of_campaign = [self.steps[number] for number in numbers if not _sees_all(number)]
-                prunes = {self.steps[number].NAME for number in mode_named(mode).prunes}
+                prunable = () if self._instead(mode_named(mode)) else mode_named(mode).prunes
+                prunes = {self.steps[number].NAME for number in prunable}
                 check = self._check(mode_named(mode), numbers)
                 Walk(journal, runner, report, settings, out, of_all, of_campaign, forced, prunes, check).go()
         return report
