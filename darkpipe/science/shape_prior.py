@@ -10,7 +10,7 @@ node, and for negative levels, they are those of the faintest.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -173,7 +173,22 @@ def _node(problem: Problem, cells: Cells, levels: F8, begin: F8, error: float, t
     measured = np.nanmedian(inverse(found.information), axis=2) / level**2
     floor = max(SYSTEMATIC, 3.0 * np.sqrt(2.0 / pixels)) * np.diagonal(measured)
     told = tells and bool(np.all(np.diagonal(scatter) > floor))
-    return _Found(level, pixels, mean, mean_covariance * (square / signal) ** 2, scatter, floor, told)
+    mean_covariance = mean_covariance * (square / signal) ** 2 + _shared_error(problem, cells, mean, level)
+    return _Found(level, pixels, mean, mean_covariance, scatter, floor, told)
+
+
+def _shared_error(problem: Problem, cells: Cells, mean: F8, level: float) -> F8:
+    """Covariance (m, m) of a node's mean from errors that all pixels of a cell share (drift of the pedestal): no number
+    of pixels averages them away. Found from what 1 ADU in each cell does to a pixel of this level."""
+    n = cells.extra_variance_adu2.size
+    shape = shape_at(problem, mean)
+    whole = int(np.argmax((cells.count > 0).sum(axis=0)))
+    signal = np.repeat((level * shape.signal)[:, None], n + 1, axis=1)
+    signal[:, 1:] += np.eye(n)
+    one = replace(cells.at(np.full(n + 1, whole)), signal_adu=signal.astype(np.float32))
+    departure = measure(shape, one, np.full(n + 1, level)).departure
+    effect = np.nan_to_num((departure[:, 1:] - departure[:, :1]) / level)
+    return np.asarray(effect * cells.extra_variance_adu2 @ effect.T)
 
 
 def _moments(found: Measured, tells: bool) -> tuple[F8, F8, F8]:
