@@ -210,7 +210,7 @@ def _probe_job(out: OutputDir, model: _Model, key: str, stride: int) -> Job:
         c
         for c in cells
         if c.bias and beside.master_dark(c.name).is_file() and c.exposure_s > model.description.bias_exposure_s
-        and m.covers(c.temperature_c, c.exposure_s)
+        and m.covers(c.temperature_c, model.description.accumulated(c.exposure_s))
     ]  # fmt: skip
     masters = [beside.master_dark(c.name) for c in cells]
     params = {"key": key, "stride": stride, "cells": [vars(c) for c in cells]}

@@ -62,6 +62,11 @@ class Settings(BaseModel):
     read_noise_adu: float | None = Field(None, gt=0, description="read noise [ADU rms]; none: measured")
     saturation_fraction: float = Field(0.95, gt=0, le=1, description="of the top; higher samples do not count")
     reference_temperature_c: float | None = Field(None, description="T_0 of the physical model [°C]; none: the mean")
+    readout_exposure_s: float = Field(
+        0.0,
+        ge=0,
+        description="what darks accumulate beyond their exposure and biases do not: delays, a slower read-out [s]",
+    )
     keep_corrected: bool = Field(False, description="also write every bias-subtracted dark")
 
 
@@ -110,7 +115,7 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
 
 def _as_measured(settings: Settings, reference: ReferenceValues) -> Settings:
     """A few new frames of a campaign take its numbers: all of its frames together tell them better."""
-    names = ("scale_factor", "gain_e_per_adu", "read_noise_adu")
+    names = ("scale_factor", "gain_e_per_adu", "read_noise_adu", "readout_exposure_s")
     known = {name: getattr(reference, name) for name in names}
     return settings.model_copy(update={**known, "reference_temperature_c": reference.temperature_c})
 

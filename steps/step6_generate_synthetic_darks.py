@@ -64,7 +64,7 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     outside: dict[str, FittedModel] = {}
     for temperature, exposure, requested in _points(out, settings, description):
         key = model_for(description, settings.model, temperature, exposure)
-        if not description.find(key).covers(temperature, exposure):
+        if not description.find(key).covers(temperature, description.accumulated(exposure)):
             outside[cell_name(temperature, exposure)] = description.find(key)
         job = _job(out, folder, description, settings, key, temperature, exposure, requested)
         jobs.setdefault(job.outputs[0], job)

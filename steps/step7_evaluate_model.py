@@ -139,7 +139,7 @@ def evaluate(
         "temperature_c": it.temperature_c,
         "exposure_s": it.exposure_s,
         "n_frames": it.frames,
-        "inside": fitted.covers(it.temperature_c, it.exposure_s),
+        "inside": fitted.covers(it.temperature_c, description.accumulated(it.exposure_s)),
         "median_signal_adu": float(np.nanmedian(master)),
         **found,
     }

@@ -102,7 +102,12 @@ def read_thermometer(frame: F4, light: Light, found: ProbeSet, files: ModelFiles
     r, c = found.probes.rows - asked.window.row, found.probes.cols - asked.window.col
     observed = gather(frame, r, c, offsets) - found.bias_at(near)
     observed = np.where(gather(light.raw, r, c, offsets) >= asked.saturation_raw, np.nan, observed)
-    law = Law(MODELS[model.name], model.reference, asked.exposure_s, files.description.bias_exposure_s)
+    law = Law(
+        MODELS[model.name],
+        model.reference,
+        files.description.accumulated(asked.exposure_s),
+        files.description.bias_exposure_s,
+    )
     known = files.description
     # the scatter of the masters about the scale holds what the model is off by, where it could be measured
     common = 0.0 if math.isfinite(found.scale.scatter_c) else common_error(model)
@@ -173,7 +178,12 @@ def subtract_dark(
 ) -> Result:
     """Bias and dark off a frame [native ADU], in bands of rows."""
     model = files.description.find(asked.key)
-    law = Law(MODELS[model.name], model.reference, asked.exposure_s, files.description.bias_exposure_s)
+    law = Law(
+        MODELS[model.name],
+        model.reference,
+        files.description.accumulated(asked.exposure_s),
+        files.description.bias_exposure_s,
+    )
     sigma_c = 0.0 if temperature.source == "set point" else temperature.sigma_c
     extra = DarkNoise(model.relative_error, sigma_c, *law.bulk(found.probes, temperature.value_c))
     out = Result.empty(asked.window.rows, asked.window.cols, with_dark=asked.residual, bulk_adu=extra.bulk_adu)
@@ -205,8 +215,9 @@ def make_dark(
     cols = asked.window.across
     maps = read_maps(files.folder, model, rows)
     maps = replace(maps, dq=maps.dq & np.uint16(~int(DQ.SATURATED) & 0xFFFF))
-    signal, error, dq = maps.synthesize(temperature_c, asked.exposure_s)
-    warm, cold = (maps.synthesize(temperature_c + d, asked.exposure_s)[0] for d in (HALF_STEP_C, -HALF_STEP_C))
+    exposure_s = files.description.accumulated(asked.exposure_s)
+    signal, error, dq = maps.synthesize(temperature_c, exposure_s)
+    warm, cold = (maps.synthesize(temperature_c + d, exposure_s)[0] for d in (HALF_STEP_C, -HALF_STEP_C))
     if files.description.bias_exposure_s > 0:
         # the bias frames were short darks and hold that much of the signal already
         signal = signal - maps.synthesize(temperature_c, files.description.bias_exposure_s)[0]
@@ -243,7 +254,11 @@ def _cards(files: ModelFiles, asked: Asked, temperature: Temperature, result: Re
         ("T-HOTERR", hot.error_c, "[deg C] its 1 sigma"),
         ("N-HOT", hot.pixels, "hot pixels that had a say"),
         ("EXPDARK", asked.exposure_s, "[s] of the dark"),
-        ("EXTRAPOL", not model.covers(temperature.value_c, asked.exposure_s), "outside the fitted range"),
+        (
+            "EXTRAPOL",
+            not model.covers(temperature.value_c, description.accumulated(asked.exposure_s)),
+            "outside the fitted range",
+        ),
         ("EGAIN", description.gain_e_per_adu, "[e-/adu]"),
         ("RDNOISE", description.read_noise_adu, "[adu] of the typical pixel"),
         ("SCALE", description.scale_factor, "raw counts per adu of this frame"),

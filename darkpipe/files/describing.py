@@ -15,7 +15,8 @@ from darkpipe.science.design import choose
 def fitted_model(files: UnitFiles, held_out: Path, population: Path) -> FittedModel:
     """A fitted model with its range and its score."""
     score = read_table(held_out).meta["score"]
-    temperatures, exposures = files.temperature_c, [c.exposure_s for c in files.cells]
+    extra = files.reference.readout_exposure_s
+    temperatures, exposures = files.temperature_c, [c.exposure_s + extra for c in files.cells]
     return FittedModel(
         files.model,
         files.scope,
@@ -62,4 +63,5 @@ def describe_models(
         dict(missing),
         camera,
         tuple(notes),
+        reference.readout_exposure_s,
     )

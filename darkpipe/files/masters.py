@@ -97,6 +97,7 @@ class ReferenceValues:
     read_noise_error_adu: float | None = None
     read_noise_measured_adu: float | None = None
     read_noise_by_temperature: tuple[tuple[float, float, float], ...] = ()
+    readout_exposure_s: float = 0.0
 
     def read_noise_factor(self, temperature_c: float) -> float:
         """Read noise at a temperature over that of `read_noise_adu` and of the map of pixels, which are pooled.
@@ -124,10 +125,11 @@ class ReferenceValues:
 
 
 def effective_exposure(cell: Cell, reference: ReferenceValues) -> float:
-    """Exposure beyond that of the bias: a bias that is a short dark took its share of the signal away."""
+    """Exposure beyond that of the bias: a bias that is a short dark took its share of the signal away, and what darks
+    accumulate after the exposure, unlike their biases, comes on top."""
     if cell.bias and cell.exposure_s > reference.bias_exposure_s:
-        return cell.exposure_s - reference.bias_exposure_s
-    return cell.exposure_s
+        return cell.exposure_s - reference.bias_exposure_s + reference.readout_exposure_s
+    return cell.exposure_s + reference.readout_exposure_s
 
 
 def write_reference(path: Path, values: ReferenceValues) -> str:

@@ -73,6 +73,12 @@ class Description:
     not_fitted: Mapping[str, str] = field(default_factory=dict)
     camera: str = ""
     notes: tuple[str, ...] = ()
+    readout_exposure_s: float = 0.0
+
+    def accumulated(self, exposure_s: float) -> float:
+        """For how long a frame of this exposure gathers dark signal that its bias does not hold [s]: what the models
+        are functions of."""
+        return exposure_s + self.readout_exposure_s
 
     def find(self, key: str) -> FittedModel:
         """The fitted model of this key ('exp_2d', 'exp_1d/texp10s').
@@ -107,6 +113,7 @@ def write_description(path: Path, description: Description) -> str:
         "read_noise_adu": description.read_noise_adu,
         "scale_factor": description.scale_factor,
         "bias_exposure_s": description.bias_exposure_s,
+        "readout_exposure_s": description.readout_exposure_s,
         "has_bias": description.has_bias,
         "models": [
             {
@@ -167,6 +174,7 @@ def read_description(path: Path) -> Description:
             data["not_fitted"],
             data["camera"],
             tuple(data.get("notes", ())),
+            data.get("readout_exposure_s", 0.0),
         )
     except (OSError, yaml.YAMLError, KeyError, TypeError, IndexError) as error:
         raise ProductError(f"the model's description cannot be read ({error})", where=path, do="fit again") from error

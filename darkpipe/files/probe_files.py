@@ -162,7 +162,9 @@ def _scale(
         noise = FrameNoise(
             description.read_noise_adu / math.sqrt(n), description.gain_e_per_adu * n, model.relative_error
         )
-        law = Law(MODELS[model.name], model.reference, cell.exposure_s - description.bias_exposure_s)
+        law = Law(
+            MODELS[model.name], model.reference, description.accumulated(cell.exposure_s) - description.bias_exposure_s
+        )
         readings.append(
             measure_temperature(observed, np.isnan(observed[:, 0]), probes, law, noise, search_range(model))
         )

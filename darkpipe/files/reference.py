@@ -35,6 +35,7 @@ class Overrides:
     read_noise_adu: float | None
     saturation_fraction: float
     reference_temperature_c: float | None
+    readout_exposure_s: float = 0.0
 
     @classmethod
     def names(cls) -> list[str]:
@@ -92,6 +93,7 @@ def reference_values(
         read_noise_error_adu=_digits(noise.error_adu),
         read_noise_measured_adu=_digits(noise.sigma_adu),
         read_noise_by_temperature=_by_temperature(witnesses, noise),
+        readout_exposure_s=overrides.readout_exposure_s,
     )
     errors = {
         "read_noise_adu": 0.0 if overrides.read_noise_adu else noise.error_adu,

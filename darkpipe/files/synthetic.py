@@ -45,12 +45,13 @@ def write_synthetic(path: Path, folder: ModelDir, description: Description, want
     """
     model = description.find(wanted.model)
     maps = read_maps(folder, model)
-    signal, error, dq = maps.synthesize(wanted.temperature_c, wanted.exposure_s)
+    exposure_s = description.accumulated(wanted.exposure_s)
+    signal, error, dq = maps.synthesize(wanted.temperature_c, exposure_s)
     cards = _cards(description, model, wanted)
     beside = law_beside(description, model, wanted.temperature_c, wanted.exposure_s)
     if beside is not None:
         # half of the difference: what no frame has shown may follow either law, or lie between them
-        another = read_maps(folder, beside).synthesize(wanted.temperature_c, wanted.exposure_s)[0]
+        another = read_maps(folder, beside).synthesize(wanted.temperature_c, exposure_s)[0]
         error = np.where(np.isfinite(another), np.hypot(error, 0.5 * np.abs(signal - another)), error)
         cards.append(("LAWERR", beside.key, "half the difference from it is in ERR"))
     if wanted.include_bias:
@@ -82,7 +83,8 @@ def law_beside(
     description: Description, model: FittedModel, temperature_c: float, exposure_s: float
 ) -> FittedModel | None:
     """The other law that a dark outside of the fitted range is compared with; None inside of it, or without another."""
-    return None if model.covers(temperature_c, exposure_s) else description.another_law(model)
+    inside = model.covers(temperature_c, description.accumulated(exposure_s))
+    return None if inside else description.another_law(model)
 
 
 def _cards(description: Description, model: FittedModel, wanted: Wanted) -> list[Card]:
@@ -97,7 +99,11 @@ def _cards(description: Description, model: FittedModel, wanted: Wanted) -> list
         ("T-MAX", model.temperature_c[1], "[deg C] highest fitted"),
         ("EXPMIN", model.exposure_s[0], "[s] shortest fitted"),
         ("EXPMAX", model.exposure_s[1], "[s] longest fitted"),
-        ("EXTRAPOL", not model.covers(wanted.temperature_c, wanted.exposure_s), "outside the fitted range"),
+        (
+            "EXTRAPOL",
+            not model.covers(wanted.temperature_c, description.accumulated(wanted.exposure_s)),
+            "outside the fitted range",
+        ),
         ("EGAIN", description.gain_e_per_adu, "[e-/adu]"),
         ("INSTRUME", description.camera or description.configuration, "camera"),
         ("CONFIG", description.configuration, "configuration"),
@@ -132,7 +138,7 @@ def model_for(description: Description, wanted: str, temperature_c: float, expos
     name = description.chosen if wanted == "auto" else wanted
     if any(m.key == name for m in description.models) and "/" not in name:
         return name
-    base = name.split("/")[0]
+    base, exposure_s = name.split("/")[0], description.accumulated(exposure_s)
     family = [m for m in description.models if m.name == base]
     for m in family:
         same_exposure = 0.99 * m.exposure_s[0] <= exposure_s <= 1.01 * m.exposure_s[1]
