@@ -10,17 +10,15 @@ run's are judged.
 
 from __future__ import annotations
 
-import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from benchmarks.common import Verdict, print_verdicts, real_data
-from benchmarks.heldout_real import FITTED_C, HELD_OUT, SET, Cell, Errors, held_out, run_full
+from benchmarks.common import Verdict, print_verdicts
+from benchmarks.heldout_real import FITTED_C, HELD_OUT, Cell, Errors, held_out, products
 
 CLASSES = {"below_300": 0.05, "300_to_1000": 0.10, "1000_to_5000": 0.10, "above_5000": 0.10}
 FEWEST = 100
@@ -80,16 +78,7 @@ def fitted(errors: Errors) -> dict[Cell, dict[str, float]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output_dir", type=Path, help="keep the products here")
-    parser.add_argument("--no_run", action="store_true", help="judge the products that are there")
-    options = parser.parse_args(arguments)
-    if options.no_run and options.output_dir is None:
-        parser.error("--no_run needs --output_dir")
-    with tempfile.TemporaryDirectory() as temporary:
-        output_dir = options.output_dir or Path(temporary) / "out"
-        if not options.no_run:
-            print(f"full: {run_full(output_dir, real_data() / SET, Path(temporary) / 'settings.yaml'):.1f} s")
+    with products(__doc__.splitlines()[0], arguments) as output_dir:
         ours = {model: fitted(held_out(output_dir, model)) for model in HELD_OUT}
     for model, cells in ours.items():
         print_model(model, cells)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -120,19 +121,26 @@ def print_classes(ours: dict[str, Errors]) -> None:
             print(f"{model}, mean over cells [ADU]: {', '.join(parts)}")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+@contextmanager
+def products(description: str, arguments: Sequence[str] | None) -> Iterator[Path]:
+    """The output directory of a run on the real set, made now or kept from before, as the command line says."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--output_dir", type=Path, help="keep the products here")
-    parser.add_argument("--no_run", action="store_true", help="compare the products that are there")
+    parser.add_argument("--no_run", action="store_true", help="take the products that are there")
     options = parser.parse_args(arguments)
     if options.no_run and options.output_dir is None:
         parser.error("--no_run needs --output_dir")
-    expected = reference(real_data() / "reference_held_out_errors.csv")
     with tempfile.TemporaryDirectory() as temporary:
         output_dir = options.output_dir or Path(temporary) / "out"
         if not options.no_run:
             print(f"full: {run_full(output_dir, real_data() / SET, Path(temporary) / 'settings.yaml'):.1f} s")
+        yield output_dir
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line."""
+    expected = reference(real_data() / "reference_held_out_errors.csv")
+    with products(__doc__.splitlines()[0], arguments) as output_dir:
         ours = {model: held_out(output_dir, model) for model in HELD_OUT}
         chosen = output_dir / "dark_model" / "model.yaml"
         said = yaml.safe_load(chosen.read_text()) if chosen.exists() else {}

@@ -11,9 +11,7 @@ run's are looked at. It judges nothing.
 
 from __future__ import annotations
 
-import argparse
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,8 +23,8 @@ from astropy.table import Table
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from benchmarks.common import real_data, robust_spread
-from benchmarks.heldout_real import SET, run_full
+from benchmarks.common import robust_spread
+from benchmarks.heldout_real import products
 from benchmarks.shared_errors import Masters, Terms, estimate_terms, held_out_spreads
 
 INVALID = 4 | 8 | 16 | 32 | 256
@@ -304,16 +302,7 @@ def error_models(found: Products) -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output_dir", type=Path, help="keep the products here")
-    parser.add_argument("--no_run", action="store_true", help="look at the products that are there")
-    options = parser.parse_args(arguments)
-    if options.no_run and options.output_dir is None:
-        parser.error("--no_run needs --output_dir")
-    with tempfile.TemporaryDirectory() as temporary:
-        output_dir = options.output_dir or Path(temporary) / "out"
-        if not options.no_run:
-            run_full(output_dir, real_data() / SET, Path(temporary) / "settings.yaml")
+    with products(__doc__.splitlines()[0], arguments) as output_dir:
         found = read_products(output_dir)
         hot = np.flatnonzero((found.rates() > 3) & (found.rates() < 150))
         for part, rows in (
