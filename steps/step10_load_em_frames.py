@@ -20,7 +20,7 @@ from darkpipe.files.em_table import (
     stacks_of,
     write_em_table,
 )
-from darkpipe.files.frames import find_frames
+from darkpipe.files.frames import frames_beside
 from darkpipe.files.index import rejection_lines
 from darkpipe.files.layout import OutputDir
 from darkpipe.files.tables import read_table
@@ -80,7 +80,7 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     folder = Path(os.path.abspath(settings.basepath))
     if not folder.is_dir():
         raise SettingsError("there is no such folder of frames", where=folder, do="check --basepath")
-    files = _frames(folder, Path(os.path.abspath(out.root)))
+    files = frames_beside("frames", folder, Path(os.path.abspath(out.root)))
     if not files:
         raise FrameError("no FITS file was found", where=folder, do="check --basepath (*.fit, *.fits, *.fts, .gz, .fz)")
     readable = tuple(f for f in files if f.is_file() and os.access(f, os.R_OK))
@@ -98,18 +98,6 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
         ),
     }
     yield [Job(survey, readable, (out.em_frames,), params, label="table of EM-CCD frames")]
-
-
-def _frames(folder: Path, output: Path) -> list[Path]:
-    """The frames under a folder, but for those of the output directory where that stands inside of it."""
-    own, raw = Path(os.path.realpath(output)), Path(os.path.realpath(folder))
-    if own == raw:
-        raise SettingsError("this is the folder of the frames", where=output, do="choose another --output_dir")
-    files = find_frames(folder)
-    if own.is_relative_to(raw):
-        inside = folder / own.relative_to(raw)
-        files = [f for f in files if not f.is_relative_to(inside)]
-    return files
 
 
 def survey(

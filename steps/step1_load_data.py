@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from darkpipe.errors import FrameError, SettingsError
 from darkpipe.files.atomic import replace_text
-from darkpipe.files.frames import FrameSurvey, find_frames, survey_frame
+from darkpipe.files.frames import FrameSurvey, frames_beside, survey_frame
 from darkpipe.files.headers import CALIBRATION
 from darkpipe.files.index import index_rows, read_index, rejection_lines, survey_key, write_index
 from darkpipe.files.layout import OutputDir
@@ -59,7 +59,7 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
         if not folder.is_dir():
             raise SettingsError("there is no such folder of raw frames", where=folder, do="check --basepath")
     root = _common(folders)
-    files = sorted({file for folder in folders for file in _raw_frames(folder, out.root)})
+    files = sorted({file for folder in folders for file in frames_beside("raw frames", folder, out.root)})
     if not files:
         where = " and ".join(map(str, folders))
         raise FrameError("no FITS file was found", where=where, do="check --basepath (*.fit, *.fits, *.fts, .gz, .fz)")
@@ -86,18 +86,6 @@ def _common(folders: Sequence[Path]) -> Path:
             where=" and ".join(map(str, folders)),
             do="Let --basepath and dark_capture.output_dir be on the same one",
         ) from None
-
-
-def _raw_frames(root: Path, output: Path) -> list[Path]:
-    """The frames under `root`, but for those of the output directory where that stands inside of it."""
-    own, raw = Path(os.path.realpath(output)), Path(os.path.realpath(root))
-    if own == raw:
-        raise SettingsError("this is the folder of the raw frames", where=output, do="choose another --output_dir")
-    files = find_frames(root)
-    if own.is_relative_to(raw):
-        inside = root / own.relative_to(raw)
-        files = [f for f in files if not f.is_relative_to(inside)]
-    return files
 
 
 def _survey_job(out: OutputDir, settings: Settings, path: Path, name: str) -> Job:

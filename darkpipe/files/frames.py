@@ -7,11 +7,11 @@ import os
 import re
 from pathlib import Path
 
-from darkpipe.errors import FrameError
+from darkpipe.errors import FrameError, SettingsError
 from darkpipe.files.stack import FrameStack
 from darkpipe.files.survey import FrameSurvey, survey_frame
 
-__all__ = ["FrameStack", "FrameSurvey", "find_frames", "survey_frame"]
+__all__ = ["FrameStack", "FrameSurvey", "find_frames", "frames_beside", "survey_frame"]
 
 _LOG = logging.getLogger(__name__)
 _FRAME_NAME = re.compile(r".\.(?:(?:fit|fits|fts)(?:\.(?:gz|fz))?|xisf)$", re.IGNORECASE)
@@ -50,6 +50,28 @@ def find_frames(root: Path) -> list[Path]:
         if key is not None:
             seen.add(key)
     return sorted(files, key=lambda path: path.relative_to(root).parts)
+
+
+def frames_beside(what: str, folder: Path, output: Path) -> list[Path]:
+    """What `find_frames` finds, but for the output directory where that stands inside of the folder.
+
+    Parameters
+    ----------
+    what : kind of the frames, for the message.
+
+    Raises
+    ------
+    SettingsError
+        when both are one folder.
+    """
+    own, raw = Path(os.path.realpath(output)), Path(os.path.realpath(folder))
+    if own == raw:
+        raise SettingsError(f"this is the folder of the {what}", where=output, do="choose another --output_dir")
+    files = find_frames(folder)
+    if own.is_relative_to(raw):
+        inside = folder / own.relative_to(raw)
+        files = [f for f in files if not f.is_relative_to(inside)]
+    return files
 
 
 def _walk(

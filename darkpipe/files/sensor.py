@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from darkpipe.files.masters import UNUSABLE
 from darkpipe.files.products import Card, Frame, read_header, read_planes, read_shape, write_frame
 from darkpipe.files.tables import read_table, table_of, write_table
+from darkpipe.science.clamp import level_scatter
 from darkpipe.science.flags import DQ, MODEL_INVALID
 from darkpipe.science.models import MODELS, Reference
 from darkpipe.science.sensor import Growth, Spread, growth
@@ -182,12 +183,7 @@ def drift(offsets: Mapping[str, Sequence[float]]) -> float:
     ----------
     offsets : of the frames of each cell from their cell's level.
     """
-    squares = freedom = 0.0
-    for values in offsets.values():
-        if len(values) > 1:
-            squares += float(((np.asarray(values) - np.mean(values)) ** 2).sum())
-            freedom += len(values) - 1
-    return math.sqrt(squares / freedom) if freedom else 0.0
+    return level_scatter(offsets.values())
 
 
 def level_error(sigma: float, frames: int) -> float:

@@ -17,6 +17,7 @@ from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.fitting import UnitFiles
 from darkpipe.files.index import ACCEPTED, RawFrame
 from darkpipe.files.masters import Cell, ReferenceValues
+from darkpipe.files.model_maps import ANOTHER_LAW
 from darkpipe.files.products import read_header, read_planes
 from darkpipe.files.sensor import ModelFiles, PixelSet, counted, drift, level_error, measure_sets
 from darkpipe.files.tables import read_table
@@ -330,8 +331,7 @@ def _fit(
 ) -> SensorFit:
     """Dark current of a set of pixels; where a second model could be fitted as well, with the error of the choice."""
     fit = fit_means(files.unit, means, population, temperature_c, exposure_s)
-    pairs = (("exp_2d", "two_component"), ("exp_2d_glow", "two_component_glow"))
-    other = next((b if files.model == a else a for a, b in pairs if files.model in (a, b)), None)
+    other = ANOTHER_LAW.get(files.model)
     if other is None:
         return fit
     unit = replace(files, model=other).unit
