@@ -28,19 +28,12 @@ SMALL = dataclasses.replace(
 )
 
 
-PRIOR_SPREAD = 0.16
-
-
 @pytest.mark.parametrize("law", ["exponential", "physics"])
 def test_every_figure_reaches_its_target(tmp_path: Path, law: str) -> None:
     verdicts = simulated_truth.judge(dataclasses.replace(SMALL, law=law), tmp_path)
     judged = [v for v in verdicts if v.passed is not None]
     assert {v.what.split()[0] for v in judged} >= {"pulls", "MAE/CRB", "mean", "held-out", "read", "gain,", "auto"}
-    missed = [v for v in judged if not v.passed]
-    # the scatter of shapes, which the prior of faint pixels rests on, is known to a tenth or two from so few pixels,
-    # and the errors of maps follow it; darks, which are what maps are for, must meet every target
-    assert all(abs(float(v.value.split()[0]) - 1.0) <= PRIOR_SPREAD for v in missed if v.what.startswith("pulls of"))
-    assert [f"{v.what}: {v.value}, target {v.target}" for v in missed if not v.what.startswith("pulls of")] == []
+    assert [f"{v.what}: {v.value}, target {v.target}" for v in judged if not v.passed] == []
 
 
 def test_without_bias_frames_the_level_is_found(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ class Shape(NamedTuple):
 
 class Measured(NamedTuple):
     """Of each pixel: level and its inverse variance (P,), departure L e from the shape (m, P) and its information
-    (m, m, P), chi² of what neither explains and its degrees of freedom (P,). NaN where the cells do not tell."""
+    (m, m, P), chi² of what neither explains and its degrees of freedom (P,). NaN where the cells do not tell. overlap
+    (m, P) is <s, d>/<s, s>: a pixel of shape s + e d and amplitude a has the level a (1 + e overlap)."""
 
     level: F8
     level_information: F8
@@ -46,6 +47,7 @@ class Measured(NamedTuple):
     information: F8
     chi2: F8
     dof: F8
+    overlap: F8
 
 
 def shape_slots(problem: Problem) -> tuple[int, ...]:
@@ -181,6 +183,8 @@ def _solve(products: F8, rows: int, i: int, level: float, out: Measured) -> None
         out.departure[0, i] = (h11 * g0 - h01 * g1) / det
         out.departure[1, i] = (h00 * g1 - h01 * g0) / det
         chi2 -= g0 * out.departure[0, i] + g1 * out.departure[1, i]
+    for a in range(rows - 1):
+        out.overlap[a, i] = products[0, 1 + a] / norm
     out.level_information[i] = norm
     out.chi2[i] = chi2
 
@@ -201,6 +205,7 @@ def measure(shape: Shape, cells: Cells, weights_at: F8 | None = None) -> Measure
         np.full((m, m, pixels), np.nan),
         np.full(pixels, np.nan),
         np.full(pixels, np.nan),
+        np.full((m, pixels), np.nan),
     )
     basis = np.ascontiguousarray(np.concatenate([shape.signal[None], shape.slopes]))
     scale = np.ones(cells.count.shape[0]) if cells.read_scale is None else cells.read_scale
