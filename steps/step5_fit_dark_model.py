@@ -44,7 +44,7 @@ from darkpipe.science.models import MODELS, WITH_GLOW
 from darkpipe.science.sensor import grows
 
 NAME = "fit_dark_model"
-VERSION = 4
+VERSION = 5
 
 TILE_BYTES = 128 << 20
 TILE_ROWS = 64
