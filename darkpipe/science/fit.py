@@ -398,14 +398,6 @@ def fit_tile(
     return out
 
 
-def studentised_residuals(problem: Problem, cells: Cells, prior: Prior, parameters: F8) -> F4:
-    """(n, P) deletion residual of each cell over its standard error at these parameters; NaN where there is none."""
-    residual, variance, by_law, common = residuals(problem, cells, prior, parameters)
-    law = np.float32(0) if cells.pixel_law_variance_k2 is None else cells.pixel_law_variance_k2
-    with np.errstate(invalid="ignore"):
-        return np.asarray(residual / np.sqrt(variance + law * by_law + common), np.float32)
-
-
 def residuals(problem: Problem, cells: Cells, prior: Prior, parameters: F8) -> tuple[F4, F4, F4, F4]:
     """Deletion residual of each cell [ADU], its variance by noise and bias [ADU²], what an error of 1 K of the pixel's
     own law at each station would add to it [ADU²/K²], and what the errors of the temperatures do [ADU²]; all (n, P),
