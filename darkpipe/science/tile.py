@@ -16,7 +16,7 @@ from darkpipe.science.flags import DQ
 from darkpipe.science.glow import with_glow
 from darkpipe.science.metrics import CellErrors, accumulate
 from darkpipe.science.misfit import PRECISE
-from darkpipe.science.models.base import move_reference
+from darkpipe.science.models.base import move_reference, move_step
 from darkpipe.science.models.families import synthesize
 from darkpipe.science.population import Population, prior_of, problem_for, with_misfits
 from darkpipe.science.residuals import scattered
@@ -41,6 +41,8 @@ class TileFit:
     together : (n, 3) of unflagged pixels well above their errors: how many, and times their number the medians of the
     relative held-out error (prediction - master) and of the 1 sigma of it that all pixels share.
     misfit, scattered : (P,) whether the model does not describe the pixel; and whether its residuals have no order.
+    by_bias : (2, 3, P) by how much the parameters, so quoted, move where every bias is 1 ADU higher, and where it is so
+    by 1 ADU/K from the map reference's temperature on.
     """
 
     parameters: F4
@@ -56,6 +58,7 @@ class TileFit:
     together: F8
     misfit: NDArray[np.bool_]
     scattered: NDArray[np.bool_]
+    by_bias: F4
 
 
 def fit_unit(
@@ -104,7 +107,16 @@ def fit_unit(
     return TileFit(
         parameters, covariance, fitted.chi2, dof, fitted.dq, levels if free_level.any() else None,
         scores.held_out, scores.in_sample, scores.baseline, scores.error_adu, scores.together, misfit, without_order,
+        _by_bias(unit, fitted, cells.group, temperature_c),
     )  # fmt: skip
+
+
+def _by_bias(unit: Unit, fitted: Fitted, group: NDArray[np.int64], temperature_c: F8) -> F4:
+    """`TileFit.by_bias`; a bias is that of the temperature of its cells."""
+    of_group = [temperature_c[group == q].mean() - unit.map_reference.temperature_c for q in range(group.max() + 1)]
+    basis = np.stack([np.ones(len(of_group)), np.array(of_group)])
+    both = np.einsum("bq,qap->bap", basis, fitted.by_bias.astype(np.float64))
+    return move_step(unit.model, fitted.parameters, both, unit.fit_reference, unit.map_reference).astype(np.float32)
 
 
 class _Tile(NamedTuple):
