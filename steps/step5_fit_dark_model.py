@@ -177,7 +177,7 @@ class _UnitJobs:
     @property
     def starts(self) -> list[slice]:
         rows, cols = self.shape
-        fits = max(1, TILE_BYTES // (max(cols, 1) * (22 * len(self.cells) + 120)))
+        fits = max(1, TILE_BYTES // (max(cols, 1) * (25 * len(self.cells) + 150)))
         height = min(TILE_ROWS, fits)
         block = -(-max(rows, cols) // 512)  # pictures average blocks of this many rows
         height = max(block, height // block * block)

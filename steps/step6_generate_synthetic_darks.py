@@ -17,7 +17,7 @@ from darkpipe.files.tables import read_table
 from darkpipe.jobs.contract import Job
 
 NAME = "generate_synthetic_darks"
-VERSION = 2
+VERSION = 3
 
 log = logging.getLogger("darkpipe")
 

@@ -29,9 +29,7 @@ from darkpipe.report.figures import save_png
 from darkpipe.science.ageing import Shared, solve
 
 NAME = "check_model"
-VERSION = 2
-
-LAWS = ("exp_2d", "two_component")  # of temperature and exposure: two views of the same frames
+VERSION = 3
 
 log = logging.getLogger("darkpipe")
 
@@ -156,10 +154,12 @@ class _Beyond(NamedTuple):
 
 
 def _beyond(out: OutputDir, folder: ModelDir, description: Description, cell: Cell, key: str) -> _Beyond:
-    if description.find(key).covers(cell.temperature_c, effective_exposure(cell, read_reference(out.reference))):
+    model = description.find(key)
+    if model.covers(cell.temperature_c, effective_exposure(cell, read_reference(out.reference))):
         return _Beyond(False, None, ())
-    other = next((o for o in LAWS if key in LAWS and o != key and any(m.key == o for m in description.models)), None)
-    files = [*folder.maps(other).values(), folder.covariance(other)] if other else []
+    law = description.another_law(model)
+    other = None if law is None else law.key
+    files = [*folder.maps(law.name).values(), folder.covariance(law.name)] if law else []
     return _Beyond(True, other, (*files, *((folder.frames,) if folder.frames.is_file() else ())))
 
 

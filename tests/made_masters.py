@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from darkpipe.science.design import make_unit
-from darkpipe.science.fit import Cells, Fitted, Prior, Problem, fit_tile
+from darkpipe.science.fit import Cells, Fitted, Prior, Problem, fit_tile, residuals
 from darkpipe.science.models import EXP_2D, Model, Reference
 from darkpipe.science.models.families import EXPONENTIAL
 from darkpipe.science.population import problem_for
@@ -152,6 +152,12 @@ def pulls(made: Scene, fitted: Fitted) -> F8:
     sigma = np.sqrt(fitted.covariance[[0, 3, 5]])
     with np.errstate(invalid="ignore", divide="ignore"):
         return (fitted.parameters - made.truth) / sigma
+
+
+def studentised(made: Scene, parameters: F8) -> F8:
+    """(n, P) deletion residual of each cell over its standard error, with the errors of the temperatures."""
+    residual, variance, _, common = residuals(made.problem, made.cells, made.prior(), parameters)
+    return np.asarray(residual / np.sqrt(variance + common))
 
 
 def spread(x: ArrayLike) -> float:

@@ -18,6 +18,7 @@ from darkpipe.files.atomic import replace_file, replace_text
 from darkpipe.files.bias_files import write_levels
 from darkpipe.files.layout import exposure_label, temperature_label
 from darkpipe.files.masters import Cell, ReferenceValues, bias_groups, effective_exposure, read_band
+from darkpipe.files.model_maps import BY_BIAS
 from darkpipe.files.products import Card, Frame, read_planes, write_frame
 from darkpipe.files.tables import table_of, write_table
 from darkpipe.science.blocks import block_mean
@@ -211,6 +212,7 @@ def write_tile(
         "dq": bits_of(made).reshape(shape),
         "held_out_error": made.held_out_error_adu.reshape(-1, *shape),
         "together": made.together,
+        "by_bias": made.by_bias.reshape(6, *shape),
         "sums": np.frombuffer(
             json.dumps(
                 {
@@ -239,6 +241,7 @@ class Assembled:
     offset: NDArray[np.float32] | None
     held_out_error: NDArray[np.float32]
     together: NDArray[np.float64]
+    by_bias: NDArray[np.float32]
     sums: dict[str, list[CellErrors]]
 
 
@@ -274,6 +277,7 @@ def read_tiles(paths: Sequence[Path]) -> Assembled:
         joined.get("offset"),
         joined["held_out_error"],
         together,
+        joined["by_bias"],
         sums,
     )
 
@@ -307,8 +311,7 @@ def write_parameter_maps(
             inputs=cells,
         )
         digests[outputs[p.name]] = write_frame(outputs[p.name], frame)
-    cube = Frame(made.covariance, unit="", header=[*base, ("PLANES", "00 01 02 11 12 22", "slots " + _slots(unit))])
-    digests[outputs["covariance"]] = write_frame(outputs["covariance"], cube)
+    digests[outputs["covariance"]] = write_frame(outputs["covariance"], _covariance_frame(files, made, base))
     chi2 = Frame(made.chi2, unit="", header=base, extra={"DOF": made.dof})
     digests[outputs["chi2"]] = write_frame(outputs["chi2"], chi2)
     seen = (made.dq & ~np.uint16(DQ.PRIOR)) != 0  # a borrowed shape is no flaw
@@ -320,6 +323,17 @@ def write_parameter_maps(
             outputs["offset"], made.offset[0], made.offset[1], files.level_temperatures_c
         )
     return digests
+
+
+def _covariance_frame(files: UnitFiles, made: Assembled, base: Sequence[Card]) -> Frame:
+    """The covariance, and, where biases were subtracted, how the parameters move with them."""
+    cards = [*base, ("PLANES", "00 01 02 11 12 22", "slots " + _slots(files.unit))]
+    if not any(cell.bias for cell in files.cells):
+        return Frame(made.covariance, unit="", header=cards)
+    slots = [p.slot for p in files.unit.model.parameters]
+    planes = made.by_bias[[*slots, *(3 + slot for slot in slots)]]
+    cards.append((BY_BIAS, len(slots), "parameters in BYBIAS: by 1 adu of bias, by 1 adu/K from T-REF on"))
+    return Frame(made.covariance, unit="", header=cards, extra={BY_BIAS: planes})
 
 
 def _slots(unit: Unit) -> str:

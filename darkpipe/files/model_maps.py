@@ -17,10 +17,11 @@ from darkpipe.files.layout import ModelDir
 from darkpipe.files.products import Card, Frame, read_header, read_planes, write_frame
 from darkpipe.science.flags import DQ
 from darkpipe.science.models import MODELS, Reference
-from darkpipe.science.models.families import synthesize
+from darkpipe.science.models.families import signal_along, synthesize
 from darkpipe.science.saturation import Saturation, clipped
 
 F4 = NDArray[np.float32]
+BY_BIAS = "BYBIAS"  # planes, and card with their number: how the parameters move with the biases of the campaign
 
 
 @dataclass(frozen=True)
@@ -191,13 +192,25 @@ class ModelMaps:
     dq: NDArray[np.uint16]
     saturation_adu: F4
 
+    def _design(self, temperature_c: float, exposure_s: float) -> NDArray[np.float64]:
+        """(3, 1) of a cell."""
+        design = MODELS[self.model.name].design
+        x = design(np.array([temperature_c]), np.array([exposure_s]), self.model.reference)
+        return np.ascontiguousarray(x, dtype=float)
+
+    def change(self, temperature_c: float, exposure_s: float, step: F4) -> F4:
+        """By how much the dark signal moves [ADU], (rows, cols), where the parameters do by step (3, rows, cols), which
+        is small; 0 where the pixel is saturated."""
+        spec, x, flat = MODELS[self.model.name], self._design(temperature_c, exposure_s), self.parameters.reshape(3, -1)
+        found = np.empty(self.dq.size, np.float32)
+        signal_along(spec.family, x, flat, np.ascontiguousarray(step.reshape(3, -1)), found)
+        signal = self.synthesize(temperature_c, exposure_s)[0]
+        return np.where(signal >= self.saturation_adu, np.float32(0), found.reshape(self.dq.shape))
+
     def synthesize(self, temperature_c: float, exposure_s: float) -> tuple[F4, F4, NDArray[np.uint16]]:
         """Dark signal [ADU], its 1 sigma [ADU] and DQ, (rows, cols) each; NaN where the pixel was not fitted. No pixel
         exceeds its level of saturation."""
-        spec = MODELS[self.model.name]
-        x = np.ascontiguousarray(
-            spec.design(np.array([temperature_c]), np.array([exposure_s]), self.model.reference), dtype=float
-        )
+        spec, x = MODELS[self.model.name], self._design(temperature_c, exposure_s)
         shape = self.dq.shape
         signal, variance = np.empty(self.dq.size, np.float32), np.empty(self.dq.size, np.float32)
         synthesize(spec.family, x, self.parameters.reshape(3, -1), self.covariance.reshape(6, -1), signal, variance)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from darkpipe.files.masters import UNUSABLE
 from darkpipe.files.products import Card, Frame, read_header, read_planes, read_shape, write_frame
 from darkpipe.files.tables import read_table, table_of, write_table
-from darkpipe.science.clamp import level_scatter
 from darkpipe.science.flags import DQ, MODEL_INVALID
 from darkpipe.science.models import MODELS, Reference
 from darkpipe.science.sensor import Growth, Spread, growth
@@ -174,21 +173,6 @@ def _add(
     pixels.error_adu += (variance * factor**2).sum(axis=1)
     pixels.weight += float(factor.sum())
     pixels.spread.add(current, error)
-
-
-def drift(offsets: Mapping[str, Sequence[float]]) -> float:
-    """1 sigma of the level of a frame about that of its cell, over cells of two frames or more; 0 if there are none.
-
-    Parameters
-    ----------
-    offsets : of the frames of each cell from their cell's level.
-    """
-    return level_scatter(offsets.values())
-
-
-def level_error(sigma: float, frames: int) -> float:
-    """1 sigma of the level of a mean of frames that drift by sigma: it is the median of theirs."""
-    return (1.0 if frames < 3 else 1.2533) * sigma / math.sqrt(max(frames, 1))
 
 
 def counted(mask: Path, status: Path) -> dict[str, int]:

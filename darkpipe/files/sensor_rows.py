@@ -19,8 +19,10 @@ from darkpipe.files.index import ACCEPTED, RawFrame
 from darkpipe.files.masters import Cell, ReferenceValues
 from darkpipe.files.model_maps import ANOTHER_LAW
 from darkpipe.files.products import read_header, read_planes
-from darkpipe.files.sensor import ModelFiles, PixelSet, counted, drift, level_error, measure_sets
+from darkpipe.files.sensor import ModelFiles, PixelSet, counted, measure_sets
 from darkpipe.files.tables import read_table
+from darkpipe.science.clamp import level_scatter
+from darkpipe.science.drift import Drift
 from darkpipe.science.flags import DQ
 from darkpipe.science.noise import robust_median, robust_sigma
 from darkpipe.science.population import Population
@@ -91,32 +93,21 @@ def gain_rows(gain: Gain, values: ReferenceValues) -> list[Row]:
     ]
 
 
-@dataclass(frozen=True)
-class BiasLevels:
-    """What the bias frames tell: those of each master, and their drift from frame to frame [ADU]."""
-
-    frames: Mapping[str, int]
-    drift_adu: float
-
-    @property
-    def total(self) -> int:
-        return sum(self.frames.values())
-
-    def error_adu(self, bias: str) -> float:
-        """1 sigma of the level of a master, or of the line through all."""
-        return max(level_error(self.drift_adu, self.frames.get(bias, self.total)), LEAST_LEVEL_ADU)
+def level_error(variance_adu2: float) -> float:
+    """1 sigma of the level of a master by that of its drift."""
+    return max(math.sqrt(variance_adu2), LEAST_LEVEL_ADU)
 
 
-def bias_levels(table: Path | None, scale_factor: float) -> BiasLevels:
-    """From bias_frames.ecsv, None where there is none."""
+def bias_drift(table: Path | None, scale_factor: float) -> Drift:
+    """What the bias frames tell, from bias_frames.ecsv; None where there is none."""
     offsets: dict[str, list[float]] = {}
     for r in read_table(table) if table else ():
         if str(r["status"]) == ACCEPTED:
             offsets.setdefault(str(r["bias"]), []).append(float(r["offset_raw"]) / scale_factor)
-    return BiasLevels({name: len(values) for name, values in offsets.items()}, drift(offsets))
+    return Drift(level_scatter(offsets.values()), {name: len(values) for name, values in offsets.items()})
 
 
-def bias_rows(path: Path | None, mask: Path, temperature_c: float, levels: BiasLevels, gain: Gain) -> list[Row]:
+def bias_rows(path: Path | None, mask: Path, temperature_c: float, biases: Drift, gain: Gain) -> list[Row]:
     """Bias level, and DSNU: the non-uniformity of the dark signal at the shortest exposure."""
     if path is None:
         how = "there is no bias"
@@ -127,11 +118,10 @@ def bias_rows(path: Path | None, mask: Path, temperature_c: float, levels: BiasL
     use = np.isfinite(value) & np.isfinite(error) & ((bits & int(DQ.DEAD | DQ.SATURATED)) == 0)
     known = value[use].astype(np.float64)
     middle = robust_median(known)
-    sigma = math.hypot(1.2533 * robust_sigma(known) / math.sqrt(max(known.size, 1)), levels.error_adu(""))
+    sigma = math.hypot(1.2533 * robust_sigma(known) / math.sqrt(max(known.size, 1)), level_error(biases.of_bias("")))
     at = f"of the bias at {temperature_c:g} deg C"
-    rows = [
-        row("bias_level_adu", middle, sigma, ADU, f"median over pixels {at}; error: drift of {levels.total} frames")
-    ]
+    how = f"median over pixels {at}; error: drift of {biases.all_bias_frames} frames"
+    rows = [row("bias_level_adu", middle, sigma, ADU, how)]
     found = non_uniformity(value, error, use)
     total = f"EMVA 1288 R4.0 Linear: spatial standard deviation {at}, less the temporal noise in it"
     parts = (total, "DSNU: part of whole rows", "DSNU: part of whole columns", "DSNU: part of single pixels")
@@ -166,21 +156,20 @@ def noise_rows(values: ReferenceValues, frames: int, gain: Gain) -> list[Row]:
     ]
 
 
-def cell_means(files: UnitFiles, pixels: PixelSet, levels: BiasLevels, drift_adu: float) -> CellMeans:
+def cell_means(files: UnitFiles, pixels: PixelSet, biases: Drift, darks: Drift) -> CellMeans:
     """Means of a set of pixels in the cells of a fitted model, with all that is known of their errors."""
     names = files.hangs_on
     number = {name: i for i, name in enumerate(dict.fromkeys(names))}
     free = dict(zip(number, files.free_level, strict=True))
-    drifted = (max(level_error(drift_adu, c.frames), LEAST_LEVEL_ADU) for c in files.cells)
     return CellMeans(
         pixels.signal_adu,
         pixels.error_adu,
         files.temperature_c,
         np.array([c.temperature_sigma_c for c in files.cells]),
         files.exposure_s,
-        pixels.weight * np.array(list(drifted)),
+        pixels.weight * np.array([level_error(darks.level_variance(c.frames)) for c in files.cells]),
         np.array([number[name] for name in names]),
-        pixels.weight * np.array([math.inf if free[name] else levels.error_adu(name) for name in number]),
+        pixels.weight * np.array([math.inf if free[name] else level_error(biases.of_bias(name)) for name in number]),
     )
 
 
@@ -306,20 +295,20 @@ def sensor_rows(
     # one temperature alone says nothing of another
     temperature_c = values.temperature_c if grows(unit.model) else float(files.temperature_c.mean())
     gain = gain_of(stated, values)
-    levels = bias_levels(found.bias_frames, values.scale_factor)
+    biases = bias_drift(found.bias_frames, values.scale_factor)
     offsets: dict[str, list[float]] = {}
     for r in read_table(found.group_frames):
         offsets.setdefault(str(r["cell"]), []).append(float(r["offset_adu"]))
-    drift_adu = drift(offsets) or levels.drift_adu
+    darks = Drift(level_scatter(offsets.values()) or biases.frame_adu)
     sets = measure_sets(found.masters, found.mask, found.status, made, temperature_c)
     longest = float(files.exposure_s.max())
-    fits = [_fit(files, cell_means(files, s, levels, drift_adu), population, temperature_c, longest) for s in sets]
+    fits = [_fit(files, cell_means(files, s, biases, darks), population, temperature_c, longest) for s in sets]
     return [
         *current_rows(sets[:2], fits[:2], gain, temperature_c, longest if "t" in unit.model.axes else 0.0),
         hot_energy_row(sets[-1], fits[-1]),
-        *bias_rows(found.bias, found.mask, temperature_c, levels, gain),
+        *bias_rows(found.bias, found.mask, temperature_c, biases, gain),
         row("prnu_percent", NAN, NAN, "%", "not applicable: it needs light (flat fields)"),
-        *noise_rows(values, levels.total, gain),
+        *noise_rows(values, biases.all_bias_frames, gain),
         *gain_rows(gain, values),
         *pixel_rows(found.mask, found.status, gain),
         *campaign_rows(files.cells, temperature_c),

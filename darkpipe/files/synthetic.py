@@ -15,6 +15,7 @@ from darkpipe.files.frame_match import Window
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.model_maps import Description, FittedModel, read_maps
 from darkpipe.files.products import Card, Frame, write_frame, write_primary
+from darkpipe.files.with_bias import error_of_sum, shared_variance
 from darkpipe.science.models import MODELS
 
 UINT16_TOP = 65535
@@ -59,7 +60,9 @@ def write_synthetic(path: Path, folder: ModelDir, description: Description, want
         if description.bias_exposure_s > 0:
             # the bias frames were short darks and hold that much of the signal already
             signal = signal - maps.synthesize(wanted.temperature_c, description.bias_exposure_s)[0]
-        signal, error = signal + bias, np.hypot(error, bias_error)
+        shared = shared_variance(folder, description, maps, wanted.temperature_c, wanted.exposure_s)
+        signal, error = signal + bias, error_of_sum(error, bias_error, shared)
+        cards.append(("BIASCOV", shared is not None, "ERR knows what dark and bias share; F: upper limit"))
     if wanted.window is not None:
         signal, error, dq = (wanted.window.of(plane) for plane in (signal, error, dq))
         cards.append(("WIN-X", wanted.window.col, "first column in the model's frame, from 0"))

@@ -104,3 +104,16 @@ def evaluate(
     value = b0 + b1 * dt
     variance = covariance[0] + 2.0 * dt * covariance[1] + dt * dt * covariance[2]
     return value.astype(np.float32), np.sqrt(np.maximum(variance, 0.0)).astype(np.float32)
+
+
+def covariance_with(
+    covariance: Floats, t_ref_c: float, temperature_c: float, pivot_c: float
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Covariance of the line at one temperature with its value at another, `pivot_c`, and with its slope.
+
+    covariance (3, ...) as in `BiasLine`, at t_ref_c; returns two arrays (...), ADU² and ADU²/K. By least squares a
+    master that the line goes through has this covariance with it too: what the line misses of it is independent of it.
+    """
+    here, there = temperature_c - t_ref_c, pivot_c - t_ref_c
+    slope = covariance[1] + here * covariance[2]
+    return covariance[0] + here * covariance[1] + there * slope, slope

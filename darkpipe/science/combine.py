@@ -2,6 +2,14 @@
 
 With ten samples or fewer a deviation in units of the sample's own spread cannot exceed (n - 1)/sqrt(n), so a
 "3 sigma" cut taken from the sample rejects nothing. Here sigma is what the camera's noise says it must be.
+
+A sample is x = raw / scale_factor + pedestal - level of its frame. It is rejected where
+|x - m| > kappa·f·sigma, sigma² = R² + max(S, 0)/g + relative_error² S² with S = m - bias; m is first the median,
+then once the mean of what was kept. f² = 1 + 1/(n // 2) is the noise of m itself, which half of the samples
+vouch for: 1.41 for n = 3, 1.1 for 10; without it the clean samples beside a cosmic ray lose one in 700 of their
+own. Two valid samples: only the higher one can go. One: nothing is rejected. Where fewer than half of the valid
+samples survive, the noise model does not describe the pixel: all of them are kept, the error is no less than
+their own scatter says, and FEW_SAMPLES is set.
 """
 
 from __future__ import annotations
@@ -56,14 +64,6 @@ def clipped_mean(
 ) -> Combined:
     """Mean of n samples a pixel without cosmic rays and other outliers.
 
-    A sample is x = raw / scale_factor + pedestal - level of its frame. It is rejected where
-    |x - m| > kappa·f·sigma, sigma² = R² + max(S, 0)/g + relative_error² S² with S = m - bias; m is first the median,
-    then once the mean of what was kept. f² = 1 + 1/(n // 2) is the noise of m itself, which half of the samples
-    vouch for: 1.41 for n = 3, 1.1 for 10; without it the clean samples beside a cosmic ray lose one in 700 of their
-    own. Two valid samples: only the higher one can go. One: nothing is rejected. Where fewer than half of the valid
-    samples survive, the noise model does not describe the pixel: all of them are kept, the error is no less than
-    their own scatter says, and FEW_SAMPLES is set.
-
     Memory: a few MB beyond input and output, whatever n; callers give strips of rows. A pixel's result does not
     depend on the strip it came in.
 
@@ -88,13 +88,7 @@ def clipped_mean(
     raw = _as_samples(samples)
     n, p = raw.shape
     noise = _per_pixel(read_noise_adu, p, "read_noise_adu")
-    if not (np.isfinite(noise).all() and (noise >= 0).all()):
-        raise ValueError("read_noise_adu must be finite and not negative")
-    for name, value in (("gain_e_per_adu", gain_e_per_adu), ("kappa", kappa), ("scale_factor", scale_factor)):
-        if not value > 0:
-            raise ValueError(f"{name} must be above 0, not {value}")
-    if not (math.isfinite(relative_error) and relative_error >= 0):
-        raise ValueError(f"relative_error must be finite and not negative, not {relative_error}")
+    _check_numbers(noise, relative_error, gain_e_per_adu=gain_e_per_adu, kappa=kappa, scale_factor=scale_factor)
     signal = bias_adu is not None
     bias = np.nan_to_num(_per_pixel(0.0 if bias_adu is None else bias_adu, p, "bias_adu"), nan=0.0)
     reach = kappa * math.sqrt(1.0 + 1.0 / max(n // 2, 1))
@@ -125,6 +119,16 @@ def median(samples: NDArray[Any]) -> Floats:
     out = np.empty(raw.shape[1], np.float32)
     median_strip(raw, comparators(raw.shape[0]), out)
     return out
+
+
+def _check_numbers(noise: Floats, relative_error: float, **above_zero: float) -> None:
+    if not (np.isfinite(noise).all() and (noise >= 0).all()):
+        raise ValueError("read_noise_adu must be finite and not negative")
+    for name, value in above_zero.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0, not {value}")
+    if not (math.isfinite(relative_error) and relative_error >= 0):
+        raise ValueError(f"relative_error must be finite and not negative, not {relative_error}")
 
 
 def _as_samples(samples: NDArray[Any]) -> NDArray[Any]:

@@ -24,4 +24,9 @@ class Drift:
 
     def of_bias(self, name: str) -> float:
         """The same for a master bias, or for the line through all."""
-        return self.level_variance(self.bias_frames.get(name, sum(self.bias_frames.values())))
+        return self.level_variance(self.bias_frames.get(name, self.all_bias_frames))
+
+    @property
+    def all_bias_frames(self) -> int:
+        """Of all master biases together."""
+        return sum(self.bias_frames.values())

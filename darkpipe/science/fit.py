@@ -25,6 +25,7 @@ from darkpipe.science.fit_residuals import (
     heat,
     heat_of_residual,
     offset_variance,
+    parameter_by_bias,
     residual_parts,
 )
 from darkpipe.science.flags import DQ
@@ -171,6 +172,7 @@ class Fitted(NamedTuple):
     variance of (master - prediction) without the master's own dark noise; NaN where it was not asked for, or the
     pixel cannot be fitted without the cell. held_out_common_adu2 : (n, P), what errors of the temperatures add to it.
     These move all pixels together: no spread over pixels shows them.
+    by_bias : (G, 3, P), by how much the parameters move where the bias of a group is 1 ADU higher; 0 for a free level.
     """
 
     parameters: F8
@@ -184,6 +186,7 @@ class Fitted(NamedTuple):
     held_out_adu: F4
     held_out_variance_adu2: F4
     held_out_common_adu2: F4
+    by_bias: F4
 
 
 @kernel
@@ -250,6 +253,8 @@ def _store(law: Law, data: Data, state: State, i: int, out: Fitted) -> None:
     for q in range(data.precision.size):
         out.offset_adu[q, i] = state.sums[q, 4] * group_share(data, state, q)
         out.offset_variance_adu2[q, i] = offset_variance(law, data, state, q)
+        for a in range(3):
+            out.by_bias[q, a, i] = parameter_by_bias(law, data, state, q, a)
     slot = 0
     for a in range(3):
         out.parameters[a, i] = state.p[a]
@@ -392,18 +397,11 @@ def fit_tile(
         np.full((n, pixels), nan),
         np.full((n, pixels), nan),
         np.full((n, pixels), nan),
+        np.full((groups, 3, pixels), nan),
     )
     wanted = np.zeros(n, np.bool_) if leave_out is None else np.asarray(leave_out, np.bool_)
     _fit_tile(problem.law, _pixels(cells, prior), start, wanted, out)
     return out
-
-
-def studentised_residuals(problem: Problem, cells: Cells, prior: Prior, parameters: F8) -> F4:
-    """(n, P) deletion residual of each cell over its standard error at these parameters; NaN where there is none."""
-    residual, variance, by_law, common = residuals(problem, cells, prior, parameters)
-    law = np.float32(0) if cells.pixel_law_variance_k2 is None else cells.pixel_law_variance_k2
-    with np.errstate(invalid="ignore"):
-        return np.asarray(residual / np.sqrt(variance + law * by_law + common), np.float32)
 
 
 def residuals(problem: Problem, cells: Cells, prior: Prior, parameters: F8) -> tuple[F4, F4, F4, F4]:

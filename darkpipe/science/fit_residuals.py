@@ -185,6 +185,20 @@ def offset_variance(law: Law, data: Data, state: State, q: int) -> float:
 
 
 @inlined
+def parameter_by_bias(law: Law, data: Data, state: State, q: int, a: int) -> float:
+    """By how much parameter a moves where the bias of group q is 1 ADU higher: -C π Σ(wJ)/(π + Σw), with π the inverse
+    variance of that bias. Times this variance it is the covariance of the parameter with the bias."""
+    if not law.free[a]:
+        return 0.0
+    pull = data.precision[q] * group_share(data, state, q)  # how far the cells cannot tell the bias's error
+    total = 0.0
+    for b in range(3):
+        if law.free[b]:
+            total -= state.covariance[a, b] * state.sums[q, 1 + b] * pull
+    return total
+
+
+@inlined
 def prediction_variance(law: Law, data: Data, state: State, jac_k: F8, q: int) -> float:
     """Variance of (master of a left-out cell of group q) - (prediction), its own dark noise apart.
 

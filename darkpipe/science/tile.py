@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammainccinv
 
 from darkpipe.science.design import Unit, nearest_master
-from darkpipe.science.fit import Cells, fit_tile
+from darkpipe.science.fit import Cells, Fitted, Problem, fit_tile
 from darkpipe.science.flags import DQ
 from darkpipe.science.glow import with_glow
 from darkpipe.science.metrics import CellErrors, accumulate
 from darkpipe.science.misfit import PRECISE
-from darkpipe.science.models.base import move_reference
+from darkpipe.science.models.base import move_reference, move_step
 from darkpipe.science.models.families import synthesize
 from darkpipe.science.population import Population, prior_of, problem_for, with_misfits
 from darkpipe.science.residuals import scattered
@@ -39,6 +41,8 @@ class TileFit:
     together : (n, 3) of unflagged pixels well above their errors: how many, and times their number the medians of the
     relative held-out error (prediction - master) and of the 1 sigma of it that all pixels share.
     misfit, scattered : (P,) whether the model does not describe the pixel; and whether its residuals have no order.
+    by_bias : (2, 3, P) by how much the parameters, so quoted, move where every bias is 1 ADU higher, and where it is so
+    by 1 ADU/K from the map reference's temperature on.
     """
 
     parameters: F4
@@ -54,6 +58,7 @@ class TileFit:
     together: F8
     misfit: NDArray[np.bool_]
     scattered: NDArray[np.bool_]
+    by_bias: F4
 
 
 def fit_unit(
@@ -94,37 +99,84 @@ def fit_unit(
     moved = move_reference(unit.model, fitted.parameters, fitted.covariance, unit.fit_reference, unit.map_reference)
     parameters, covariance = (array.astype(np.float32) for array in moved)
     levels = np.stack([fitted.offset_adu[free_level], fitted.offset_variance_adu2[free_level]])
+    misfit = _misfit(fitted.chi2, dof)
+    tile = _Tile(unit, cells, error_adu, temperature_c, exposure_s, flagged, saturation)
+    scores = _scores(tile, problem, fitted, free_level, leave_out, misfit)
+    without_order = np.zeros_like(misfit)
+    without_order[misfit] = scattered(scores.pulls[0], scores.pulls[1], temperature_c, exposure_s)
+    return TileFit(
+        parameters, covariance, fitted.chi2, dof, fitted.dq, levels if free_level.any() else None,
+        scores.held_out, scores.in_sample, scores.baseline, scores.error_adu, scores.together, misfit, without_order,
+        _by_bias(unit, fitted, cells.group, temperature_c),
+    )  # fmt: skip
+
+
+def _by_bias(unit: Unit, fitted: Fitted, group: NDArray[np.int64], temperature_c: F8) -> F4:
+    """`TileFit.by_bias`; a bias is that of the temperature of its cells."""
+    of_group = [temperature_c[group == q].mean() - unit.map_reference.temperature_c for q in range(group.max() + 1)]
+    basis = np.stack([np.ones(len(of_group)), np.array(of_group)])
+    both = np.einsum("bq,qap->bap", basis, fitted.by_bias.astype(np.float64))
+    return move_step(unit.model, fitted.parameters, both, unit.fit_reference, unit.map_reference).astype(np.float32)
+
+
+class _Tile(NamedTuple):
+    """What predictions are held against; as in `fit_unit`."""
+
+    unit: Unit
+    cells: Cells
+    error_adu: F4
+    temperature_c: F8
+    exposure_s: F8
+    flagged: NDArray[np.bool_]
+    saturation: Saturation
+
+
+class _Scores(NamedTuple):
+    """Errors of each cell as in `TileFit`, and of the pixels that the model does not describe the held-out error and
+    the prediction, both over the error of their difference: pulls (2, n, pixels)."""
+
+    held_out: list[CellErrors]
+    in_sample: list[CellErrors]
+    baseline: list[CellErrors]
+    error_adu: F4
+    together: F8
+    pulls: F8
+
+
+def _scores(
+    tile: _Tile,
+    problem: Problem,
+    fitted: Fitted,
+    free_level: NDArray[np.bool_],
+    leave_out: Sequence[bool],
+    misfit: NDArray[np.bool_],
+) -> _Scores:
+    """Hold every cell against the fit of all, that of the others, and the nearest other master."""
+    cells, saturation, flagged = tile.cells, tile.saturation, tile.flagged
     offsets = [fitted.offset_adu[q] if free_level[q] else None for q in cells.group]
     own = (fitted.parameters.astype(np.float32), fitted.covariance.astype(np.float32))
-    held, inside, base = [], [], []
-    errors = np.full(error_adu.shape, np.nan, np.float32)
-    together = np.zeros((error_adu.shape[0], 3))
-    misfit = _misfit(fitted.chi2, fitted.dof)
-    pulls = np.full((2, error_adu.shape[0], int(misfit.sum())), np.nan)
-    for k in range(error_adu.shape[0]):
-        reference = cells.signal_adu[k]
-        value = np.minimum(_in_sample(unit, problem.design[:, k], *own, offsets[k]), saturation.of())
-        inside.append(accumulate(value, np.float32(0), reference, error_adu[k], flagged))
+    n = tile.error_adu.shape[0]
+    errors = np.full(tile.error_adu.shape, np.nan, np.float32)
+    found = _Scores([], [], [], errors, np.zeros((n, 3)), np.full((2, n, int(misfit.sum())), np.nan))
+    for k in range(n):
+        reference, error = cells.signal_adu[k], tile.error_adu[k]
+        value = np.minimum(_in_sample(tile.unit, problem.design[:, k], *own, offsets[k]), saturation.of())
+        found.in_sample.append(accumulate(value, np.float32(0), reference, error, flagged))
         prediction = np.full_like(reference, np.nan)
         if leave_out[k]:
             others = np.where(cells.count[k] > 0, saturation.of(), saturation.without_one())
             prediction = np.minimum(fitted.held_out_adu[k], others)
             total = _total_error(cells, k, prediction, fitted.held_out_variance_adu2[k], offsets[k])
-            held.append(accumulate(prediction, np.float32(0), reference, error_adu[k], flagged, total_error=total))
+            found.held_out.append(accumulate(prediction, np.float32(0), reference, error, flagged, total_error=total))
             errors[k] = prediction - reference
             common = fitted.held_out_common_adu2[k]
-            together[k] = _together(prediction, errors[k], common, ~flagged & (prediction > PRECISE * total))
-            pulls[:, k] = errors[k, misfit] / total[misfit], prediction[misfit] / total[misfit]
+            precise = ~flagged & (prediction > PRECISE * total)
+            found.together[k] = _together(prediction, errors[k], common, precise)
+            found.pulls[:, k] = errors[k, misfit] / total[misfit], prediction[misfit] / total[misfit]
         else:
-            held.append(CellErrors.empty())
-        base.append(_baseline(k, cells, error_adu, reference, prediction, temperature_c, exposure_s, flagged))
-    kept = levels if free_level.any() else None
-    without_order = np.zeros_like(misfit)
-    without_order[misfit] = scattered(pulls[0], pulls[1], temperature_c, exposure_s)
-    return TileFit(
-        parameters, covariance, fitted.chi2, dof, fitted.dq, kept, held, inside, base, errors, together,
-        misfit, without_order,
-    )  # fmt: skip
+            found.held_out.append(CellErrors.empty())
+        found.baseline.append(_baseline(tile, k, prediction))
+    return found
 
 
 def _together(prediction: F4, error: F4, common: F4, use: NDArray[np.bool_]) -> F8:
@@ -160,26 +212,17 @@ def _total_error(cells: Cells, k: int, prediction: F4, variance: F4, offset: F4 
         return np.asarray(np.sqrt(variance + noise + cells.excess_variance(k, signal)), np.float32)
 
 
-def _baseline(
-    k: int,
-    cells: Cells,
-    error_adu: F4,
-    reference: F4,
-    prediction: F4,
-    temperature_c: F8,
-    exposure_s: F8,
-    flagged: NDArray[np.bool_],
-) -> CellErrors:
+def _baseline(tile: _Tile, k: int, prediction: F4) -> CellErrors:
     """Errors of the nearest other master, scaled by exposure, over the pixels the model could predict; nothing where
     there is no other, or no bias: a dark on its bias level cannot be scaled."""
-    other = nearest_master(k, temperature_c, exposure_s)
+    cells, exposure_s = tile.cells, tile.exposure_s
+    other = nearest_master(k, tile.temperature_c, exposure_s)
     if other is None or np.isinf(cells.group_variance_adu2[cells.group[k]]).all():
         return CellErrors.empty()
-    scaled = cells.signal_adu[other] * np.float32(exposure_s[k] / exposure_s[other])
+    factor = np.float32(exposure_s[k] / exposure_s[other])
+    scaled = cells.signal_adu[other] * factor
     scaled = np.where(np.isfinite(prediction) | ~np.isfinite(prediction).any(), scaled, np.nan).astype(np.float32)
-    return accumulate(
-        scaled, error_adu[other] * np.float32(exposure_s[k] / exposure_s[other]), reference, error_adu[k], flagged
-    )
+    return accumulate(scaled, tile.error_adu[other] * factor, cells.signal_adu[k], tile.error_adu[k], tile.flagged)
 
 
 def bits_of(fit: TileFit) -> NDArray[np.uint16]:

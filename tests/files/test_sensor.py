@@ -24,8 +24,9 @@ from helpers import (
 from darkpipe.files import sensor
 from darkpipe.files.masters import ReferenceValues
 from darkpipe.files.products import Frame, write_frame
-from darkpipe.files.sensor import ModelFiles, drift, level_error, summary_lines, write_growth_maps
-from darkpipe.files.sensor_rows import BiasLevels, gain_of, gain_rows, noise_rows
+from darkpipe.files.sensor import ModelFiles, summary_lines, write_growth_maps
+from darkpipe.files.sensor_rows import gain_of, gain_rows, level_error, noise_rows
+from darkpipe.science.drift import Drift
 from darkpipe.science.flags import DQ, MODEL_INVALID
 
 K_EV = 8.617333262e-5
@@ -245,15 +246,11 @@ def test_campaigns_that_lack_something(tmp_path: Path, changes: dict, missing: s
     assert summary_lines(path)
 
 
-def test_levels_drift() -> None:
-    assert drift({}) == drift({"a": [0.3]}) == 0.0
-    rng = np.random.default_rng(4)
-    assert drift({str(k): 0.7 * rng.normal(size=5) + k for k in range(400)}) == pytest.approx(0.7, rel=0.05)
-    assert [level_error(1.0, n) for n in (0, 1, 2)] == pytest.approx([1.0, 1.0, 0.7071], abs=1e-4)
-    assert level_error(1.0, 100) == pytest.approx(0.12533)
-    levels = BiasLevels({"a": 4, "b": 12}, 1.0)
-    assert levels.error_adu("a") > levels.error_adu("b") > levels.error_adu("line")
-    assert BiasLevels({}, 0.0).error_adu("a") == 1e-3
+def test_levels_have_an_error_even_where_none_was_seen() -> None:
+    biases = Drift(1.0, {"a": 4, "b": 12})
+    assert level_error(biases.of_bias("a")) > level_error(biases.of_bias("b")) > level_error(biases.of_bias("line"))
+    assert level_error(Drift(1.0).level_variance(100)) == pytest.approx(0.12533, rel=1e-4)
+    assert level_error(Drift().of_bias("a")) == 1e-3
 
 
 def test_the_gain_in_use_has_an_error() -> None:

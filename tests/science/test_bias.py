@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from darkpipe.errors import DesignError
-from darkpipe.science.bias import evaluate, fit_bias_line
+from darkpipe.science.bias import covariance_with, evaluate, fit_bias_line
 
 TEMPERATURES = np.array([-15.0, -10.0, -5.0, 0.0, 0.0])
 
@@ -25,6 +25,19 @@ def test_pulls_of_line_and_evaluation_are_one() -> None:
         assert abs(pull.mean()) < 0.02
     assert (line.chi2 / line.dof).mean() == pytest.approx(1, abs=0.02)
     assert (line.dof == 3).all()
+
+
+def test_the_line_shares_its_error_with_its_masters() -> None:
+    rng = np.random.default_rng(2)
+    p, sigma = 200_000, np.array([2.0, 1.0, 3.0, 1.5, 2.5])[:, None]
+    biases = rng.normal(0, 1, (5, p)) * sigma
+    line = fit_bias_line(biases, np.broadcast_to(sigma, biases.shape), TEMPERATURES, -10.0)
+    here = line.evaluate(-2.0)[0].astype(float)
+    with_value, with_slope = covariance_with(line.covariance, -10.0, -2.0, -15.0)
+    at = (line.evaluate(-15.0)[0], line.b1)
+    for share, other in ((with_value, at[0]), (with_slope, at[1]), (with_value, biases[0])):
+        assert np.cov(here, other)[0, 1] == pytest.approx(float(share[0]), abs=5 * np.std(other) * here.std() / p**0.5)
+    assert covariance_with(line.covariance, -10.0, -2.0, -2.0)[0] == pytest.approx(line.evaluate(-2.0)[1] ** 2)
 
 
 def test_matches_numpys_weighted_line() -> None:

@@ -146,3 +146,38 @@ def test_a_clearly_negative_pixel_has_a_negative_amplitude():
     assert np.all(fitted.parameters[0] < 0)
     assert spread(pulls(made, fitted)[0]) == pytest.approx(1.0, abs=0.06)
     assert np.median(signal_of(made.problem, fitted.parameters) - made.signal) == pytest.approx(0.0, abs=0.1)
+
+
+@pytest.mark.parametrize("model", [EXP_2D, TWO_COMPONENT])
+def test_parameters_move_with_the_bias_as_they_say(model):
+    level = 10 ** np.random.default_rng(6).uniform(2.7, 4, 200)
+    kind = {"diffusion_adu_s": level / 200} if model is TWO_COMPONENT else {}
+    made = scene(level / 200 if kind else level, model=model, bias_sigma_adu=10.0, **kind)
+    fitted, cells = made.fit(), made.cells
+    free = np.flatnonzero(made.problem.free)
+    size = np.sqrt(fitted.covariance[[0, 3, 5]][free])
+    for q in range(3):
+        signal = cells.signal_adu - np.float32(0.5) * (cells.group == q)[:, None]  # a bias that is 0.5 ADU higher
+        moved = (made.with_signal(signal).fit().parameters - fitted.parameters)[free] / 0.5
+        np.testing.assert_allclose(moved / size, fitted.by_bias[q, free] / size, atol=0.005)
+        assert np.corrcoef((moved / size).ravel(), (fitted.by_bias[q, free] / size).ravel())[0, 1] > 0.99
+    unknown = scene(level / 200 if kind else level, model=model, free_level=True, **kind).fit()
+    assert not unknown.by_bias.any()
+
+
+@pytest.mark.parametrize("model", [EXP_2D, TWO_COMPONENT])
+def test_parameters_and_bias_share_what_the_fit_says(model):
+    """The covariance of parameters and bias, against errors that were drawn."""
+    sigma = 3.0
+    kind = {"diffusion_adu_s": 1.0} if model is TWO_COMPONENT else {}
+    amplitude = np.full(20_000, 1.0 if kind else 400.0)
+    made = scene(amplitude, model=model, bias_sigma_adu=0.0, seed=3, **kind)
+    error = sigma * np.random.default_rng(9).normal(size=(3, amplitude.size))
+    cells = replace(made.cells, group_variance_adu2=np.full_like(made.cells.group_variance_adu2, sigma**2))
+    signal = (made.cells.signal_adu - error[made.cells.group]).astype(np.float32)
+    fitted = made.fit(cells=replace(cells, signal_adu=signal))
+    for q in range(3):
+        for slot in np.flatnonzero(made.problem.free):
+            found = np.cov(fitted.parameters[slot] - made.truth[slot], error[q])[0, 1]
+            size = np.sqrt(np.median(fitted.covariance[[0, 3, 5]][slot])) * sigma
+            assert found / size == pytest.approx(np.median(fitted.by_bias[q, slot]) * sigma**2 / size, abs=0.03)

@@ -5,9 +5,8 @@ from functools import cache
 
 import numpy as np
 import pytest
-from made_masters import GRID_12, dense_covariance, full, scene, signal_of, spread
+from made_masters import GRID_12, dense_covariance, full, scene, signal_of, spread, studentised
 
-from darkpipe.science.fit import studentised_residuals
 from darkpipe.science.flags import DQ
 from darkpipe.science.models import EXP_2D, TWO_COMPONENT
 from darkpipe.science.models.families import EXPONENTIAL
@@ -109,7 +108,7 @@ def test_pulls_know_of_a_large_shared_bias_error(model):
     fitted = made.fit(leave_out=EVERY)
     pull = (made.cells.signal_adu - fitted.held_out_adu) / total_error(made, fitted)
     assert spread(pull) == pytest.approx(1.0, abs=0.03)
-    residual = studentised_residuals(made.problem, made.cells, made.prior(), fitted.parameters)
+    residual = studentised(made, fitted.parameters)
     assert spread(residual) == pytest.approx(1.0, abs=0.03)
 
 

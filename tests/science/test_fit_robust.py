@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_masters import GRID_12, GRID_24, grid, pulls, scene, spread
+from made_masters import GRID_12, GRID_24, grid, pulls, scene, spread, studentised
 
-from darkpipe.science.fit import fit_tile, studentised_residuals
+from darkpipe.science.fit import fit_tile
 from darkpipe.science.flags import DQ
 from darkpipe.science.models import EXP_1D, EXP_2D, EXP_T, TWO_COMPONENT
 
@@ -43,7 +43,7 @@ def test_clean_pixels_have_no_outliers(model, noise):
     fitted = made.fit()
     assert (fitted.outliers > 0).mean() < 1e-3
     assert ((fitted.dq & DQ.OUTLIER) != 0).mean() < 1e-3
-    residual = studentised_residuals(made.problem, made.cells, made.prior(), fitted.parameters)
+    residual = studentised(made, fitted.parameters)
     assert np.nanstd(residual) == pytest.approx(1.0, abs=0.03)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_masters import GRID_12, full, scene, spread
 
-from darkpipe.science.fit import Stations, fit_tile, residuals, studentised_residuals
+from darkpipe.science.fit import Stations, fit_tile, residuals
 from darkpipe.science.models import EXP_2D, TWO_COMPONENT
 
 SIGMA_K = 0.2
@@ -109,12 +109,10 @@ def test_no_station_error_changes_nothing():
     np.testing.assert_array_equal(a.held_out_adu, b.held_out_adu)
 
 
-def test_studentised_residuals_put_the_parts_together():
+def test_a_residual_has_the_scatter_of_noise_and_what_all_pixels_share_apart():
     made = scene(10 ** np.random.default_rng(2).uniform(2, 4, 4000), cells=GRID_12, bias_sigma_adu=1.0)
     cells = replace(made.cells, stations=STATIONS)
     fitted = fit_tile(made.problem, cells, made.prior(), made.prior().mean.copy())
     residual, variance, by_law, common = residuals(made.problem, cells, made.prior(), fitted.parameters)
     np.testing.assert_allclose(common, SIGMA_K**2 * by_law, rtol=1e-5)
     assert all(spread(row) == pytest.approx(1.0, abs=0.06) for row in residual / np.sqrt(variance))
-    z = studentised_residuals(made.problem, cells, made.prior(), fitted.parameters)
-    np.testing.assert_allclose(z, residual / np.sqrt(variance + common), rtol=1e-5)

@@ -16,7 +16,7 @@ from darkpipe.science.models import (
     TWO_COMPONENT_GLOW,
     Reference,
 )
-from darkpipe.science.models.base import centred, exponential_design, move_reference
+from darkpipe.science.models.base import centred, exponential_design, move_reference, move_step
 from darkpipe.science.models.families import EXPONENTIAL, GLOWING, LINEAR, evaluate, synthesize
 from darkpipe.science.models.two_component import design
 
@@ -154,6 +154,9 @@ def test_moving_the_reference_keeps_signal_and_variance(model):
             if cov is covariance:
                 expected = variance
         np.testing.assert_allclose(variance, expected, rtol=1e-9)
+    step = 1e-6 * np.abs(p)
+    after, _ = move_reference(model, p + step, covariance, old, new)
+    np.testing.assert_allclose(move_step(model, p, step, old, new), after - q, rtol=1e-4, atol=1e-12)
     back, returned = move_reference(model, q, moved, new, old)
     np.testing.assert_allclose(back, p, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(returned, covariance, rtol=1e-8, atol=1e-12)

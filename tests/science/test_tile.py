@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from made_masters import GRID_12, full, grid, scene
+from scipy.stats import chi2
 
 from darkpipe.science.design import make_unit
 from darkpipe.science.flags import DQ
@@ -182,6 +183,18 @@ def test_the_bits_tell_what_the_model_does_not_describe(model):
     assert (bent | shaky)[200:400].mean() > 0.95
     assert shaky[200:400].mean() > 0.7
     assert (bent | shaky)[400:].mean() < 0.01
+
+
+def test_chi2_is_judged_by_the_degrees_of_freedom_that_a_prior_spares():
+    """Faint pixels whose noise is larger than stated, so that their chi² lie about the limit."""
+    made = scene(np.full(PIXELS, 2.0), read_noise_adu=10.0)
+    made = replace(made, cells=replace(made.cells, read_variance_adu2=np.full(PIXELS, np.float32(32.0))))
+    known = with_shape_prior(made.problem, made.cells, KNOWN)
+    found = fit(made, population=known)
+    assert np.median(found.dof) == N - 1  # of three parameters one is the pixel's own
+    limit = np.maximum(found.dof + 6.0 * np.sqrt(2.0 * found.dof), chi2.isf(1e-4, found.dof))
+    np.testing.assert_array_equal(found.misfit, found.chi2 > limit)
+    assert 0.1 < found.misfit.mean() < 0.9
 
 
 def test_good_pixels_have_no_bits():

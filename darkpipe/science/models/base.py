@@ -168,6 +168,17 @@ def move_reference(model: Model, p: F8, covariance: F8, old: Reference, new: Ref
     return np.stack([a, p[1], p[2]]), moved
 
 
+def move_step(model: Model, p: F8, step: F8, old: Reference, new: Reference) -> F8:
+    """Small changes (..., 3, P) of parameters p (3, P), quoted at another reference as by `move_reference`."""
+    if model.family == LINEAR:
+        return step
+    du = np.log(new.exposure_s / old.exposure_s) if model.free[1] and model.family == EXPONENTIAL else 0.0
+    dv = (new.temperature_c - old.temperature_c) if model.free[2] else 0.0
+    factor = np.exp(p[1] * du + p[2] * dv)
+    first = factor * (step[..., 0, :] + p[0] * (du * step[..., 1, :] + dv * step[..., 2, :]))
+    return np.stack([first, step[..., 1, :], step[..., 2, :]], axis=-2)
+
+
 def centred(reference: Reference, temperature_c: F8, exposure_s: F8, weight: F8) -> Reference:
     """A reference at the weighted centre of the cells, where amplitude, gamma and B are least correlated."""
     total = float(weight.sum())

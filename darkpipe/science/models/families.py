@@ -92,3 +92,27 @@ def synthesize(
         diagonal = j0 * j0 * c[0, i] + j1 * j1 * c[3, i] + j2 * j2 * c[5, i]
         cross = j0 * j1 * c[1, i] + j0 * j2 * c[2, i] + j1 * j2 * c[4, i]
         variance[i] = max(diagonal + 2.0 * cross, 0.0) if math.isfinite(signal[i]) else math.nan
+
+
+@kernel
+def signal_along(
+    family: int,
+    x: NDArray[np.float64],
+    p: NDArray[np.float32],
+    step: NDArray[np.float32],
+    change: NDArray[np.float32],
+) -> None:
+    """By how much the signal of every pixel moves with its parameters, to first order.
+
+    Parameters
+    ----------
+    x : (3, 1) design columns of the cell.
+    p, step : (3, n) parameters and their small change.
+    change : (n,) result [ADU].
+    """
+    jac = np.empty((3, 1))
+    q = np.empty(3)
+    for i in range(change.size):
+        q[0], q[1], q[2] = p[0, i], p[1, i], p[2, i]
+        evaluate(family, x, 0, q, jac)
+        change[i] = jac[0, 0] * step[0, i] + jac[1, 0] * step[1, i] + jac[2, 0] * step[2, i]
