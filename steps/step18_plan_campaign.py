@@ -9,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from darkpipe.errors import SettingsError
+from darkpipe.errors import DesignError, SettingsError
 from darkpipe.files.atomic import replace_file, replace_text
 from darkpipe.files.campaign_plan import (
+    Fitting,
     KnownSensor,
     Outline,
     changes_table,
@@ -38,6 +39,7 @@ VERSION = 1
 SECTIONS = ("plan_campaign", "dark_capture", "camera")
 
 READ_NOISE_E, GAIN = 5.0, 1.0  # of a camera that nothing is said of
+GLOW = "_glow"  # how the names of models end that have it
 MOST_CELLS = 400  # of a plan; each is looked at by itself
 
 
@@ -57,8 +59,8 @@ class PlannedCampaign(BaseModel):
     biases: int | None = Field(None, ge=0, description="bias frames of each temperature; null: the same")
     temp_single_c: Celsius | None = Field(None, description="the dark that matters most: its temperature [°C]")
     exptime_single_s: PositiveFloat | None = Field(None, description="and its exposure [s]; null: all of the campaign")
-    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component"] = Field(
-        "auto", description="the model that will be fitted; auto: that of the model, else exp_2d where it can be"
+    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow"] = Field(
+        "auto", description="the model that will be fitted (glow is left out); auto: that of model_dir, else exp_2d"
     )
     read_noise_e: PositiveFloat | None = Field(None, description="of one frame [e-]; null: of the model, else 5")
     gain_e_per_adu: PositiveFloat | None = Field(None, description="null: of the model, else 1")
@@ -103,39 +105,48 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     SettingsError
         when the plan lacks its temperatures, or half of the dark that matters most is given.
     DesignError
-        when it carries no model.
+        when it carries no model, or none for the dark that matters most.
     ProductError
         when there is no model in model_dir.
     """
     wanted = settings.plan_campaign
-    sensor = None if wanted.model_dir is None else read_sensor(wanted.model_dir, wanted.model)
+    name = wanted.model.removesuffix(GLOW)
+    sensor = None if wanted.model_dir is None else read_sensor(wanted.model_dir, name)
     outline = _outline(settings, sensor)
     how: dict[str, Any] = {
-        "model": wanted.model if sensor is None else sensor.model.name,
+        "model": name if sensor is None else sensor.model.name,
         "temperature_error_c": wanted.temperature_error_c,
         "energy_gap_ev": wanted.energy_gap_ev,
     }
-    fitting_of(outline, **how)  # says now what a plan lacks
+    fitting = fitting_of(outline, **how)  # says now what a plan lacks
     params = {
         "variants": [_priced(v, settings, sensor) for v in _variants(outline)],
         "noise": vars(_noise(wanted, sensor)),
         "kinds": None if sensor is not None else _kinds(wanted),
         "how": how,
-        "target": _target(wanted),
+        "target": _target(wanted, fitting),
     }
     tables = (out.planned_errors, out.planned_changes)
     yield [Job(foresee, () if sensor is None else sensor.files, tables, params, label="errors of the planned campaign")]
     yield [Job(draw, tables, (out.planned_picture, out.planned_text), {}, label="picture of the planned campaign")]
 
 
-def _target(wanted: PlannedCampaign) -> list[float] | None:
-    point = wanted.temp_single_c, wanted.exptime_single_s
-    if (point[0] is None) != (point[1] is None):
+def _target(wanted: PlannedCampaign, fitting: Fitting) -> list[float] | None:
+    """The dark that matters most."""
+    t, e = wanted.temp_single_c, wanted.exptime_single_s
+    if (t is None) != (e is None):
         raise SettingsError(
             "of the dark that matters most only one of temperature and exposure is given",
             where=NAME, do="Give --temp_single and --exptime_single, or neither",
         )  # fmt: skip
-    return None if point[0] is None or point[1] is None else [point[0], point[1]]
+    if t is None or e is None:
+        return None
+    if not fitting.makes(t, e):
+        raise DesignError(
+            f"{fitting.unit.model.name} of this plan makes no dark of {t:g} °C and {e:g} s",
+            do="plan a second temperature and a second exposure, or ask for a dark of those of the plan",
+        )
+    return [t, e]
 
 
 def _outline(settings: Settings, sensor: KnownSensor | None) -> Outline:
@@ -273,7 +284,7 @@ def foresee(
     grid = [[v for v in axis if low <= v <= high] for axis, (low, high) in zip(grid_of(outline), inside, strict=True)]
     points = [target] if target else [[t, e] for t in grid[0] for e in grid[1]]
     wanted = (np.array([p[0] for p in points]), np.array([p[1] for p in points]))
-    changes = changes_table(variants, pixels, camera, how, wanted)
+    changes = changes_table(variants, pixels, camera, {**how, "model": fitting.unit.model.name}, wanted)
     errors.meta |= {
         "model": fitting.unit.model.name,
         "carried": list(fitting.carried),

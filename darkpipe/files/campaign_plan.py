@@ -34,7 +34,7 @@ from darkpipe.science.campaign import (
 )
 from darkpipe.science.design import Unit, make_unit
 from darkpipe.science.flags import DQ, MODEL_INVALID
-from darkpipe.science.models import MODELS
+from darkpipe.science.models import EXP_1D, EXP_T, MODELS
 from darkpipe.science.models.families import EXPONENTIAL
 from darkpipe.science.population import Population
 
@@ -80,6 +80,13 @@ class Fitting:
         ends = (float(t.min()), float(t.max())), (float(e.min()), float(e.max()))
         model = FittedModel(self.unit.model.name, "", *ends, self.unit.map_reference)
         return np.array([not model.covers(*point) for point in zip(temperature_c, exposure_s, strict=True)])
+
+    def makes(self, temperature_c: float, exposure_s: float) -> bool:
+        """Whether the model can make such a dark at all: one of a single exposure or temperature makes no others."""
+        model, planned = self.unit.model, self.planned
+        if model is EXP_T:
+            return bool(abs(temperature_c - planned.temperature_c.mean()) <= 0.5)
+        return model is not EXP_1D or bool(abs(exposure_s / planned.exposure_s.mean() - 1.0) <= 0.01)
 
 
 def fitting_of(outline: Outline, model: str, temperature_error_c: float, energy_gap_ev: float) -> Fitting:
