@@ -35,6 +35,7 @@ from steps.modes import (
     FIRST_STEP_OF_CAMPAIGN,
     FIRST_STEP_OF_MODEL,
     MODES,
+    PLAN_STEP,
     REPLACE_MODEL,
     STEP_MODULES,
     Mode,
@@ -262,7 +263,7 @@ class MasterController:
 
 def _sees_all(number: int) -> bool:
     """Whether a step is planned for the whole output directory, not for each configuration."""
-    return number < FIRST_STEP_OF_CAMPAIGN or number in EM_CCD_STEPS
+    return number < FIRST_STEP_OF_CAMPAIGN or number in (*EM_CCD_STEPS, PLAN_STEP)
 
 
 def mode_named(name: str) -> Mode:

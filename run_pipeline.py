@@ -92,9 +92,17 @@ NOISE_MAP_DARK = "synthetic_noise_map_dark"  # a mode, and the section of its st
 EM_DARKS = ("traditional_dark", NOISE_MAP_DARK)
 EM_CCD = ("fit_noise_maps", *EM_DARKS)
 CALIBRATE = ("calibrate",)
-GIVEN_MODEL = (*CELLS, *SINGLE, "evaluation_only", "evaluate_2d_model", "check_model", NOISE_MAP_DARK, *CALIBRATE)
+PLAN = "plan_campaign"  # a mode, and the section of its step
+GIVEN_MODEL = (PLAN, *CELLS, *SINGLE, "evaluation_only", "evaluate_2d_model", "check_model", NOISE_MAP_DARK, *CALIBRATE)
 SYNTHETIC = "generate_synthetic_darks"
+GRID, ONE, TAKEN = (*CELLS, PLAN), (*SINGLE, PLAN), (*CAMERA, PLAN)
 MODELS = ("auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow")
+
+
+def places(name: str, *sections: str) -> tuple[str, ...]:
+    """The same setting in several sections."""
+    return tuple(f"{section}.{name}" for section in sections)
+
 
 FLAGS = (
     Flag("mode", "what to do; see below"),
@@ -106,9 +114,7 @@ FLAGS = (
     Flag(
         "model_dir",
         "an existing model: its folder, or the output directory around it",
-        tuple(
-            f"{name}.model_dir" for name in (SYNTHETIC, "evaluate_model", "check_model", NOISE_MAP_DARK, "calibrate")
-        ),
+        places("model_dir", SYNTHETIC, "evaluate_model", "check_model", NOISE_MAP_DARK, "calibrate", PLAN),
         Path,
         modes=GIVEN_MODEL,
         metavar="DIR",
@@ -116,26 +122,26 @@ FLAGS = (
     Flag(
         "temps",
         'temperatures in °C, "15.0 20.0 25.0"',
-        (f"{SYNTHETIC}.temperatures_c",),
+        places("temperatures_c", SYNTHETIC, PLAN),
         numbers,
-        modes=CELLS,
+        modes=GRID,
         metavar="LIST",
     ),
-    Flag("exptimes", "exposures in s", (f"{SYNTHETIC}.exposures_s",), numbers, modes=CELLS, metavar="LIST"),
-    Flag("temp_single", "temperature in °C", (f"{SYNTHETIC}.temp_single_c",), number, modes=SINGLE, metavar="T"),
+    Flag("exptimes", "exposures in s", places("exposures_s", SYNTHETIC, PLAN), numbers, modes=GRID, metavar="LIST"),
+    Flag("temp_single", "temperature in °C", places("temp_single_c", SYNTHETIC, PLAN), number, modes=ONE, metavar="T"),
     Flag(
         "exptime_single",
         "exposure in s",
-        (f"{SYNTHETIC}.exptime_single_s", *(f"{name}.exptime_single_s" for name in EM_DARKS)),
+        places("exptime_single_s", SYNTHETIC, *EM_DARKS, PLAN),
         number,
-        modes=(*SINGLE, *EM_DARKS),
+        modes=(*SINGLE, *EM_DARKS, PLAN),
         metavar="S",
     ),
-    Flag("em_gain", "EM gain", tuple(f"{name}.em_gain" for name in EM_DARKS), number, modes=EM_DARKS, metavar="G"),
+    Flag("em_gain", "EM gain", places("em_gain", *EM_DARKS), number, modes=EM_DARKS, metavar="G"),
     Flag(
         "full_frame",
         "darks of an EM-CCD as full frames, not of the image area",
-        tuple(f"{name}.full_frame" for name in EM_DARKS),
+        places("full_frame", *EM_DARKS),
         constant=True,
         modes=EM_DARKS,
     ),
@@ -173,7 +179,7 @@ FLAGS = (
     Flag(
         "model",
         "the model that synthesises; auto: the one with the smallest held-out error",
-        ("fit_dark_model.model", f"{SYNTHETIC}.model", "evaluate_model.model", "check_model.model", "calibrate.model"),
+        places("model", "fit_dark_model", SYNTHETIC, "evaluate_model", "check_model", "calibrate", PLAN),
         choices=MODELS,
     ),
     Flag("bias_model", "a bias made elsewhere (b0 and b1 maps)", ("subtract_bias.bias_model",), Path, metavar="PATH"),
@@ -192,13 +198,20 @@ FLAGS = (
         constant="science",
         modes=CAMERA,
     ),
-    Flag("num_darks", "frames of each exposure", ("dark_capture.num_darks",), int, modes=CAMERA, metavar="N"),
+    Flag(
+        "num_darks",
+        "frames of each exposure",
+        ("dark_capture.num_darks", f"{PLAN}.frames"),
+        int,
+        modes=TAKEN,
+        metavar="N",
+    ),
     Flag(
         "science_exposure_time",
         "exposure of the science frames in s",
         ("dark_capture.science_exposure_time",),
         number,
-        modes=CAMERA,
+        modes=TAKEN,
         metavar="S",
     ),
     Flag("session", "name of a session of frames; a new one begins another", ("dark_capture.session",), modes=CAMERA),

@@ -22,11 +22,13 @@ STEP_MODULES = (
     "steps.step12_fit_noise_maps",
     "steps.step13_synthetic_noise_map_dark",
     "steps.step14_calibrate",
+    "steps.step18_plan_campaign",
 )
 """The order, but where a mode says another. Steps 0 and 1 and those of an EM-CCD see the whole output directory, the
 others one configuration at a time."""
 
 EM_CCD_STEPS = (10, 11, 12, 13)
+PLAN_STEP = STEP_MODULES.index("steps.step18_plan_campaign")  # no frames, so no configurations
 FIRST_STEP_OF_CAMPAIGN = 2
 FIRST_STEP_OF_MODEL = 5  # those before it write what is known of the frames themselves
 REPLACE_MODEL = (4, 5)  # steps that write into the folder of the model
@@ -138,6 +140,11 @@ MODES: dict[str, Mode] = {
         prunes=(1, 14),
         model_dir="calibrate.model_dir",
         instead="calibrate.like",
+    ),
+    "plan_campaign": Mode(
+        "before frames are taken: the errors that the darks of a planned campaign would have, and what it costs",
+        steps=(PLAN_STEP,),
+        prunes=(PLAN_STEP,),
     ),
     "traditional_dark": Mode(
         "EM-CCD: master darks of each EM gain and exposure, or of --em_gain and --exptime_single",

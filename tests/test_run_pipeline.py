@@ -29,6 +29,7 @@ NAMES = (
     *("subtract_bias", "group_darks", "mask_hotpixels", "fit_dark_model"),
     *("generate_synthetic_darks", "evaluate_model", "check_model", "new_frames"),
     *("load_em_frames", "traditional_dark", "fit_noise_maps", "synthetic_noise_map_dark", "calibrate"),
+    "plan_campaign",
 )
 ALL_TARGETS = {target for flag in FLAGS for target in flag.targets} | {
     place for mode in MODES.values() for place in (*mode.overrides, *mode.required.values())
@@ -103,6 +104,8 @@ SYNTHETIC = "generate_synthetic_darks"
         ("--mode|calibrate|--like|m31.fits|--output|d.fits", "calibrate.like", Path("m31.fits")),
         ("--mode|calibrate|--like|m31.fits|--output|d.fits", "calibrate.output", Path("d.fits")),
         ("--mode|calibrate|--like|m31.fits|--include-bias", "calibrate.include_bias", True),
+        ("--mode|plan_campaign|--temps|-10 0|--exptimes|60", "plan_campaign.temperatures_c", [-10.0, 0.0]),
+        ("--mode|plan_campaign|--model_dir|m|--num_darks|7", "plan_campaign.frames", 7),
         ("--mode|fit_2d_model", "fit_dark_model.model_set", "two_dimensional"),
         ("--mode|full|--engine|processes", "engine", "processes"),
         ("--mode|full|--workers|3", "workers", 3),

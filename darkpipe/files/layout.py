@@ -385,6 +385,25 @@ class OutputDir:
         """The one dark for a frame."""
         return self.base / "synthetic" / f"dark_for_{stem}{suffix}.fits"
 
+    # a campaign that is planned
+    @property
+    def planned_errors(self) -> Path:
+        """Errors that darks of a planned campaign would have, over temperature and exposure."""
+        return self.base / "campaign_plan" / "predicted_errors.ecsv"
+
+    @property
+    def planned_changes(self) -> Path:
+        """What more or fewer frames would do to them, and cost."""
+        return self.base / "campaign_plan" / "changes.ecsv"
+
+    @property
+    def planned_picture(self) -> Path:
+        return self.base / "campaign_plan" / "campaign_plan.png"
+
+    @property
+    def planned_text(self) -> Path:
+        return self.base / "campaign_plan" / "campaign_plan.txt"
+
     # new frames against a model
     @property
     def check(self) -> Path:
