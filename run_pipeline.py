@@ -85,6 +85,11 @@ class Flag:
     metavar: str | None = None
 
 
+def _in(*sections: str, name: str) -> tuple[str, ...]:
+    """The setting of this name in several sections."""
+    return tuple(f"{section}.{name}" for section in sections)
+
+
 CAMERA = ("acquire", "full")
 CELLS = ("synthetic_only", "synthetic_2d")
 SINGLE = ("synthetic_2d_single",)
@@ -92,8 +97,13 @@ NOISE_MAP_DARK = "synthetic_noise_map_dark"  # a mode, and the section of its st
 EM_DARKS = ("traditional_dark", NOISE_MAP_DARK)
 EM_CCD = ("fit_noise_maps", *EM_DARKS)
 CALIBRATE = ("calibrate",)
-GIVEN_MODEL = (*CELLS, *SINGLE, "evaluation_only", "evaluate_2d_model", "check_model", NOISE_MAP_DARK, *CALIBRATE)
+LIBRARY = "export_library"  # a mode, and the section of its step
+NEW_FRAMES = ("evaluation_only", "evaluate_2d_model", "check_model")
+GIVEN_MODEL = (*CELLS, *SINGLE, *NEW_FRAMES, NOISE_MAP_DARK, *CALIBRATE, LIBRARY)
 SYNTHETIC = "generate_synthetic_darks"
+GRIDS = (*CELLS, LIBRARY)
+TEMPERATURES, EXPOSURES = (_in(SYNTHETIC, LIBRARY, name=name) for name in ("temperatures_c", "exposures_s"))
+LIKE, LIKES = _in("calibrate", LIBRARY, name="like"), (*CALIBRATE, LIBRARY)
 MODELS = ("auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow")
 
 FLAGS = (
@@ -106,22 +116,15 @@ FLAGS = (
     Flag(
         "model_dir",
         "an existing model: its folder, or the output directory around it",
-        tuple(
-            f"{name}.model_dir" for name in (SYNTHETIC, "evaluate_model", "check_model", NOISE_MAP_DARK, "calibrate")
-        ),
+        _in(SYNTHETIC, "evaluate_model", "check_model", NOISE_MAP_DARK, "calibrate", LIBRARY, name="model_dir"),
         Path,
         modes=GIVEN_MODEL,
         metavar="DIR",
     ),
-    Flag(
-        "temps",
-        'temperatures in °C, "15.0 20.0 25.0"',
-        (f"{SYNTHETIC}.temperatures_c",),
-        numbers,
-        modes=CELLS,
-        metavar="LIST",
-    ),
-    Flag("exptimes", "exposures in s", (f"{SYNTHETIC}.exposures_s",), numbers, modes=CELLS, metavar="LIST"),
+    Flag("temps", 'temperatures in °C, "15.0 20.0"', TEMPERATURES, numbers, modes=GRIDS, metavar="LIST"),
+    Flag("exptimes", "exposures in s", EXPOSURES, numbers, modes=GRIDS, metavar="LIST"),
+    Flag("format", "pixels of a library of master darks", (f"{LIBRARY}.format",), choices=("float32", "uint16")),
+    Flag("without_bias", "master darks without their bias", (f"{LIBRARY}.include_bias",), constant=False),
     Flag("temp_single", "temperature in °C", (f"{SYNTHETIC}.temp_single_c",), number, modes=SINGLE, metavar="T"),
     Flag(
         "exptime_single",
@@ -159,7 +162,7 @@ FLAGS = (
         (f"{SYNTHETIC}.dtype", "calibrate.dtype"),
         choices=("float32", "uint16"),
     ),
-    Flag("like", "make the one dark for this frame", ("calibrate.like",), Path, modes=CALIBRATE, metavar="FILE"),
+    Flag("like", "the one dark for this frame; a library with its header", LIKE, Path, modes=LIKES, metavar="FILE"),
     Flag(
         "temperature",
         "what says the temperature of a light frame: its header, or its hot pixels",
@@ -173,7 +176,7 @@ FLAGS = (
     Flag(
         "model",
         "the model that synthesises; auto: the one with the smallest held-out error",
-        ("fit_dark_model.model", f"{SYNTHETIC}.model", "evaluate_model.model", "check_model.model", "calibrate.model"),
+        _in("fit_dark_model", SYNTHETIC, "evaluate_model", "check_model", "calibrate", LIBRARY, name="model"),
         choices=MODELS,
     ),
     Flag("bias_model", "a bias made elsewhere (b0 and b1 maps)", ("subtract_bias.bias_model",), Path, metavar="PATH"),
