@@ -44,7 +44,9 @@ Ekos
     Its dark library knows only the darks that it has taken itself, by a database of its own: these files cannot be
     added to it. Use them in one of the other programs after the night.
 ccdproc, astropy
-    CCDData.read(path), then ccdproc.subtract_dark(light, dark, exposure_time="EXPTIME", exposure_unit=u.s).
+    dark = CCDData.read(path), light.data = light.data.astype(float), then
+    ccdproc.subtract_dark(light, dark, exposure_time="EXPTIME", exposure_unit=u.s).
+    Without astype two frames of uint16 wrap around where the light is fainter than the dark.
 
 If a program puts the rows the other way round than the lights, compare ROWORDER of both: it is that of the raw frames
 the model was made of, and the rows stand as they stand there.
