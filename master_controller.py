@@ -39,15 +39,16 @@ from steps.modes import (
     REPLACE_MODEL,
     STEP_MODULES,
     Mode,
+    number_of,
 )
 
 __all__ = ["MODES", "STEP_MODULES", "MasterController", "Mode", "load_steps", "mode_named"]
 
 
 @cache
-def load_steps() -> tuple[Step, ...]:
-    """The modules of STEP_MODULES, imported when they are needed: they bring numba and astropy along."""
-    return tuple(cast(Step, importlib.import_module(name)) for name in STEP_MODULES)
+def load_steps() -> Mapping[int, Step]:
+    """The modules of STEP_MODULES by number, imported when they are needed: they bring numba and astropy along."""
+    return {number_of(name): cast(Step, importlib.import_module(name)) for name in STEP_MODULES}
 
 
 class MasterController:
@@ -58,7 +59,8 @@ class MasterController:
     settings : plain dict or `Settings`; what it does not hold has its default. The mode's own settings win over it.
     flags : settings that win over the mode's.
     source : where `settings` were read from, for messages.
-    steps, layout : the steps and the class of output directories; others than the pipeline's own are for tests.
+    steps, layout : the steps by number and the class of output directories; others than the pipeline's own are for
+        tests.
     progress : is told of each job.
 
     Raises
@@ -73,15 +75,16 @@ class MasterController:
         *,
         flags: Mapping[str, Any] | None = None,
         source: Path | None = None,
-        steps: Sequence[Step] | None = None,
+        steps: Sequence[Step] | Mapping[int, Step] | None = None,
         layout: Callable[[Path], Place] | None = None,
         progress: Progress | None = None,
     ) -> None:
         given = settings.model_dump(exclude_unset=True) if isinstance(settings, BaseModel) else dict(settings or {})
-        self.steps = load_steps() if steps is None else tuple(steps)
+        chosen = load_steps() if steps is None else steps
+        self.steps: dict[int, Step] = dict(chosen if isinstance(chosen, Mapping) else enumerate(chosen))
         self.model = composing.compose(
-            {step.NAME: step.Settings for step in self.steps if sections_of(step) == (step.NAME,)},
-            [step.Settings for step in self.steps if sections_of(step) != (step.NAME,)],
+            {step.NAME: step.Settings for step in self.steps.values() if sections_of(step) == (step.NAME,)},
+            [step.Settings for step in self.steps.values() if sections_of(step) != (step.NAME,)],
         )
         composing.check_keys(self.model, given, source)
         composing.check_keys(self.model, flags or {}, None)

@@ -85,6 +85,11 @@ class Flag:
     metavar: str | None = None
 
 
+def _in(*sections: str, name: str) -> tuple[str, ...]:
+    """The setting of this name in several sections."""
+    return tuple(f"{section}.{name}" for section in sections)
+
+
 CAMERA = ("acquire", "full")
 CELLS = ("synthetic_only", "synthetic_2d")
 SINGLE = ("synthetic_2d_single",)
@@ -93,16 +98,14 @@ EM_DARKS = ("traditional_dark", NOISE_MAP_DARK)
 EM_CCD = ("fit_noise_maps", *EM_DARKS)
 CALIBRATE = ("calibrate",)
 PLAN = "plan_campaign"  # a mode, and the section of its step
-GIVEN_MODEL = (PLAN, *CELLS, *SINGLE, "evaluation_only", "evaluate_2d_model", "check_model", NOISE_MAP_DARK, *CALIBRATE)
+LIBRARY = "export_library"  # likewise
+NEW_FRAMES = ("evaluation_only", "evaluate_2d_model", "check_model")
+GIVEN_MODEL = (PLAN, *CELLS, *SINGLE, *NEW_FRAMES, NOISE_MAP_DARK, *CALIBRATE, LIBRARY)
 SYNTHETIC = "generate_synthetic_darks"
-GRID, ONE, TAKEN = (*CELLS, PLAN), (*SINGLE, PLAN), (*CAMERA, PLAN)
+GRID, ONE, TAKEN = (*CELLS, PLAN, LIBRARY), (*SINGLE, PLAN), (*CAMERA, PLAN)
+TEMPERATURES, EXPOSURES = (_in(SYNTHETIC, PLAN, LIBRARY, name=name) for name in ("temperatures_c", "exposures_s"))
+LIKE, LIKES = _in("calibrate", LIBRARY, name="like"), (*CALIBRATE, LIBRARY)
 MODELS = ("auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow")
-
-
-def places(name: str, *sections: str) -> tuple[str, ...]:
-    """The same setting in several sections."""
-    return tuple(f"{section}.{name}" for section in sections)
-
 
 FLAGS = (
     Flag("mode", "what to do; see below"),
@@ -114,34 +117,31 @@ FLAGS = (
     Flag(
         "model_dir",
         "an existing model: its folder, or the output directory around it",
-        places("model_dir", SYNTHETIC, "evaluate_model", "check_model", NOISE_MAP_DARK, "calibrate", PLAN),
+        _in(SYNTHETIC, "evaluate_model", "check_model", NOISE_MAP_DARK, "calibrate", PLAN, LIBRARY, name="model_dir"),
         Path,
         modes=GIVEN_MODEL,
         metavar="DIR",
     ),
+    Flag("temps", 'temperatures in °C, "15.0 20.0"', TEMPERATURES, numbers, modes=GRID, metavar="LIST"),
+    Flag("exptimes", "exposures in s", EXPOSURES, numbers, modes=GRID, metavar="LIST"),
+    Flag("format", "pixels of a library of master darks", (f"{LIBRARY}.format",), choices=("float32", "uint16")),
+    Flag("without_bias", "master darks without their bias", (f"{LIBRARY}.include_bias",), constant=False),
     Flag(
-        "temps",
-        'temperatures in °C, "15.0 20.0 25.0"',
-        places("temperatures_c", SYNTHETIC, PLAN),
-        numbers,
-        modes=GRID,
-        metavar="LIST",
+        "temp_single", "temperature in °C", _in(SYNTHETIC, PLAN, name="temp_single_c"), number, modes=ONE, metavar="T"
     ),
-    Flag("exptimes", "exposures in s", places("exposures_s", SYNTHETIC, PLAN), numbers, modes=GRID, metavar="LIST"),
-    Flag("temp_single", "temperature in °C", places("temp_single_c", SYNTHETIC, PLAN), number, modes=ONE, metavar="T"),
     Flag(
         "exptime_single",
         "exposure in s",
-        places("exptime_single_s", SYNTHETIC, *EM_DARKS, PLAN),
+        _in(SYNTHETIC, *EM_DARKS, PLAN, name="exptime_single_s"),
         number,
         modes=(*SINGLE, *EM_DARKS, PLAN),
         metavar="S",
     ),
-    Flag("em_gain", "EM gain", places("em_gain", *EM_DARKS), number, modes=EM_DARKS, metavar="G"),
+    Flag("em_gain", "EM gain", _in(*EM_DARKS, name="em_gain"), number, modes=EM_DARKS, metavar="G"),
     Flag(
         "full_frame",
         "darks of an EM-CCD as full frames, not of the image area",
-        places("full_frame", *EM_DARKS),
+        _in(*EM_DARKS, name="full_frame"),
         constant=True,
         modes=EM_DARKS,
     ),
@@ -165,7 +165,7 @@ FLAGS = (
         (f"{SYNTHETIC}.dtype", "calibrate.dtype"),
         choices=("float32", "uint16"),
     ),
-    Flag("like", "make the one dark for this frame", ("calibrate.like",), Path, modes=CALIBRATE, metavar="FILE"),
+    Flag("like", "the one dark for this frame; a library with its header", LIKE, Path, modes=LIKES, metavar="FILE"),
     Flag(
         "temperature",
         "what says the temperature of a light frame: its header, or its hot pixels",
@@ -179,7 +179,7 @@ FLAGS = (
     Flag(
         "model",
         "the model that synthesises; auto: the one with the smallest held-out error",
-        places("model", "fit_dark_model", SYNTHETIC, "evaluate_model", "check_model", "calibrate", PLAN),
+        _in("fit_dark_model", SYNTHETIC, "evaluate_model", "check_model", "calibrate", PLAN, LIBRARY, name="model"),
         choices=MODELS,
     ),
     Flag("bias_model", "a bias made elsewhere (b0 and b1 maps)", ("subtract_bias.bias_model",), Path, metavar="PATH"),

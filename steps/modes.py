@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,13 +23,23 @@ STEP_MODULES = (
     "steps.step12_fit_noise_maps",
     "steps.step13_synthetic_noise_map_dark",
     "steps.step14_calibrate",
+    "steps.step17_export_library",
     "steps.step18_plan_campaign",
+    "steps.step19_list_bad_pixels",
 )
 """The order, but where a mode says another. Steps 0 and 1 and those of an EM-CCD see the whole output directory, the
 others one configuration at a time."""
 
+
+def number_of(module: str) -> int:
+    """The number of a step, from the name of its module."""
+    found = re.match(r"steps\.step(\d+)_", module)
+    assert found is not None, module
+    return int(found[1])
+
+
 EM_CCD_STEPS = (10, 11, 12, 13)
-PLAN_STEP = STEP_MODULES.index("steps.step18_plan_campaign")  # no frames, so no configurations
+PLAN_STEP = number_of("steps.step18_plan_campaign")  # no frames, so no configurations
 FIRST_STEP_OF_CAMPAIGN = 2
 FIRST_STEP_OF_MODEL = 5  # those before it write what is known of the frames themselves
 REPLACE_MODEL = (4, 5)  # steps that write into the folder of the model
@@ -92,22 +103,22 @@ def _synthetic(what: str) -> dict[str, str]:
 MODES: dict[str, Mode] = {
     "full": Mode(
         "everything: missing frames (with a camera), index, bias, master darks, models, synthetic darks, evaluation",
-        steps=(1, 2, 3, 4, 5, 6, 7),
+        steps=(1, 2, 3, 4, 5, 6, 7, 19),
         camera_steps=(0,),
         overrides=_synthetic("cells"),
         required=FRAMES,
         checks=NEW_FRAMES,
-        prunes=(1, 2, 3, 4, 5, 6, 7, 8, 9),
+        prunes=(1, 2, 3, 4, 5, 6, 7, 8, 9, 19),
     ),
     "acquire": Mode("take the frames that are still missing, with a camera", steps=(0,)),
     "cameras": Mode("list the cameras that answer on this network", question="steps.step0_acquire_darks.list_cameras"),
     "fit_2d_model": Mode(
         "fit the models of temperature and exposure",
-        steps=(1, 2, 3, 4, 5),
+        steps=(1, 2, 3, 4, 5, 19),
         overrides={"fit_dark_model.model_set": "two_dimensional"},
         required=FRAMES,
         checks=NEW_FRAMES,
-        prunes=(1, 2, 3, 4, 8, 9),
+        prunes=(1, 2, 3, 4, 8, 9, 19),
     ),
     "synthetic_only": Mode(
         "synthetic darks from a model: every cell, or the given --temps", (6,), overrides=_synthetic("temperatures")
@@ -120,6 +131,11 @@ MODES: dict[str, Mode] = {
         (6,),
         overrides=_synthetic("single"),
         required=ONE_CELL,
+    ),
+    "export_library": Mode(
+        "master darks for other programs: every cell, or --temps x --exptimes, in raw counts with the camera's header",
+        steps=(17,),
+        prunes=(17,),
     ),
     "evaluation_only": Mode(
         "synthetic against real masters; with --basepath: against those of new frames", **EVALUATION

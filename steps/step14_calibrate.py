@@ -37,7 +37,7 @@ from darkpipe.files.tables import read_table
 from darkpipe.jobs.contract import Job
 
 NAME = "calibrate"
-VERSION = 1
+VERSION = 2
 KINDS = ("light", "flat", "dark", "bias")
 TOP_RAW = 65535.0
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from darkpipe.errors import DesignError, SettingsError
+from darkpipe.errors import SettingsError
 from darkpipe.files.layout import ModelDir, OutputDir, cell_name
 from darkpipe.files.model_maps import Description, FittedModel, read_description
-from darkpipe.files.synthetic import Wanted, law_beside, model_for, write_synthetic
-from darkpipe.files.tables import read_table
+from darkpipe.files.synthetic import Wanted, model_for, write_synthetic
+from darkpipe.files.wanted_darks import cells_of_model, inputs_of_dark, say_outside
 from darkpipe.jobs.contract import Job
 
 NAME = "generate_synthetic_darks"
 VERSION = 3
-
-log = logging.getLogger("darkpipe")
 
 
 class Settings(BaseModel):
@@ -68,20 +65,8 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
             outside[cell_name(temperature, exposure)] = description.find(key)
         job = _job(out, folder, description, settings, key, temperature, exposure, requested)
         jobs.setdefault(job.outputs[0], job)
-    _say_outside(outside)
+    say_outside(outside)
     yield list(jobs.values())
-
-
-def _say_outside(outside: Mapping[str, FittedModel]) -> None:
-    """One line for all darks beyond the campaign."""
-    if not outside:
-        return
-    (t0, t1), (e0, e1) = next(iter(outside.values())).temperature_c, next(iter(outside.values())).exposure_s
-    names = list(outside)
-    log.warning(
-        "outside the campaign (%g to %g °C, %g to %g s), extrapolated and flagged so: %s",
-        t0, t1, e0, e1, ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else ""),
-    )  # fmt: skip
 
 
 def _points(out: OutputDir, settings: Settings, description: Description) -> list[tuple[float, float, bool]]:
@@ -114,21 +99,7 @@ def _cells(out: OutputDir, settings: Settings, description: Description) -> list
     groups = out.groups
     if settings.model_dir:
         groups = OutputDir(ModelDir.at(settings.model_dir).path.parent, "").groups
-    if not groups.is_file():
-        return []
-    cells, why = [], None
-    for r in read_table(groups):
-        temperature, exposure = float(r["temperature_c"]), float(r["exposure_s"])
-        try:
-            model_for(description, settings.model, temperature, exposure)
-        except DesignError as error:
-            why = error
-            log.warning("no synthetic dark for cell %s: the model was not fitted there", r["cell"])
-            continue
-        cells.append((temperature, exposure))
-    if why is not None and not cells:
-        raise why
-    return cells
+    return cells_of_model(groups, description, settings.model)
 
 
 def _one_exposure(cells: list[tuple[float, float]], given: list[float]) -> list[float]:
@@ -151,18 +122,11 @@ def _job(
     exposure_s: float,
     requested: bool,
 ) -> Job:
-    model = description.find(key)
     suffix = ("_bias" if settings.include_bias else "") + ("_uint16" if settings.dtype == "uint16" else "")
     target = out.synthetic(cell_name(temperature_c, exposure_s), suffix)
     if settings.what == "single" and settings.output:
         target = settings.output
-    beside = law_beside(description, model, temperature_c, exposure_s)
-    inputs = [folder.description]
-    for m in (model, *((beside,) if beside is not None else ())):
-        inputs += [*folder.maps(m.name, m.cell).values(), folder.covariance(m.name, m.cell)]
-    inputs += [p for p in (folder.hot_pixel_mask, folder.saturation_map) if p.is_file()]
-    if settings.include_bias:
-        inputs += [p for p in (folder.bias_line, folder.offset(model.name, model.cell)) if p.is_file()]
+    inputs = inputs_of_dark(folder, description, key, temperature_c, exposure_s, settings.include_bias)
     params: dict[str, Any] = {
         "model": key,
         "temperature_c": temperature_c,

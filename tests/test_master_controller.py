@@ -22,6 +22,7 @@ from darkpipe.errors import BusyError, NothingToModelError, PipelineError, Setti
 from darkpipe.jobs.lock import HOLDER_NAME, hold
 from darkpipe.jobs.report import RunReport
 from master_controller import MODES, STEP_MODULES, MasterController, Mode
+from steps.modes import number_of
 
 PROJECT = Path(master_controller.__file__).parent
 FRAMES = ("a-x-1", "a-x-2", "a-y-1", "a-y-2", "a-z-1")
@@ -460,14 +461,14 @@ def test_modes_and_steps_fit_together() -> None:
     for name, mode in MODES.items():
         numbers = (*mode.camera_steps, *mode.frame_steps, *mode.steps)
         assert list(numbers) == sorted(set(numbers)), name
-        assert set(numbers) <= set(range(len(STEP_MODULES)))
+        assert set(numbers) <= {number_of(module) for module in STEP_MODULES}
         assert set(mode.prunes) <= {*numbers, *mode.checks}
         assert bool(numbers) != bool(mode.question), name
         if mode.question:
             module, _, function = mode.question.rpartition(".")
             assert callable(getattr(importlib.import_module(module), function))
-    for position, module in enumerate(STEP_MODULES):
-        assert module.startswith(f"steps.step{position}_")
+    numbers_of_steps = [number_of(module) for module in STEP_MODULES]
+    assert numbers_of_steps == sorted(set(numbers_of_steps))
 
 
 @pytest.mark.parametrize("file", ["master_controller.py", "run_pipeline.py"])

@@ -18,7 +18,7 @@ from darkpipe.files.layout import ModelDir
 from darkpipe.files.lights import Light, kept_cards
 from darkpipe.files.model_maps import Description, FittedModel, read_maps
 from darkpipe.files.probe_files import ProbeSet, around, bands, bias_file, search_range
-from darkpipe.files.products import Card, Frame, read_planes, write_frame
+from darkpipe.files.products import Card, Frame, read_planes, with_mask, write_frame
 from darkpipe.science.calibration import REPAIRABLE, Calibrated, Dark, DarkNoise, calibrate, repair
 from darkpipe.science.flags import DQ
 from darkpipe.science.models import MODELS
@@ -235,7 +235,7 @@ def write_calibrated(
     kept, coordinates = kept_cards(light.cards, {key for key, _, _ in cards} | {"CREATOR"})
     header = [*kept, *cards, *_history(files, asked, temperature, result)]
     frame = Frame(result.science, result.error, result.dq, header=header, image_header=coordinates, inputs=[name])
-    return write_frame(path, frame)
+    return write_frame(path, with_mask(frame))
 
 
 def _cards(files: ModelFiles, asked: Asked, temperature: Temperature, result: Result) -> list[Card]:

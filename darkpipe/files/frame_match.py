@@ -74,6 +74,22 @@ def _parts(name: str) -> _Parts:
     return _Parts(fixed, origin, (int(found[1]), int(found[2])))
 
 
+def named_settings(configuration: str) -> dict[str, str]:
+    """What the name of a configuration says: 'camera', 'gain', 'EM gain', 'offset', 'binning', 'orientation', ….
+
+    Raises
+    ------
+    FrameError
+        for a name that darkpipe does not give.
+    """
+    return _parts(configuration).fixed
+
+
+def is_bottom_up(configuration: str) -> bool:
+    """Whether the frames of a configuration say that their first row is the lowest one (ROWORDER)."""
+    return "orientation" in named_settings(configuration)
+
+
 def window_of(frame: str, model: str) -> Window:
     """The part of a model's frame that a frame shows, both given by the names of their configurations.
 

@@ -101,10 +101,27 @@ CALIBRATED = (
     "FLAT_CORRECT",
     "CALFRAME",
     "INTEGRAT",
+    "SYNTHET",
 )
 """Marks of frames that were calibrated or made from others, unless they say that nothing was done."""
 
 HISTORY = "HISTORY"
+
+OF_CAMERA = frozenset(
+    (
+        *(
+            keyword
+            for quantity in (
+                *("gain", "egain", "offset", "em_gain", "binning", "readout_mode", "usb_limit", "subframe"),
+                *("camera", "serial", "roworder", "flip", "bayer", "pedestal"),
+            )
+            for keyword in KEYWORDS[quantity]
+        ),
+        *(keyword for pair in (*BINNING_PAIRS, *SUBFRAME_PAIRS, BAYER_OFFSETS) for keyword in pair),
+        *("XPIXSZ", "YPIXSZ", "PIXSIZE1", "PIXSIZE2", "PIXSIZE", "SENSOR", ANDOR_RECTANGLE),
+    )
+)
+"""What holds for every frame of a camera with these settings, so for a dark made of them as well."""
 
 OF_RAW_PIXELS = re.compile(
     "SIMPLE|XTENSION|BITPIX|EXTEND|[PGT]COUNT|GROUPS|BZERO|BSCALE|BLANK|END|CHECKSUM|DATASUM|EXTNAME|EXTVER|INHERIT"

@@ -190,6 +190,14 @@ class ModelDir:
     def population(self, model: str, cell: str = "") -> Path:
         return self.folder(model, cell) / "population.yaml"
 
+    @property
+    def bad_pixels(self) -> dict[str, Path]:
+        """Lists of bad pixels, as other programs read them."""
+        return {
+            "siril": self.path / "bad_pixels_siril.lst",
+            "pixinsight": self.path / "bad_pixels_pixinsight.txt",
+        }
+
     # an archive of the models that were replaced; no product
     def archive(self, number: int, digest: str) -> Path:
         return self.path / "history" / f"{number:04d}_{digest}"
@@ -403,6 +411,26 @@ class OutputDir:
     @property
     def planned_text(self) -> Path:
         return self.base / "campaign_plan" / "campaign_plan.txt"
+
+    # master darks for other programs
+    @property
+    def library(self) -> Path:
+        return self.base / "library"
+
+    @property
+    def library_table(self) -> Path:
+        """One row a master dark of the library."""
+        return self.library / "library.ecsv"
+
+    @property
+    def library_readme(self) -> Path:
+        """How each program takes them."""
+        return self.library / "README.txt"
+
+    def library_dark(self, temperature_c: float, exposure_s: float, setting: str) -> Path:
+        """'library/T-10.0C/master_dark_T-10.0C_texp300s_g100_o50_b1.fits'."""
+        name = "_".join(("master_dark", cell_name(temperature_c, exposure_s), *filter(None, (setting,))))
+        return self.library / temperature_label(temperature_c) / f"{name}.fits"
 
     # new frames against a model
     @property

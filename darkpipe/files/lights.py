@@ -26,10 +26,11 @@ _PLAIN = re.compile(r"[A-Z0-9_-]{1,8}")
 
 @dataclass(frozen=True)
 class Described:
-    """What the header of a frame says, the name of its configuration, and the unit of its image."""
+    """What the header of a frame says, the name of its configuration, and its cards."""
 
     info: FrameInfo
     configuration: str
+    cards: tuple[values.Card, ...] = ()
 
 
 def describe(path: Path, synonyms: Mapping[str, Sequence[str]] = NO_SYNONYMS) -> Described:
@@ -49,7 +50,7 @@ def describe(path: Path, synonyms: Mapping[str, Sequence[str]] = NO_SYNONYMS) ->
         raise FrameError(error.what, where=path, do=error.do) from error
     if reason := usable_as(info, ("light", "flat", "dark", "bias", "other")):
         raise FrameError(reason, where=path, do="Give a raw frame.")
-    return Described(info, configuration_name(info, layout.rows, layout.cols))
+    return Described(info, configuration_name(info, layout.rows, layout.cols), layout.cards)
 
 
 @dataclass(frozen=True)

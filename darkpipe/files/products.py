@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_file
+from darkpipe.science.flags import MODEL_INVALID
 from darkpipe.version import __version__
 
 Card = tuple[str, Any, str]
@@ -54,6 +55,15 @@ def write_frame(path: Path, frame: Frame) -> str:
     """
     hdus = _hdus(frame)
     return replace_file(path, lambda stream: _write(hdus, stream))
+
+
+def with_mask(frame: Frame) -> Frame:
+    """The frame with a plane MASK for programs that know no bits: uint8, 1 where there is no value, or the model does
+    not describe the pixel (`MODEL_INVALID`)."""
+    if frame.dq is None:
+        return frame
+    mask = ~np.isfinite(frame.science) | ((frame.dq & np.uint16(MODEL_INVALID)) != 0)
+    return replace(frame, extra={**frame.extra, "MASK": mask.astype(np.uint8)})
 
 
 def write_primary(path: Path, image: NDArray[Any], cards: Sequence[Card]) -> str:

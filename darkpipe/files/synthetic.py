@@ -14,7 +14,7 @@ from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.frame_match import Window
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.model_maps import Description, FittedModel, read_maps
-from darkpipe.files.products import Card, Frame, write_frame, write_primary
+from darkpipe.files.products import Card, Frame, with_mask, write_frame, write_primary
 from darkpipe.files.with_bias import error_of_sum, shared_variance
 from darkpipe.science.models import MODELS
 
@@ -34,15 +34,29 @@ class Wanted:
 
 
 def write_synthetic(path: Path, folder: ModelDir, description: Description, wanted: Wanted) -> str:
-    """Synthesise one dark and write it; returns the digest.
+    """Synthesise one dark (`synthetic_frame`) and write it; returns the digest.
 
-    float32: SCI, ERR, DQ extensions in native ADU. uint16: an image in the primary HDU in raw counts, rounded and
+    float32: SCI, ERR, DQ, MASK extensions in native ADU. uint16: an image in the primary HDU in raw counts, rounded and
     clipped to what the type holds, as capture software writes it.
 
     Raises
     ------
     DesignError
         when the bias is asked for and the model has none, or the model lacks this exposure or temperature.
+    """
+    frame = synthetic_frame(folder, description, wanted)
+    if wanted.dtype == "float32":
+        return write_frame(path, with_mask(frame))
+    return write_primary(path, *raw_counts(frame, description.scale_factor))
+
+
+def synthetic_frame(folder: ModelDir, description: Description, wanted: Wanted) -> Frame:
+    """One dark: image, 1 sigma [native ADU] and bits, with its cards.
+
+    Raises
+    ------
+    DesignError
+        as `write_synthetic`.
     """
     model = description.find(wanted.model)
     maps = read_maps(folder, model)
@@ -67,19 +81,22 @@ def write_synthetic(path: Path, folder: ModelDir, description: Description, want
         signal, error, dq = (wanted.window.of(plane) for plane in (signal, error, dq))
         cards.append(("WIN-X", wanted.window.col, "first column in the model's frame, from 0"))
         cards.append(("WIN-Y", wanted.window.row, "first row in the model's frame, from 0"))
-    if wanted.dtype == "float32":
-        cards.append(("SCALE", description.scale_factor, "raw counts per adu of this frame"))
-        frame = Frame(signal.astype(np.float32), error.astype(np.float32), dq, header=cards)
-        return write_frame(path, frame)
-    counts = np.rint(signal * description.scale_factor)
+    cards.append(("SCALE", description.scale_factor, "raw counts per adu of this frame"))
+    return Frame(signal.astype(np.float32), error.astype(np.float32), dq, header=cards)
+
+
+def raw_counts(frame: Frame, scale_factor: float) -> tuple[NDArray[np.uint16], list[Card]]:
+    """A dark as capture software gives it: uint16 raw counts, and the cards with what did not fit into them."""
+    counts = np.rint(frame.science * scale_factor)
     missing = ~np.isfinite(counts)
     outside = (counts < 0) | (counts > UINT16_TOP)
     image = np.where(missing, 0, np.clip(counts, 0, UINT16_TOP)).astype(np.uint16)
+    cards: list[Card] = [card for card in frame.header if card[0] != "SCALE"]
     cards += [
         ("N_CLIP", int(outside.sum()), "pixels outside of 0 to 65535, clipped"),
         ("N_BLANK", int(missing.sum()), "pixels without a model, written as 0"),
     ]
-    return write_primary(path, image, cards)
+    return image, cards
 
 
 def law_beside(

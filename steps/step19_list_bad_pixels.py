@@ -1,0 +1,62 @@
+"""Step 19: the bad pixels of a model as lists that other programs read -> dark_model/bad_pixels_*."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from darkpipe.files.bad_pixels import bits_of, write_pixinsight_list, write_siril_list
+from darkpipe.files.frame_match import is_bottom_up
+from darkpipe.files.layout import OutputDir
+from darkpipe.files.model_maps import read_description
+from darkpipe.files.products import read_planes
+from darkpipe.jobs.contract import Job
+
+NAME = "bad_pixels"
+VERSION = 1
+
+Bit = Literal["hot", "warm", "dead", "saturated", "unstable", "nonlinear", "fit_failed", "few_samples", "at_bound"]
+
+
+class Settings(BaseModel):
+    """Which pixels stand in the lists of bad pixels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bits: list[Bit] = Field(
+        ["dead", "saturated", "unstable", "nonlinear", "fit_failed"],
+        description="pixels with one of these bits; as a rule those that no dark corrects, so not the hot ones",
+    )
+
+
+def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
+    """One job for all lists.
+
+    Raises
+    ------
+    ProductError
+        when there is no model.
+    """
+    description = read_description(out.model.description)
+    chosen = description.find(description.chosen)
+    inputs = (out.model.hot_pixel_mask, out.model.status_map(chosen.name, chosen.cell))
+    bits = sorted(set(settings.bits))
+    params = {"bits": bits, "configuration": description.configuration, "model": chosen.key}
+    lists = out.model.bad_pixels
+    yield [Job(write_lists, inputs, (lists["siril"], lists["pixinsight"]), params, label="lists of bad pixels")]
+
+
+def write_lists(
+    inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, bits: list[str], configuration: str, model: str
+) -> dict[Path, str]:
+    """The pixels with one of the bits, by mask and fit together."""
+    dq = np.bitwise_or(*(read_planes(path, ["DQ"])[0].astype(np.uint16) for path in inputs))
+    head = f"darkpipe: {', '.join(bits)}; {configuration}, model {model}"
+    return {
+        outputs[0]: write_siril_list(outputs[0], dq, bits_of(bits), head),
+        outputs[1]: write_pixinsight_list(outputs[1], dq, bits_of(bits), is_bottom_up(configuration)),
+    }
