@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +26,7 @@ from darkpipe.files.characterizing import (
 from darkpipe.files.corrections import corrected_names
 from darkpipe.files.evaluating import read_json, write_json
 from darkpipe.files.frame_set import (
-    COMBINED,
+    LEFT_OUT,
     Expected,
     FrameSet,
     check_frames,
@@ -34,7 +35,7 @@ from darkpipe.files.frame_set import (
     parse_window,
     read_set,
 )
-from darkpipe.files.index import ACCEPTED, read_index, rejection_lines, survey_key, survey_of
+from darkpipe.files.index import ACCEPTED, MOST_LINES, read_index, survey_key, survey_of
 from darkpipe.files.layout import OutputDir
 from darkpipe.files.products import read_header, read_planes
 from darkpipe.files.tables import read_table, table_of, write_table
@@ -47,6 +48,7 @@ NAME = "characterize"
 VERSION = 1
 
 WINDOW_SIDE = 200  # of the window that is drawn where none is given
+FRAME_MARGIN = 2.0  # sigma of a frame by which the black point lies below that of the master
 NOISIER = 1.1  # found / expected sigma from which on a frame is named
 DRIFT = 1.0  # spread of levels, in sigma of a pixel, from which on it is said
 WARMER_C = 1.0  # spread of readings from which on it is said
@@ -270,10 +272,13 @@ def _picture_jobs(
         yield Job(draw_frame, (path, master), outputs, {**both, "name": own}, label=f"pictures of {own}")
 
 
-def _stretch(image: Any, points: Mapping[str, Any], about_zero: bool = False) -> Stretch:
+def _stretch(image: Any, points: Mapping[str, Any], master: Path | None = None) -> Stretch:
+    """Of a master and its frames where `master` is given, else of what is left of one."""
     kind: Kind = points["kind"]
+    noise = 0.0 if master is None else float(read_header(master).get("NOISE", 0.0))
+    options: dict[str, Any] = {"about_zero": master is None, "margin": FRAME_MARGIN * noise}
     try:
-        return chosen_points(image, kind, points["black"], points["white"], about_zero=about_zero)
+        return chosen_points(image, kind, points["black"], points["white"], **options)
     except ValueError as error:
         raise SettingsError(str(error), where="characterize", do="Give --black_point and --white_point") from None
 
@@ -299,7 +304,7 @@ def draw_master(
     """The master, whole and in the window."""
     (value,) = read_planes(inputs[0], ["SCI"])
     top = read_header(inputs[0])
-    stretch = _stretch(value, points)
+    stretch = _stretch(value, points, inputs[0])
     title = f"Master {kind}, {exposure_s:g} s"
     said = f"{top['COMBINE']} of {top['NCOMBINE']} frames"
     r0, r1, c0, c1 = window
@@ -326,7 +331,7 @@ def draw_frame(
     """One frame, and the frame less the master; with four outputs the window of that and the histograms as well."""
     raw, residual = residual_of(inputs[0], inputs[1])
     (value,) = read_planes(inputs[1], ["SCI"])
-    stretch, flat = _stretch(value, points), _stretch(residual, rest, about_zero=True)
+    stretch, flat = _stretch(value, points, inputs[1]), _stretch(residual, rest)
     title, less = f"One {kind}, {exposure_s:g} s", f"One {kind} less the master, {exposure_s:g} s"
     r0, r1, c0, c1 = window
     part = f"{name}, rows {r0} to {r1 - 1}, columns {c0} to {c1 - 1}"
@@ -335,11 +340,12 @@ def draw_frame(
         outputs[1]: lambda: stretched_image(residual, flat, less, name, outline=(r0, r1, c0, c1)),
     }
     if len(outputs) > 2:
-        expected = float(read_header(inputs[1]).get("SIGMAEXP", math.nan))
+        top = read_header(inputs[1])
+        made = {"noise": float(top.get("NOISE", math.nan)), "frames": int(top["NCOMBINE"]), "method": top["COMBINE"]}
         points_drawn = (stretch.black, stretch.white)
         figures[outputs[2]] = lambda: stretched_image(residual, flat, less, part, window=(r0, r1, c0, c1))
         figures[outputs[3]] = lambda: before_and_after(
-            raw, residual, value, expected, f"{name}, before and after", points=points_drawn
+            raw, residual, value, f"{name}, before and after", points=points_drawn, **made
         )
     return _saved(figures)
 
@@ -353,8 +359,7 @@ def draw_statistics(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, kind
 def summary(out: OutputDir) -> list[tuple[str, str]]:
     """What was combined, what was left out, noise before and after against what is expected."""
     table = read_table(out.frame_set)
-    rows = [dict(zip(r.colnames, r.values(), strict=True)) for r in table]
-    others = [row for row in rows if row["status"] != COMBINED]
+    left_out = Counter(str(r["reason"]) for r in table if str(r["status"]) == LEFT_OUT)
     statistics = read_table(out.set_statistics)
     master = statistics.meta["master"]
     before, after, expected = (
@@ -365,8 +370,7 @@ def summary(out: OutputDir) -> list[tuple[str, str]]:
     hot = [int(np.median(statistics[name])) for name in ("before_hot", "after_hot")]
     lines += [("hot pixels", f"{hot[0]:,} before, {hot[1]:,} after (median frame)")]
     lines += [("look at", text) for text in _odd(statistics, after)]
-    left = [{"file": row["file"], "reason": f"{row['status']}: {row['reason']}"} for row in others]
-    lines += [("not combined", line) for line in rejection_lines(left, out.frame_set)]
+    lines += [("left out", f"{count} frames: {reason}") for reason, count in left_out.most_common(MOST_LINES)]
     return [*lines, ("products", str(out.characterized))]
 
 

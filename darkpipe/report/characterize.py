@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.patches import Rectangle, StepPatch
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, ScalarFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from darkpipe.report.canvas import (
@@ -33,6 +33,7 @@ from darkpipe.report.canvas import (
 )
 from darkpipe.report.plots import log_axis
 from darkpipe.science.blocks import block_mean
+from darkpipe.science.classic_master import Method, residual_tail, robust_residual_factor
 from darkpipe.science.image_statistics import image_statistics
 from darkpipe.science.stretch import Kind, Stretch
 
@@ -67,19 +68,28 @@ class _Grey(Scale):
 
 
 def chosen_points(
-    image: ArrayLike, kind: Kind, black: float | None, white: float | None, *, about_zero: bool = False
+    image: ArrayLike,
+    kind: Kind,
+    black: float | None,
+    white: float | None,
+    *,
+    about_zero: bool = False,
+    margin: float = 0.0,
 ) -> Stretch:
     """The stretch with the given points; what is not given is taken from the image, rounded to whole numbers.
 
     Parameters
     ----------
-    image : (rows, cols); its 0.5 and 99.5 percentiles are the points, or, `about_zero`, equal distances from zero.
+    image : (rows, cols); its 0.5 and 99.5 (log: 99.9) percentiles are the points, or, `about_zero`, equal distances
+        from zero.
+    margin : by which the black point is taken lower, so that a noisier image can be drawn with it too.
 
     Raises
     ------
     ValueError : points that do not make a stretch; it names those that were taken from the image.
     """
-    low, high = robust_limits(image)
+    low, high = robust_limits(image, 0.5, 99.9 if kind == "log" else 99.5)
+    low -= margin if math.isfinite(margin) else 0.0
     if about_zero:
         high = max(abs(low), abs(high))
         low = -high
@@ -184,47 +194,90 @@ def before_and_after(
     frame: ArrayLike,
     residual: ArrayLike,
     master: ArrayLike,
-    expected_sigma: float,
     title: str,
     *,
+    noise: float = math.nan,
+    frames: int = 0,
+    method: Method = "median",
     points: Sequence[float] = (),
     unit: str = "ADU",
 ) -> Figure:
-    """Histograms of a frame and of its master (left), and of the frame less the master (right), counts logarithmic.
+    """Histograms of a frame and of its master (left), and of the frame less the master (right).
+
+    Left: pixels per unit, on an axis that is linear about the median and logarithmic far from it. Right: pixels a bin.
 
     Parameters
     ----------
     frame, residual, master : images of one shape; NaN and infinities are left out.
-    expected_sigma : robust sigma that the residual should have, drawn as a normal distribution; NaN: not known.
+    noise, frames, method : robust sigma of one frame's noise, number of frames of the master and how it was made: what
+        the residual should look like, if the noise is normal, is drawn; not where these are not known.
     points : values that are marked on the left: black and white point.
     """
     raw, rest, whole = (_values(image) for image in (frame, residual, master))
     page = new_page(1500, 700, PRINT_DPI)
     write(page, 24, 16, title, 11, weight="bold")
-    axes = add_box(page, 140, 110, 560, 470)
-    edges = _edges(raw, 0.02, 99.98, whole_numbers=True)
-    _steps(axes, raw, edges, BLUE, "frame", filled=True)
-    _steps(axes, whole, edges, BLACK, "master")
-    for point in points:
-        if edges[0] <= point <= edges[-1]:
-            axes.axvline(point, color=ORANGE, linewidth=1.0, linestyle="--")
-    _finish(axes, f"raw counts [{unit}]", _outside(raw, edges))
+    _draw_before(add_box(page, 140, 110, 560, 470), raw, whole, points, unit)
     axes = add_box(page, 860, 110, 560, 470)
     sigma = image_statistics(rest).sigma
-    width = 8.0 * max(expected_sigma if expected_sigma > 0 else 0.0, sigma if sigma > 0 else 0.0, 0.5)
-    step = max(0.5, 2 * width / 160)
-    edges = np.arange(-math.ceil(width / step) - 0.5, math.ceil(width / step) + 1.0) * step
-    _steps(axes, rest, edges, VERMILION, f"less the master, sigma {plain(sigma, 3)}", filled=True)
-    if expected_sigma > 0 and rest.size:
-        centre = np.median(rest)
-        x = np.linspace(edges[0], edges[-1], 400)
-        normal = np.exp(-0.5 * ((x - centre) / expected_sigma) ** 2) / (expected_sigma * math.sqrt(2 * math.pi))
-        counts = rest.size * (edges[1] - edges[0]) * normal
-        seen = counts > 0.5
-        label = f"normal, expected sigma {plain(expected_sigma, 3)}"
-        axes.plot(x[seen], counts[seen], color=BLACK, linewidth=1.2, label=label)
-    _finish(axes, f"frame − master [{unit}]", _outside(rest, edges))
+    half = 8.0 * max(noise if noise > 0 else 0.0, sigma if sigma > 0 else 0.0, 1.0)
+    step = 0.5 if half < 20 else float(max(1, round(half / 80)))
+    # raw counts less a median are whole and half numbers: none of them is an edge
+    edges = (np.arange(-math.ceil(half / step), math.ceil(half / step) + 2) - 0.5) * step + 0.25 * (step % 1.0 == 0.0)
+    _steps(axes, np.histogram(rest, edges)[0], edges, VERMILION, f"found, sigma {plain(sigma, 3)} {unit}", filled=True)
+    if noise > 0 and frames > 1:
+        likely = _expected_counts(edges, noise, frames, method) * rest.size
+        label = f"expected, sigma {plain(noise * robust_residual_factor(frames, method), 3)} {unit}"
+        _steps(axes, likely, edges, BLACK, label)
+    _finish(axes, f"frame − master [{unit}]", "pixels", _outside(rest, edges))
+    axes.set_ylim(bottom=0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:,.6g}".replace("-", "−")))
     return page
+
+
+def _draw_before(axes: Axes, raw: NDArray[Any], master: NDArray[Any], points: Sequence[float], unit: str) -> None:
+    found = image_statistics(raw)
+    low, high = (found.minimum, found.maximum) if found.pixels else (0.0, 1.0)
+    centre = found.median if found.pixels else 0.5
+    softening = max(3.0 * found.sigma, 2.0) if found.pixels else 2.0
+    scale = Scale(low - 0.5 * softening, max(high, low + 1) + 0.5 * softening, centre=centre, softening=softening)
+    ends = scale.limits()
+    # no bin is narrower than a count, and each holds as many counts as it is wide
+    edges = np.unique(np.rint(centre + softening * np.sinh(np.linspace(*ends, 120)))) - 0.5
+    for values, colour, label, filled in ((raw, BLUE, "frame", True), (master, BLACK, "master", False)):
+        density = np.histogram(values, edges)[0] / np.diff(edges)
+        _steps(axes, density, scale.stretch(edges), colour, label, filled=filled)
+    for point in points:
+        if scale.low < point < scale.high:
+            place = float(scale.stretch(np.array(point)))
+            axes.axvline(
+                place, color=ORANGE, linewidth=1.0, linestyle="--", label=_POINTS if point == points[0] else None
+            )
+    places, labels = scale.ticks()
+    kept: list[int] = []
+    for k in sorted(range(len(places)), key=lambda k: abs(places[k])):  # those about the median first
+        if all(abs(places[k] - places[other]) > _APART * (ends[1] - ends[0]) for other in kept):
+            kept.append(k)
+    axes.xaxis.set_major_locator(FixedLocator([places[k] for k in kept]))
+    axes.xaxis.set_major_formatter(FixedFormatter([labels[k] for k in kept]))
+    axes.set_xlim(*ends)
+    _finish(
+        axes,
+        f"raw counts [{unit}]",
+        f"pixels per {unit}",
+        f"{found.hot:,} pixels above {plain(found.hot_above)} {unit}",
+    )
+
+
+_POINTS = "black, white point"
+_APART = 0.13  # of the axis, so that labels do not touch
+
+
+def _expected_counts(edges: NDArray[Any], noise: float, frames: int, method: Method) -> NDArray[np.float64]:
+    """Share of the residuals in each bin, for normal noise."""
+    tail = residual_tail(frames, method)
+    above = np.array([tail(abs(edge) / noise) if edge >= 0 else 1.0 - tail(abs(edge) / noise) for edge in edges])
+    return -np.diff(above)
 
 
 def _values(image: ArrayLike) -> NDArray[Any]:
@@ -232,46 +285,31 @@ def _values(image: ArrayLike) -> NDArray[Any]:
     return flat[np.isfinite(flat)] if flat.dtype.kind == "f" else flat
 
 
-def _edges(values: NDArray[Any], low: float, high: float, *, whole_numbers: bool) -> NDArray[np.float64]:
-    """About 200 bins between percentiles; of whole numbers none narrower than one, and none that holds more numbers
-    than its neighbours."""
-    bottom, top = robust_limits(values, low, high)
-    margin = 0.05 * (top - bottom)
-    step = (top - bottom + 2 * margin) / 200
-    if whole_numbers:
-        step = float(max(1, round(step)))
-    first = math.floor((bottom - margin) / step)
-    last = math.ceil((top + margin) / step)
-    return np.asarray((np.arange(first, last + 2) - 0.5) * step, np.float64)
-
-
 def _steps(
-    axes: Axes, values: NDArray[Any], edges: NDArray[np.float64], colour: str, label: str, *, filled: bool = False
+    axes: Axes, counts: NDArray[Any], edges: NDArray[Any], colour: str, label: str, *, filled: bool = False
 ) -> None:
-    counts, _ = np.histogram(values, edges)
-    shown = np.maximum(counts, 0.5)  # an empty bin lies below the axis
-    axes.stairs(shown, edges, color=colour, label=label, fill=filled, alpha=0.55 if filled else 1.0, baseline=0.5)
+    shown = np.maximum(counts, 1e-9)  # an empty bin lies below the axis
+    axes.stairs(shown, edges, color=colour, label=label, fill=filled, alpha=0.55 if filled else 1.0, baseline=1e-9)
 
 
-def _outside(values: NDArray[Any], edges: NDArray[np.float64]) -> str:
+def _outside(values: NDArray[Any], edges: NDArray[Any]) -> str:
     low, high = int(np.count_nonzero(values < edges[0])), int(np.count_nonzero(values > edges[-1]))
     return f"{low:,} pixels further left, {high:,} further right" if low or high else "all pixels are inside"
 
 
-def _finish(axes: Axes, label: str, note: str) -> None:
+def _finish(axes: Axes, across: str, up: str, note: str) -> None:
     axes.set_yscale("log")
-    axes.set_ylim(bottom=0.6)
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, max(high * 5, 10.0))  # room for the legend
+    drawn = np.concatenate([patch.get_data()[0] for patch in axes.patches if isinstance(patch, StepPatch)])
+    drawn = drawn[drawn > 1e-6]
+    low, high = (float(drawn.min()) / 2, float(drawn.max())) if drawn.size else (0.1, 1.0)
+    axes.set_ylim(low, max(high, 10.0 * low) * 20)  # room for the legend
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:,g}"))
-    axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:,.6g}".replace("-", "−")))
-    axes.set_xlabel(label, fontsize=8.5)
-    axes.set_ylabel("pixels", fontsize=8.5)
+    axes.set_xlabel(across, fontsize=8.5)
+    axes.set_ylabel(up, fontsize=8.5)
     axes.tick_params(labelsize=7.5)
     axes.grid(color="#dddddd", linewidth=0.5)
     axes.set_title(note, fontsize=7.5, loc="left")
-    axes.legend(fontsize=7.5, frameon=False, loc="upper right")
+    axes.legend(fontsize=7.5, framealpha=0.85, edgecolor="none", loc="upper right")
 
 
 @drawing
@@ -300,12 +338,17 @@ def set_statistics(rows: Sequence[Mapping[str, Any]], title: str, unit: str = "A
     expected = found["expected_sigma_adu"]
     if np.isfinite(expected).any():
         noise.axhline(float(np.nanmean(expected)), color=BLACK, linewidth=1.2, label="expected after")
-    log_axis(noise, [found["before_sigma_adu"], found["after_sigma_adu"], expected])
+    sigmas = np.concatenate([found["before_sigma_adu"], found["after_sigma_adu"]])
+    sigmas = sigmas[sigmas > 0]
+    if sigmas.size and sigmas.max() > 5 * sigmas.min():
+        log_axis(noise, [sigmas, expected])
+    else:
+        noise.margins(y=0.25)
     noise.set_ylabel(f"robust sigma [{unit}]", fontsize=8.5)
     hot.plot(number, found["before_hot"], "o", color=BLUE, label="before", **options)
     hot.plot(number, found["after_hot"], "s", color=VERMILION, label="after", **options)
     hot.set_yscale("symlog", linthresh=1.0)
-    hot.set_ylim(bottom=0.0)
+    hot.set_ylim(0.0, 3.0 * max(1.0, float(found["before_hot"].max()), float(found["after_hot"].max())))
     hot.yaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:,g}"))
     hot.set_ylabel("hot pixels", fontsize=8.5)
     hot.set_xlabel("frame, in the order of the table", fontsize=8.5)
@@ -315,7 +358,8 @@ def set_statistics(rows: Sequence[Mapping[str, Any]], title: str, unit: str = "A
         axes.tick_params(labelsize=7.5)
         axes.grid(color="#dddddd", linewidth=0.5)
         axes.legend(fontsize=7.5, frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
-    level.yaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:,.6g}".replace("-", "−")))
+    level.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+    level.margins(y=0.15)
     return page
 
 
