@@ -65,7 +65,7 @@ class Settings(BaseModel):
         None, ge=0, description="exposure that every frame must have, within 1 % or 1 ms [s]; none: not asked"
     )
     expect_filter: str | None = Field(
-        None, description="filter that every frame must have, in any case; '': no filter; none: not asked"
+        None, description="filter that every frame must have, in any case; '' or 'none': no filter; null: not asked"
     )
     select: dict[str, str] = Field(
         default_factory=dict,

@@ -22,6 +22,7 @@ COMBINED, MISMATCH, LEFT_OUT, REJECTED = "combined", "not as expected", "left ou
 EXPOSURE_TOLERANCE, LEAST_TOLERANCE_S = 0.01, 0.001
 TEMPERATURE_TOLERANCE_C = 0.5
 TOP_RAW = 65535.0
+MOST_NAMES = 50  # of frames in a message; the table names all
 OWN_KEYS = ("kind", "exposure", "temperature", "filter")
 SELECT_KEYS = (*OWN_KEYS, *SELECTABLE)
 
@@ -75,7 +76,7 @@ def parse_window(text: str, shape: tuple[int, int] | None = None) -> tuple[int, 
 class Expected:
     """What the headers must say; None: not asked.
 
-    shape : (rows, cols). exposure_s : within 1 % or 1 ms. filter_name : but for case; '' means none.
+    shape : (rows, cols). exposure_s : within 1 % or 1 ms. filter_name : but for case; '' or 'none': no filter.
     """
 
     shape: tuple[int, int] | None = None
@@ -86,17 +87,25 @@ class Expected:
         """What a frame has that is not expected, in words."""
         told = []
         if self.shape is not None and (int(row["rows"]), int(row["cols"])) != self.shape:
-            told.append(f"{row['rows']} x {row['cols']} pixels, expected {self.shape[0]} x {self.shape[1]}")
+            turned = (int(row["cols"]), int(row["rows"])) == self.shape
+            hint = " (rows first)" if turned else ""
+            told.append(f"{row['rows']} x {row['cols']} pixels, expected {self.shape[0]} x {self.shape[1]}{hint}")
         if self.exposure_s is not None and not same_exposure(float(row["exposure_s"]), self.exposure_s):
             told.append(f"exposure {float(row['exposure_s']):g} s, expected {self.exposure_s:g} s")
-        if self.filter_name is not None and not _same_text(row["filter"], self.filter_name):
-            told.append(f"{_filter_of(row)}, expected {self.filter_name.strip() or 'none'}")
+        wanted = _plain_filter(self.filter_name)
+        if wanted is not None and not _same_text(row["filter"], wanted):
+            told.append(f"{_filter_of(row)}, expected {wanted or 'none'}")
         return told
 
 
 def same_exposure(one_s: float, other_s: float) -> bool:
     """Whether two exposures agree within 1 %, or 1 ms where that is more."""
     return abs(one_s - other_s) <= max(LEAST_TOLERANCE_S, EXPOSURE_TOLERANCE * abs(other_s)) * (1 + 1e-9)
+
+
+def _plain_filter(name: str | None) -> str | None:
+    """A filter's name as headers are read: 'none' is no name."""
+    return "" if name is not None and _same_text(name, "none") else name
 
 
 def _same_text(one: Any, other: Any) -> bool:
@@ -135,7 +144,7 @@ def _selected(row: Mapping[str, Any], select: Mapping[str, str]) -> str:
             own = _temperature(row)
             good, has = abs(own - float(wanted)) <= TEMPERATURE_TOLERANCE_C, f"{own:g} °C"
         elif key in ("kind", "filter"):
-            good, has = _same_text(row[key], wanted), str(row[key]) or "none"
+            good, has = _same_text(row[key], _plain_filter(wanted)), str(row[key]) or "none"
         else:
             good, has = same_value(key, row[SELECTABLE[key]], wanted), str(row[SELECTABLE[key]])
         if not good:
@@ -273,10 +282,11 @@ def read_set(path: Path) -> FrameSet:
     wrong = [row for row in rows if row["status"] == MISMATCH]
     mine = [row for row in rows if row["status"] == COMBINED]
     if wrong:
-        told = "; ".join(f"{row['file']}: {row['reason']}" for row in wrong[:MOST_LINES])
-        more = f"; and {len(wrong) - MOST_LINES} more, which this table names" if len(wrong) > MOST_LINES else ""
+        reasons = dict.fromkeys(str(row["reason"]) for row in wrong)
+        names = {reason: [str(row["file"]) for row in wrong if row["reason"] == reason] for reason in reasons}
+        told = "; ".join(f"{reason}: {_shortened(files, MOST_NAMES)}" for reason, files in names.items())
         raise FrameError(
-            f"{len(wrong)} of {len(wrong) + len(mine)} frames are not as expected: {told}{more}", where=path,
+            f"{len(wrong)} of {len(wrong) + len(mine)} frames are not as expected. {told}", where=path,
             do="Correct what is expected, take these frames out of the folder, or choose frames with --select",
         )  # fmt: skip
     if not mine:
@@ -335,7 +345,7 @@ def _value(key: str, row: Mapping[str, Any]) -> str:
         return f"{float(row['exposure_s']):g}"
     if key == "temperature":
         return f"{_temperature(row):g}"
-    return str(row["filter"] if key == "filter" else row[key])
+    return str(row[key]) or "none"
 
 
 def _shortened(names: Sequence[str], most: int = MOST_LINES) -> str:

@@ -91,7 +91,7 @@ def chosen_points(
     low, high = robust_limits(image, 0.5, 99.9 if kind == "log" else 99.5)
     low -= margin if math.isfinite(margin) else 0.0
     if about_zero:
-        high = max(abs(low), abs(high))
+        high = max(abs(low), abs(high), 1.0)
         low = -high
     digits = max(0, 1 - math.floor(math.log10(high - low)))
     unit = 10.0**-digits

@@ -125,6 +125,8 @@ def variance_of_median(n: int) -> float:
     """
     if n < 1:
         raise ValueError(f"a median needs a sample, not {n}")
+    if n == 1:
+        return 1.0
     if n % 2 == 0:
         low, high, weight = _about_the_middle(n, n // 2 - 1, n // 2 - 1)
         return float((weight * (0.5 * (low + high)) ** 2).sum())

@@ -53,7 +53,8 @@ def image_statistics(image: NDArray[Any], hot_sigma: float = 5.0) -> ImageStatis
     """Statistics of an image.
 
     Median, percentiles and sigma of whole and half numbers (raw counts, and what is left of them less a median) are
-    interpolated in their histogram, so that they are known to better than a count.
+    interpolated in their histogram, each count evenly filled, so that they are known to better than a count. Sigma
+    holds the quantisation then; where the noise is below half a count it is too large (by 30 % at 0.4).
 
     Parameters
     ----------
