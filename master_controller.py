@@ -31,13 +31,12 @@ from steps.modes import (
     BASEPATH,
     CAMERA_ADDRESS,
     CAMERA_SECTIONS,
-    EM_CCD_STEPS,
     FIRST_STEP_OF_CAMPAIGN,
     FIRST_STEP_OF_MODEL,
     MODES,
-    PLAN_STEP,
     REPLACE_MODEL,
     STEP_MODULES,
+    STEPS_OF_ALL,
     Mode,
     number_of,
 )
@@ -266,7 +265,7 @@ class MasterController:
 
 def _sees_all(number: int) -> bool:
     """Whether a step is planned for the whole output directory, not for each configuration."""
-    return number < FIRST_STEP_OF_CAMPAIGN or number in (*EM_CCD_STEPS, PLAN_STEP)
+    return number < FIRST_STEP_OF_CAMPAIGN or number in STEPS_OF_ALL
 
 
 def mode_named(name: str) -> Mode:

@@ -97,6 +97,7 @@ NOISE_MAP_DARK = "synthetic_noise_map_dark"  # a mode, and the section of its st
 EM_DARKS = ("traditional_dark", NOISE_MAP_DARK)
 EM_CCD = ("fit_noise_maps", *EM_DARKS)
 CALIBRATE = ("calibrate",)
+CHARACTERIZE = ("characterize",)
 PLAN = "plan_campaign"  # a mode, and the section of its step
 LIBRARY = "export_library"  # likewise
 NEW_FRAMES = ("evaluation_only", "evaluate_2d_model", "check_model")
@@ -173,7 +174,16 @@ FLAGS = (
         choices=("header", "thermometer"),
         modes=CALIBRATE,
     ),
-    Flag("kinds", 'frames that are calibrated; default "light flat"', ("load_data.kinds",), words, modes=CALIBRATE),
+    Flag("kinds", "kinds of frames that are taken", ("load_data.kinds",), words, modes=(*CALIBRATE, *CHARACTERIZE)),
+    Flag("combine", "how the master is made", ("characterize.combine",), choices=("median", "average")),
+    Flag("expect_shape", "size of every frame", ("characterize.expect_shape",), metavar="ROWSxCOLS"),
+    Flag("expect_exposure", "exposure of every frame", ("characterize.expect_exposure_s",), number, metavar="S"),
+    Flag("expect_filter", "filter of every frame", ("characterize.expect_filter",), metavar="NAME"),
+    Flag("stretch", "shades of the pictures", ("characterize.stretch",), choices=("log", "linear")),
+    Flag("black_point", "value drawn black", ("characterize.black_point",), number, metavar="V"),
+    Flag("white_point", "value drawn white", ("characterize.white_point",), number, metavar="V"),
+    Flag("residual_points", "the two, less the master", ("characterize.residual_points",), numbers, metavar="LIST"),
+    Flag("window", "part that is drawn by itself", ("characterize.window",), metavar="ROW0:ROW1,COL0:COL1"),
     Flag("residual", "also say whether the dark fits the frame", ("calibrate.residual",), constant=True),
     Flag("repair", "replace flagged pixels by their neighbours", ("calibrate.repair",), constant=True),
     Flag(
@@ -223,8 +233,8 @@ FLAGS = (
     Flag("print_config", "print all settings as YAML with comments", constant=True),
     Flag(
         "select",
-        "take only configurations with this value, gain=100",
-        ("select",),
+        "take only configurations (characterize: frames) with this value, gain=100",
+        ("select", "characterize.select"),
         assignment,
         modes=tuple(name for name in MODES if name not in EM_CCD),
         repeated=True,

@@ -23,12 +23,14 @@ STEP_MODULES = (
     "steps.step12_fit_noise_maps",
     "steps.step13_synthetic_noise_map_dark",
     "steps.step14_calibrate",
+    "steps.step15_report",
+    "steps.step16_characterize",
     "steps.step17_export_library",
     "steps.step18_plan_campaign",
     "steps.step19_list_bad_pixels",
 )
-"""The order, but where a mode says another. Steps 0 and 1 and those of an EM-CCD see the whole output directory, the
-others one configuration at a time."""
+"""The order, but where a mode says another. Steps 0 and 1, those of an EM-CCD and 16 see the whole output directory,
+the others one configuration at a time."""
 
 
 def number_of(module: str) -> int:
@@ -39,7 +41,8 @@ def number_of(module: str) -> int:
 
 
 EM_CCD_STEPS = (10, 11, 12, 13)
-PLAN_STEP = number_of("steps.step18_plan_campaign")  # no frames, so no configurations
+PLAN_STEP = number_of("steps.step18_plan_campaign")
+STEPS_OF_ALL = (*EM_CCD_STEPS, 16, PLAN_STEP)  # besides 0 and 1
 FIRST_STEP_OF_CAMPAIGN = 2
 FIRST_STEP_OF_MODEL = 5  # those before it write what is known of the frames themselves
 REPLACE_MODEL = (4, 5)  # steps that write into the folder of the model
@@ -161,6 +164,13 @@ MODES: dict[str, Mode] = {
         "before frames are taken: the errors that the darks of a planned campaign would have, and what it costs",
         steps=(PLAN_STEP,),
         prunes=(PLAN_STEP,),
+    ),
+    "characterize": Mode(
+        "one set of alike frames: master by median or average, each frame less it, statistics and pictures",
+        steps=(1, 16),
+        overrides={"load_data.kinds": ["bias", "dark", "light", "flat"]},
+        required=FRAMES,
+        prunes=(1, 16),
     ),
     "traditional_dark": Mode(
         "EM-CCD: master darks of each EM gain and exposure, or of --em_gain and --exptime_single",

@@ -141,11 +141,12 @@ def campaign_matches(path: Path, campaign: str, select: Mapping[str, str]) -> bo
     table = read_index(path)
     for r in table:
         if str(r["status"]) == ACCEPTED and str(r["campaign"]) == campaign:
-            return all(_same(key, r[SELECTABLE[key]], wanted) for key, wanted in select.items())
+            return all(same_value(key, r[SELECTABLE[key]], wanted) for key, wanted in select.items())
     return False
 
 
-def _same(key: str, value: Any, wanted: str) -> bool:
+def same_value(key: str, value: Any, wanted: str) -> bool:
+    """Whether a value of the index is the one that is asked for; `campaign_matches` says how they are compared."""
     if key == "binning" and wanted.strip().isdigit():
         wanted = f"{wanted.strip()}x{wanted.strip()}"
     try:

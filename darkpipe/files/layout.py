@@ -432,6 +432,41 @@ class OutputDir:
         name = "_".join(("master_dark", cell_name(temperature_c, exposure_s), *filter(None, (setting,))))
         return self.library / temperature_label(temperature_c) / f"{name}.fits"
 
+    # a master the classical way, and what is left of its frames
+    @property
+    def characterized(self) -> Path:
+        return self.base / "characterize"
+
+    @property
+    def frame_set(self) -> Path:
+        """Every frame that was found: what it has, and whether it is one of the set."""
+        return self.characterized / "frames.ecsv"
+
+    def classic_master(self, kind: str) -> Path:
+        """'master_dark.fits': the plain median or average of the set."""
+        return self.characterized / f"master_{kind}.fits"
+
+    def subtracted(self, stem: str) -> Path:
+        """One frame less the master."""
+        return self.characterized / "subtracted" / f"{stem}.fits"
+
+    def set_numbers(self, stem: str) -> Path:
+        """Statistics of one frame before and after."""
+        return self.characterized / "numbers" / f"{stem}.json"
+
+    @property
+    def set_statistics(self) -> Path:
+        """One row a frame: statistics before and after."""
+        return self.characterized / "statistics.ecsv"
+
+    def set_picture(self, what: str) -> Path:
+        """'master_dark', 'subtracted_dark_window', 'histogram', …"""
+        return self.characterized / f"{what}.png"
+
+    def frame_picture(self, stem: str, what: str) -> Path:
+        """'frame' | 'subtracted' of one frame."""
+        return self.characterized / "pictures" / f"{stem}_{what}.png"
+
     # new frames against a model
     @property
     def check(self) -> Path:

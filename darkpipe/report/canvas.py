@@ -216,27 +216,36 @@ def draw_image(
     left: float,
     top: float,
     side: int,
+    origin: tuple[int, int] = (0, 0),
 ) -> None:
     """An image with its pixel numbers and colour bar; row 0 at the bottom, as FITS viewers have it.
 
-    ``small``: the image, reduced where its ``shape`` is longer than ``side`` pixels.
+    ``small``: the image, reduced where its ``shape`` is longer than ``side`` pixels. ``origin``: row and column of
+    its first pixel in the frame that it is a part of.
     """
     size = image_size(shape, side)
-    place_image(page, scale.paint(small), shape, left, top, size)
+    place_image(page, scale.paint(small), shape, left, top, size, origin)
     draw_bar(page, scale, unit, left + size[0] + 12, top, size[1])
 
 
 def place_image(
-    page: Figure, painted: NDArray[np.uint8], shape: tuple[int, int], left: float, top: float, size: tuple[int, int]
+    page: Figure,
+    painted: NDArray[np.uint8],
+    shape: tuple[int, int],
+    left: float,
+    top: float,
+    size: tuple[int, int],
+    origin: tuple[int, int] = (0, 0),
 ) -> None:
-    """(rows, columns, 4) colours in a frame of ``size`` pixels, with the row and column numbers of ``shape``."""
+    """(rows, columns, 4) colours in a frame of ``size`` pixels, with the row and column numbers of ``shape``, counted
+    from ``origin``."""
     width, height = size
     frame = _Frame(page, left, top, width, height)
     frame.fill(painted)
-    for value in _pixel_ticks(shape[1], width):
-        frame.tick("below", value / shape[1], f"{value}")
-    for value in _pixel_ticks(shape[0], height):
-        frame.tick("left", value / shape[0], f"{value}")
+    for value in _pixel_ticks(shape[1], width, origin[1]):
+        frame.tick("below", (value - origin[1]) / shape[1], f"{value}")
+    for value in _pixel_ticks(shape[0], height, origin[0]):
+        frame.tick("left", (value - origin[0]) / shape[0], f"{value}")
     frame.finish()
 
 
@@ -296,11 +305,11 @@ class _Frame:
         return placed
 
 
-def _pixel_ticks(count: int, length_px: float) -> list[int]:
+def _pixel_ticks(count: int, length_px: float, first: int = 0) -> list[int]:
     """Round pixel numbers, far enough apart for their labels."""
     wanted = max(1, min(5, int(length_px // 70)))
-    values = MaxNLocator(wanted, integer=True, steps=[1, 2, 2.5, 5, 10]).tick_values(0, count)
-    return [int(v) for v in values if 0 <= v <= count]
+    values = MaxNLocator(wanted, integer=True, steps=[1, 2, 2.5, 5, 10]).tick_values(first, first + count)
+    return [int(v) for v in values if first <= v <= first + count]
 
 
 @drawing
