@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from darkpipe.errors import DesignError, SettingsError
 from darkpipe.files.layout import ModelDir, OutputDir, cell_name
 from darkpipe.files.model_maps import Description, FittedModel, read_description
-from darkpipe.files.synthetic import Wanted, law_beside, model_for, write_synthetic
+from darkpipe.files.synthetic import Wanted, law_beside, model_for, outside_words, write_synthetic
 from darkpipe.files.tables import read_table
 from darkpipe.jobs.contract import Job
 
@@ -76,12 +76,7 @@ def _say_outside(outside: Mapping[str, FittedModel]) -> None:
     """One line for all darks beyond the campaign."""
     if not outside:
         return
-    (t0, t1), (e0, e1) = next(iter(outside.values())).temperature_c, next(iter(outside.values())).exposure_s
-    names = list(outside)
-    log.warning(
-        "outside the campaign (%g to %g °C, %g to %g s), extrapolated and flagged so: %s",
-        t0, t1, e0, e1, ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else ""),
-    )  # fmt: skip
+    log.warning("%s", outside_words(next(iter(outside.values())), list(outside)))
 
 
 def _points(out: OutputDir, settings: Settings, description: Description) -> list[tuple[float, float, bool]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,7 +34,7 @@ class Wanted:
 
 
 def write_synthetic(path: Path, folder: ModelDir, description: Description, wanted: Wanted) -> str:
-    """Synthesise one dark and write it; returns the digest.
+    """Synthesise one dark (`synthetic_frame`) and write it; returns the digest.
 
     float32: SCI, ERR, DQ extensions in native ADU. uint16: an image in the primary HDU in raw counts, rounded and
     clipped to what the type holds, as capture software writes it.
@@ -42,6 +43,20 @@ def write_synthetic(path: Path, folder: ModelDir, description: Description, want
     ------
     DesignError
         when the bias is asked for and the model has none, or the model lacks this exposure or temperature.
+    """
+    frame = synthetic_frame(folder, description, wanted)
+    if wanted.dtype == "float32":
+        return write_frame(path, frame)
+    return write_primary(path, *raw_counts(frame, description.scale_factor))
+
+
+def synthetic_frame(folder: ModelDir, description: Description, wanted: Wanted) -> Frame:
+    """One dark: image, 1 sigma [native ADU] and bits, with its cards.
+
+    Raises
+    ------
+    DesignError
+        as `write_synthetic`.
     """
     model = description.find(wanted.model)
     maps = read_maps(folder, model)
@@ -64,19 +79,22 @@ def write_synthetic(path: Path, folder: ModelDir, description: Description, want
         signal, error, dq = (wanted.window.of(plane) for plane in (signal, error, dq))
         cards.append(("WIN-X", wanted.window.col, "first column in the model's frame, from 0"))
         cards.append(("WIN-Y", wanted.window.row, "first row in the model's frame, from 0"))
-    if wanted.dtype == "float32":
-        cards.append(("SCALE", description.scale_factor, "raw counts per adu of this frame"))
-        frame = Frame(signal.astype(np.float32), error.astype(np.float32), dq, header=cards)
-        return write_frame(path, frame)
-    counts = np.rint(signal * description.scale_factor)
+    cards.append(("SCALE", description.scale_factor, "raw counts per adu of this frame"))
+    return Frame(signal.astype(np.float32), error.astype(np.float32), dq, header=cards)
+
+
+def raw_counts(frame: Frame, scale_factor: float) -> tuple[NDArray[np.uint16], list[Card]]:
+    """A dark as capture software gives it: uint16 raw counts, and the cards with what did not fit into them."""
+    counts = np.rint(frame.science * scale_factor)
     missing = ~np.isfinite(counts)
     outside = (counts < 0) | (counts > UINT16_TOP)
     image = np.where(missing, 0, np.clip(counts, 0, UINT16_TOP)).astype(np.uint16)
+    cards: list[Card] = [card for card in frame.header if card[0] != "SCALE"]
     cards += [
         ("N_CLIP", int(outside.sum()), "pixels outside of 0 to 65535, clipped"),
         ("N_BLANK", int(missing.sum()), "pixels without a model, written as 0"),
     ]
-    return write_primary(path, image, cards)
+    return image, cards
 
 
 def law_beside(
@@ -85,6 +103,13 @@ def law_beside(
     """The other law that a dark outside of the fitted range is compared with; None inside of it, or without another."""
     inside = model.covers(temperature_c, description.accumulated(exposure_s))
     return None if inside else description.another_law(model)
+
+
+def outside_words(model: FittedModel, names: Sequence[str]) -> str:
+    """One line for darks beyond the campaign of a model, by their names."""
+    (t0, t1), (e0, e1) = model.temperature_c, model.exposure_s
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"outside the campaign ({t0:g} to {t1:g} °C, {e0:g} to {e1:g} s), extrapolated and flagged so: {listed}"
 
 
 def _cards(description: Description, model: FittedModel, wanted: Wanted) -> list[Card]:
@@ -117,12 +142,12 @@ def _level(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The bias at this temperature, or the fitted level of a campaign without bias frames; with its error [ADU]."""
     if description.has_bias:
-        value, error, _ = BiasSource(folder.bias_line, wanted.temperature_c).read()
+        value, error, _ = BiasSource(folder.product(folder.bias_line), wanted.temperature_c).read()
         return value, error
     offset = folder.offset(model.name, model.cell)
-    if not offset.is_file():
+    if not folder.has(offset):
         raise DesignError("this model holds no bias to include", where=folder.path, do="leave --include_bias away")
-    value, error, _ = BiasSource(offset, wanted.temperature_c).read()
+    value, error, _ = BiasSource(folder.product(offset), wanted.temperature_c).read()
     return value, error
 
 
