@@ -83,6 +83,12 @@ class ProbeSet:
         """(n, 1 + m) bias at a temperature [ADU]."""
         return np.asarray(self.bias[0] + self.bias[1] * np.float32(temperature_c - self.t_ref_c), np.float32)
 
+    def inside(self, window: Window) -> ProbeSet:
+        """Those inside of a window of the model's frame."""
+        r, c = self.probes.rows - window.row, self.probes.cols - window.col
+        here = (r >= 0) & (r < window.rows) & (c >= 0) & (c < window.cols)
+        return ProbeSet(self.probes.take(here), self.bias[:, here], self.t_ref_c, self.scale)
+
 
 def write_probes(
     path: Path,
@@ -213,6 +219,4 @@ def read_probes(path: Path, window: Window) -> ProbeSet:
             bias, t_ref_c = held["bias"], float(held["t_ref_c"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProductError(f"the hot pixels cannot be read ({error})", where=path, do="run with --force") from error
-    inside = (probes.rows >= window.row) & (probes.rows < window.row + window.rows)
-    inside &= (probes.cols >= window.col) & (probes.cols < window.col + window.cols)
-    return ProbeSet(probes.take(inside), bias[:, inside], t_ref_c, scale)
+    return ProbeSet(probes, bias, t_ref_c, scale).inside(window)
