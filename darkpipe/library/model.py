@@ -220,7 +220,7 @@ class DarkModel:
 
         Examples
         --------
-        >>> import darkpipe
+        >>> import numpy as np, darkpipe
         >>> model = darkpipe.example_model()
         >>> cold, warm = (float(np.median(model.dark_current(t).science)) for t in (-10.0, 0.0))
         >>> 2.0 < warm / cold < 6.0
