@@ -26,7 +26,11 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4  # links to #headings, as in a repository browser
 nb_execution_mode = "off"
 
+smartquotes = False  # 'auto' in quotation marks is a word of the program
 autodoc_member_order = "bysource"
+autodoc_class_signature = "separated"
+autodoc_default_options = {"exclude-members": "__init__, __new__"}
+autodoc_type_aliases = {"Number": "Number"}
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
@@ -40,6 +44,10 @@ html_copy_source = False
 html_show_sphinx = False
 
 OF_REPOSITORY = {"readme": "README.md", "changelog": "CHANGELOG.md"}
+ARRAY = re.compile(
+    r"~?numpy\.ndarray\[(?:~?typing\.)?(?:tuple\[(?:~?typing\.)?Any, \.\.\.\]|Any), "
+    r"~?numpy\.dtype\[~?(?:numpy\.|typing\.)?(\w+)\]\]"
+)
 RELATIVE = re.compile(r"(\]\()(?!https?:|#|/)")
 
 
@@ -55,7 +63,15 @@ def read_source(app: object, name: str, content: list[str]) -> None:
         content[0] = re.sub(rf"\]\((?:\.\./)+{re.escape(file)}", f"](/{page}.md", content[0])
 
 
+def process_signature(
+    app: object, what: str, name: str, found: object, options: object, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Arrays are called what the source calls them."""
+    return tuple(text if text is None else ARRAY.sub(r"NDArray[\1]", text) for text in (signature, returns))  # type: ignore[return-value]
+
+
 def setup(app: object) -> None:
     """Hooks of this project."""
     app.connect("source-read", read_source)  # type: ignore[attr-defined]
     app.connect("autodoc-process-docstring", docstrings.process)  # type: ignore[attr-defined]
+    app.connect("autodoc-process-signature", process_signature)  # type: ignore[attr-defined]

@@ -146,7 +146,8 @@ class DarkModel:
 
         Parameters
         ----------
-        temperature_c : [°C], or a quantity (deg_C, K). exposure_s : [s], or a quantity.
+        temperature_c : [°C], or a quantity (deg_C, K).
+        exposure_s : [s], or a quantity.
         include_bias : as a camera would give it; else bias-subtracted.
 
         Returns
