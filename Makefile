@@ -4,12 +4,13 @@ VENV ?= .venv
 DEMO ?= demo
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo test lint bench-quick clean
+.PHONY: help demo test lint docs bench-quick clean
 
 help:
 	@echo "make demo         a simulated camera, a small campaign with it, its model: into $(DEMO)/"
 	@echo "make test         all tests"
 	@echo "make lint         style, types, import rules"
+	@echo "make docs         the pages of docs/ as HTML: docs/_build/html/index.html"
 	@echo "make bench-quick  accuracy against simulated truth, one law"
 	@echo "make clean        remove caches, the demo and the virtual environment"
 
@@ -37,9 +38,12 @@ lint: $(VENV)/.dev
 	$(RUN) -m mypy --strict -p darkpipe -p steps -p hardware -m run_pipeline -m master_controller
 	$(VENV)/bin/lint-imports
 
+docs: $(VENV)/.dev
+	$(RUN) -m sphinx -W --keep-going -E -b html docs docs/_build/html
+
 bench-quick: $(VENV)/.dev
 	$(RUN) benchmarks/simulated_truth.py --law physics
 
 clean:
-	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) $(DEMO) docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -29,9 +29,9 @@ from darkpipe.files.corrections import (
 )
 from darkpipe.files.index import ACCEPTED, RawFrame, read_frames, rejection_lines
 from darkpipe.files.layout import OutputDir
-from darkpipe.files.masters import Master, ReferenceValues, read_reference, write_master, write_reference
-from darkpipe.files.measure import RawStack, write_read_noise_map
-from darkpipe.files.products import Frame, read_planes, write_frame
+from darkpipe.files.masters import Master, ReferenceValues, master_frame, read_reference, write_reference
+from darkpipe.files.measure import RawStack, read_noise_map
+from darkpipe.files.products import Card, Frame, read_planes, write_frame
 from darkpipe.files.reference import Overrides, reference_values, settled
 from darkpipe.files.stacking import Stack, combine_stack
 from darkpipe.files.tables import read_table, write_table
@@ -188,7 +188,7 @@ def combine_biases(
     made = combine_stack(stack, reference, noise, None, kappa=kappa, relative_error=0.0, bias_level_adu=level_adu,
         temperature_c=temperature_c,
     )  # fmt: skip
-    cards = [
+    cards: list[Card] = [
         ("IMAGETYP", "Master Bias", "kind of frame"),
         ("CCD-TEMP", temperature_c, "[deg C] temperature of the master"),
         ("EXPTIME", reference.bias_exposure_s, "[s]"),
@@ -196,7 +196,7 @@ def combine_biases(
         ("STEP", NAME, "step that made this"),
         ("STEPVERS", VERSION, "its version"),
     ]
-    return {outputs[0]: write_master(outputs[0], made, cards, files, frames=len(files), bias=False)}
+    return {outputs[0]: write_frame(outputs[0], master_frame(made, cards, files, frames=len(files), bias=False))}
 
 
 # --- reference values ------------------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def map_read_noise(
     flat = [name for stack in files for name in stack]
     # a setting tells the level; the data still tell how pixels differ
     factor = reference.read_noise_adu / (reference.read_noise_measured_adu or reference.read_noise_adu)
-    return {outputs[0]: write_read_noise_map(outputs[0], stacks, reference.scale_factor, flat, factor)}
+    return {outputs[0]: write_frame(outputs[0], read_noise_map(stacks, reference.scale_factor, flat, factor))}
 
 
 # --- line, darks -----------------------------------------------------------------------------------------------------
@@ -309,7 +309,7 @@ def fit_line(
 ) -> dict[Path, str]:
     """A straight line in temperature through the master biases."""
     names = [p.name for p in inputs]
-    return {outputs[0]: line_through(outputs[0], inputs, temperature_c, t_ref_c, names)}
+    return {outputs[0]: write_frame(outputs[0], line_through(inputs, temperature_c, t_ref_c, names))}
 
 
 def _correct_job(

@@ -15,16 +15,14 @@ from darkpipe.files.corrections import LINE, Tolerances
 from darkpipe.files.groups import group_tables
 from darkpipe.files.index import ACCEPTED, RawFrame, read_frames
 from darkpipe.files.layout import OutputDir
-from darkpipe.files.masters import read_reference, write_master
-from darkpipe.files.products import Card
-from darkpipe.files.stacking import Stack, combine_stack, measure_hidden_charge
+from darkpipe.files.masters import master_frame, read_reference
+from darkpipe.files.products import Card, write_frame
+from darkpipe.files.stacking import Stack, combine_stack, measure_hidden_charge, spread_in_cell
 from darkpipe.files.tables import read_table, write_table
 from darkpipe.jobs.contract import Job
 
 NAME = "group_darks"
 VERSION = 3
-
-TYPICAL_B_PER_K = 0.1  # growth of dark current with temperature, for the clipping's share of temperature jitter
 
 
 class Settings(BaseModel):
@@ -137,7 +135,7 @@ def combine_darks(
         path = inputs[2] if noise_map else inputs[1]
         source = BiasSource(path, temperature_c if bias.startswith(LINE) else None)
     stack = Stack(inputs[-len(files) :], hdus, shape[0], shape[1], offset_adu, pedestal_adu)
-    spread = math.hypot(relative_error, TYPICAL_B_PER_K * temperature_sigma_c)
+    spread = spread_in_cell(relative_error, temperature_sigma_c)
     noise = inputs[1] if noise_map else None
     hidden = measure_hidden_charge(stack, reference) if clamped and bias else 0.0
     made = combine_stack(
@@ -162,4 +160,5 @@ def combine_darks(
         ("STEP", NAME, "step that made this"),
         ("STEPVERS", VERSION, "its version"),
     ]
-    return {outputs[0]: write_master(outputs[0], made, cards, files, frames=len(files), bias=bool(bias))}
+    frame = master_frame(made, cards, files, frames=len(files), bias=bool(bias))
+    return {outputs[0]: write_frame(outputs[0], frame)}

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from darkpipe.errors import DesignError
-from darkpipe.files.bias_files import copy_bias
+from darkpipe.files.bias_files import bias_of_model
 from darkpipe.files.check_history import last_check
 from darkpipe.files.clamp import clamp_notes
 from darkpipe.files.corrections import LINE
@@ -18,11 +18,14 @@ from darkpipe.files.drift import drift_of
 from darkpipe.files.fitting import (
     UnitFiles,
     find_population,
+    fit_band,
+    held_out,
+    parameter_maps,
     plan_units,
     read_population,
     read_tiles,
-    write_held_out,
-    write_parameter_maps,
+    tile_bands,
+    write_population,
     write_tile,
 )
 from darkpipe.files.glow import Masters, glow_notes, read_glow, search_glow, why_no_glow
@@ -30,12 +33,12 @@ from darkpipe.files.history import keep_description, keeping_replaced, last_chan
 from darkpipe.files.index import RawFrame, read_frames
 from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import Cell, read_cells, read_reference
-from darkpipe.files.model_maps import read_description, read_saturation, write_description
-from darkpipe.files.products import read_header, read_shape
+from darkpipe.files.model_maps import FittedModel, read_description, read_saturation, write_description
+from darkpipe.files.products import read_header, read_shape, write_frame
 from darkpipe.files.seen_frames import write_seen
-from darkpipe.files.sensor import ModelFiles, summary_lines, write_growth_maps, write_summary
+from darkpipe.files.sensor import ModelFiles, growth_maps, summary_lines, write_summary
 from darkpipe.files.sensor_rows import SummaryFiles, header_gain, sensor_rows
-from darkpipe.files.tables import read_table
+from darkpipe.files.tables import read_table, write_table
 from darkpipe.jobs.contract import Job
 from darkpipe.science.design import Unit
 from darkpipe.science.drift import Drift
@@ -45,9 +48,6 @@ from darkpipe.science.sensor import grows
 
 NAME = "fit_dark_model"
 VERSION = 5
-
-TILE_BYTES = 128 << 20
-TILE_ROWS = 64
 
 
 class Settings(BaseModel):
@@ -141,7 +141,7 @@ def look_for_glow(
     files = [_unit_files(inputs[0], u) for u in units]
     first = len(inputs) - len(files[0].cells)
     masters = Masters(inputs[first:], inputs[1] if noise_map else None, inputs[first - 1])
-    return search_glow(outputs, files, masters)
+    return {path: write_frame(path, found) for path, found in zip(outputs, search_glow(files, masters), strict=True)}
 
 
 class _UnitJobs:
@@ -176,12 +176,7 @@ class _UnitJobs:
 
     @property
     def starts(self) -> list[slice]:
-        rows, cols = self.shape
-        fits = max(1, TILE_BYTES // (max(cols, 1) * (25 * len(self.cells) + 150)))
-        height = min(TILE_ROWS, fits)
-        block = -(-max(rows, cols) // 512)  # pictures average blocks of this many rows
-        height = max(block, height // block * block)
-        return [slice(r, min(r + height, rows)) for r in range(0, rows, height)]
+        return tile_bands(self.shape, len(self.cells))
 
     def population(self) -> Job:
         params = {
@@ -245,9 +240,8 @@ class _UnitJobs:
         tiles = tuple(self.files.tile(self.name, self.scope, rows.start, "fit") for rows in self.starts)
         named = self.outputs
         params = {"unit": self.described, "named": list(named)}
-        return Job(
-            assemble, (self.out.reference, *tiles), tuple(named.values()), params, label=f"maps of {self.unit.key}"
-        )
+        inputs = (self.out.reference, *tiles)
+        return Job(assemble, inputs, tuple(named.values()), params, label=f"maps of {self.unit.key}")
 
     def growth(self, temperature_c: float) -> Job:
         model, scope = self.name, self.scope
@@ -280,8 +274,8 @@ def estimate(
     """What the population of pixels tells: typical shape, multiplicative error, shapes by signal level."""
     files = _unit_files(inputs[0], unit)
     mask, masters = inputs[-len(files.cells) - 1], inputs[-len(files.cells) :]
-    noise = inputs[1] if noise_map else None
-    return {outputs[0]: find_population(outputs[0], files, masters, noise, mask, rows, shapes_by_level)}
+    found = find_population(files, masters, inputs[1] if noise_map else None, mask, rows, shapes_by_level)
+    return {outputs[0]: write_population(outputs[0], found)}
 
 
 def fit(
@@ -300,12 +294,10 @@ def fit(
     band = slice(rows[0], rows[1])
     masters = inputs[-len(files.cells) :]
     saturation = read_saturation(ModelDir(levels.parent), band)
-    glow = None
-    if MODELS[files.model].glow_slot is not None:
-        glow = read_glow(inputs[-len(files.cells) - 4], band, read_shape(masters[0]))
-    return {
-        outputs[0]: write_tile(outputs[0], files, masters, noise, mask, population, saturation, band, exclude, glow)
-    }
+    glows = MODELS[files.model].glow_slot is not None
+    glow = read_glow(inputs[-len(files.cells) - 4], band, read_shape(masters[0])) if glows else None
+    tile = fit_band(files, masters, noise, mask, read_population(population), saturation, band, exclude, glow)
+    return {outputs[0]: write_tile(outputs[0], tile)}
 
 
 def assemble(
@@ -322,8 +314,10 @@ def assemble(
     parameters = [p.name for p in MODELS[unit["model"]].parameters]
     kept = [by_name[name] for name in (*parameters, "covariance", "offset") if name in by_name]
     with keeping_replaced(OutputDir(inputs[0].parent, "").model, unit["model"], unit["scope"], kept):
-        digests = write_parameter_maps(files, made, by_name, [c.name for c in files.cells])
-    return {**digests, **write_held_out(by_name["held_out"], by_name["held_out_maps"], files, made)}
+        digests = {by_name[name]: write_frame(by_name[name], m) for name, m in parameter_maps(files, made).items()}
+    table, errors = held_out(files, made)
+    digests[by_name["held_out"]] = write_table(by_name["held_out"], table)
+    return digests | {by_name["held_out_maps"]: write_frame(by_name["held_out_maps"], errors)}
 
 
 def _bias_jobs(out: OutputDir, cells: Sequence[Cell]) -> list[Job]:
@@ -338,7 +332,7 @@ def _bias_jobs(out: OutputDir, cells: Sequence[Cell]) -> list[Job]:
 
 def keep_bias(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, line: bool) -> dict[Path, str]:
     """Copy the bias model, or make one without a slope of a single master."""
-    return {outputs[0]: copy_bias(inputs[0], outputs[0], line)}
+    return {outputs[0]: write_frame(outputs[0], bias_of_model(inputs[0], inputs[0].name, line))}
 
 
 def _description_job(
@@ -386,19 +380,23 @@ def describe(
     notes: list[str],
 ) -> dict[Path, str]:
     """Say what was fitted, over which range, which model synthesises and why."""
-    fitted = [fitted_model(_unit_files(inputs[0], u), *inputs[2 + 2 * i : 4 + 2 * i]) for i, u in enumerate(units)]
-    height, width = shape
-    also = (*glow_notes(inputs[2 + 2 * len(units) :], glow, (height, width)), *notes)
+    made = zip(units, inputs[2::2], inputs[3::2], strict=False)
+    fitted = [_fitted(_unit_files(inputs[0], u), errors, population) for u, errors, population in made]
+    size = (shape[0], shape[1])
+    also = (*glow_notes(inputs[2 + 2 * len(units) :], glow, size), *notes)
     configuration = str(read_header(inputs[1]).get("CONFIG", ""))
     camera = str(read_header(inputs[1]).get("INSTRUME", ""))
     known = read_reference(inputs[0])
-    text = describe_models(fitted, wanted, missing, known, has_bias, (height, width), configuration, camera, also)
-    folder = ModelDir(outputs[0].parent)
-    replaced = keep_description(folder)
+    text = describe_models(fitted, wanted, missing, known, has_bias, size, configuration, camera, also)
+    replaced = keep_description(folder := ModelDir(outputs[0].parent))
     digest = write_description(outputs[0], text)
     if replaced is not None:
         note_changes(folder, replaced)
     return {outputs[0]: digest}
+
+
+def _fitted(files: UnitFiles, errors: Path, population: Path) -> FittedModel:
+    return fitted_model(files, read_table(errors).meta["score"], read_population(population))
 
 
 def map_growth(
@@ -407,7 +405,8 @@ def map_growth(
     """Activation energy and doubling temperature of each pixel, from the maps of a model."""
     names = [p.name for p in MODELS[model].parameters]
     files = ModelFiles(model, dict(zip(names, inputs[:-1], strict=True)), inputs[-1])
-    return write_growth_maps(files, outputs[0], outputs[1], temperature_c)
+    made = zip(outputs, growth_maps(files, [p.name for p in inputs[:-1]], temperature_c), strict=True)
+    return {path: write_frame(path, frame) for path, frame in made}
 
 
 def _frames_job(

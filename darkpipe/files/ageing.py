@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.table import Table
 from numpy.typing import NDArray
 
 from darkpipe.files.bias_files import T_REF, BiasSource
@@ -171,13 +172,17 @@ def cell_of_check(row: Mapping[str, Any]) -> CellOfCheck:
 def pedestal_drift(corrected: Path, bias_frames: Path, scale_factor: float) -> float:
     """Scatter of the pedestal from frame to frame [ADU]: of the bias frames, else of all; where they are too few, what
     real cameras show."""
+    biases = read_table(bias_frames) if bias_frames.is_file() else None
+    return scatter_of_levels(read_table(corrected), biases, scale_factor)
+
+
+def scatter_of_levels(corrected: Table, bias_frames: Table | None, scale_factor: float) -> float:
+    """`pedestal_drift` of tables in memory; None: there are no bias frames."""
     biases: list[float] = []
-    if bias_frames.is_file():
-        table = read_table(bias_frames)
-        biases = _offsets(table, "bias", "offset_raw", 1.0 / scale_factor)
+    if bias_frames is not None:
+        biases = _offsets(bias_frames, "bias", "offset_raw", 1.0 / scale_factor)
     if len(biases) < ENOUGH_FRAMES:
-        table = read_table(corrected)
-        biases += _offsets(table, "cell_temperature_c", "offset_adu", 1.0)
+        biases += _offsets(corrected, "cell_temperature_c", "offset_adu", 1.0)
     if len(biases) < ENOUGH_FRAMES:
         return UNKNOWN_DRIFT_ADU
     return max(LEAST_DRIFT_ADU, MAD_TO_SIGMA * float(np.median(np.abs(biases))))

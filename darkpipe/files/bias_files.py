@@ -12,7 +12,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from darkpipe.errors import ProductError
-from darkpipe.files.products import Card, Frame, read_header, read_planes, write_frame
+from darkpipe.files.products import Card, Frame, Product, read_header, read_planes, write_frame
 from darkpipe.science.bias import evaluate, fit_bias_line
 from darkpipe.science.flags import DQ
 
@@ -25,7 +25,7 @@ _GIVEN_NAMES = ("bias_{}_map", "{}_map", "bias_{}", "{}")
 class BiasSource:
     """Where the bias of a dark comes from: a master (`temperature_c` None) or the line at a temperature."""
 
-    path: Path
+    path: Product
     temperature_c: float | None = None
 
     def read(self, rows: slice = slice(None)) -> tuple[F4, F4, NDArray[np.uint16]]:
@@ -51,17 +51,15 @@ class BiasSource:
 
 
 def line_through(
-    path: Path, masters: Sequence[Path], temperature_c: Sequence[float], t_ref_c: float, inputs: Sequence[str]
-) -> str:
-    """Write the per-pixel line through two or more master biases; returns the digest."""
+    masters: Sequence[Product], temperature_c: Sequence[float], t_ref_c: float, inputs: Sequence[str]
+) -> Frame:
+    """The per-pixel line through two or more master biases."""
     planes = [read_planes(m, ["SCI", "ERR"]) for m in masters]
     shape = planes[0][0].shape
     values = np.stack([p[0].ravel() for p in planes])
     errors = np.stack([p[1].ravel() for p in planes])
     line = fit_bias_line(values, errors, np.asarray(temperature_c), t_ref_c)
-    return _write_line(
-        path, line.b0.reshape(shape), line.b1.reshape(shape), line.covariance.reshape(3, *shape), t_ref_c, inputs
-    )
+    return _line(line.b0.reshape(shape), line.b1.reshape(shape), line.covariance.reshape(3, *shape), t_ref_c, inputs)
 
 
 def adopt_bias_model(given: Sequence[Path], path: Path) -> str:
@@ -86,7 +84,7 @@ def adopt_bias_model(given: Sequence[Path], path: Path) -> str:
                 cov = np.array(hdus["COVAR"].data, np.float32)
     except (OSError, ValueError) as error:
         raise ProductError(f"the bias model cannot be read ({error})", where=given[0]) from error
-    return _write_line(path, b0, b1, cov, t_ref, [p.name for p in given])
+    return write_frame(path, _line(b0, b1, cov, t_ref, [p.name for p in given]))
 
 
 def find_bias_model(path: Path) -> list[Path]:
@@ -130,18 +128,17 @@ def _read_image(path: Path, name: str) -> F4:
     return np.array(image, np.float32)
 
 
-def _write_line(path: Path, b0: Any, b1: Any, covariance: Any, t_ref_c: float, inputs: Sequence[str]) -> str:
+def _line(b0: Any, b1: Any, covariance: Any, t_ref_c: float, inputs: Sequence[str]) -> Frame:
     cards: list[Card] = [
         (T_REF, t_ref_c, "[deg C] temperature at which b0 is quoted"),
         ("CONTENT", "bias model", "SCI is b0 [adu], B1 [adu/K], COVAR 00 01 11"),
     ]
     extra = {"B1": np.asarray(b1, np.float32), "COVAR": np.asarray(covariance, np.float32)}
-    frame = Frame(np.asarray(b0, np.float32), header=cards, extra=extra, inputs=inputs)
-    return write_frame(path, frame)
+    return Frame(np.asarray(b0, np.float32), header=cards, extra=extra, inputs=inputs)
 
 
-def write_levels(path: Path, level_adu: F4, variance_adu2: F4, temperature_c: Sequence[float]) -> str:
-    """Write fitted levels (n, rows, cols) at n temperatures as a line in temperature; returns the digest.
+def line_of_levels(level_adu: F4, variance_adu2: F4, temperature_c: Sequence[float]) -> Frame:
+    """Fitted levels (n, rows, cols) at n temperatures as a line in temperature.
 
     One level has no slope. A pixel whose levels are known at fewer than two temperatures has NaN.
     """
@@ -149,20 +146,20 @@ def write_levels(path: Path, level_adu: F4, variance_adu2: F4, temperature_c: Se
     shape = level_adu.shape[1:]
     if len(temperature_c) == 1:
         zero = np.zeros(shape, np.float32)
-        return _write_line(path, level_adu[0], zero, np.stack([variance_adu2[0], zero, zero]), t_ref, [])
+        return _line(level_adu[0], zero, np.stack([variance_adu2[0], zero, zero]), t_ref, [])
     flat = level_adu.reshape(len(temperature_c), -1)
     errors = np.sqrt(variance_adu2.reshape(flat.shape))
     line = fit_bias_line(flat, errors, np.asarray(temperature_c), t_ref)
     cov = line.covariance.reshape(3, *shape)
-    return _write_line(path, line.b0.reshape(shape), line.b1.reshape(shape), cov, t_ref, [])
+    return _line(line.b0.reshape(shape), line.b1.reshape(shape), cov, t_ref, [])
 
 
-def copy_bias(source: Path, path: Path, line: bool) -> str:
-    """Write a bias as a line in temperature: the line itself, or a single master with a slope of zero."""
+def bias_of_model(source: Product, name: str, line: bool) -> Frame:
+    """A bias as a line in temperature: the line itself, or a single master with a slope of zero; `name`: its file."""
     if line:
         b0, b1, cov = read_planes(source, ["SCI", "B1", "COVAR"])
-        return _write_line(path, b0, b1, cov, float(read_header(source)[T_REF]), [source.name])
+        return _line(b0, b1, cov, float(read_header(source)[T_REF]), [name])
     value, error = read_planes(source, ["SCI", "ERR"])
     zero = np.zeros_like(value)
     t_ref = float(read_header(source).get("CCD-TEMP", 0.0))
-    return _write_line(path, value, zero, np.stack([error**2, zero, zero]), t_ref, [source.name])
+    return _line(value, zero, np.stack([error**2, zero, zero]), t_ref, [name])

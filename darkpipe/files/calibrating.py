@@ -18,7 +18,7 @@ from darkpipe.files.layout import ModelDir
 from darkpipe.files.lights import Light, kept_cards
 from darkpipe.files.model_maps import Description, FittedModel, read_maps
 from darkpipe.files.probe_files import ProbeSet, around, bands, bias_file, search_range
-from darkpipe.files.products import Card, Frame, read_planes, with_mask, write_frame
+from darkpipe.files.products import Card, Frame, Product, read_planes, with_mask, write_frame
 from darkpipe.science.calibration import REPAIRABLE, Calibrated, Dark, DarkNoise, calibrate, repair
 from darkpipe.science.flags import DQ
 from darkpipe.science.models import MODELS
@@ -78,7 +78,7 @@ class ModelFiles:
 
     folder: ModelDir
     description: Description
-    read_noise: Path | None
+    read_noise: Product | None
 
     def noise(self, rows: slice, cols: slice) -> F4 | float:
         """Read noise of a part of the frame [ADU]."""
@@ -221,7 +221,8 @@ def make_dark(
     if files.description.bias_exposure_s > 0:
         # the bias frames were short darks and hold that much of the signal already
         signal = signal - maps.synthesize(temperature_c, files.description.bias_exposure_s)[0]
-    bias, bias_error, _ = BiasSource(bias_file(files.folder, files.description, model), temperature_c).read(rows)
+    source = files.folder.product(bias_file(files.folder, files.description, model))
+    bias, bias_error, _ = BiasSource(source, temperature_c).read(rows)
     growth = ((warm - cold) / np.float32(2.0 * HALF_STEP_C)).astype(np.float32)
     dark = Dark(signal[:, cols], error[:, cols], growth[:, cols], bias[:, cols], bias_error[:, cols], dq[:, cols])
     return dark, maps.saturation_adu[:, cols]

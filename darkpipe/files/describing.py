@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from darkpipe.files.fitting import UnitFiles, read_population
+from darkpipe.files.fitting import UnitFiles
 from darkpipe.files.masters import ReferenceValues
 from darkpipe.files.model_maps import Description, FittedModel
-from darkpipe.files.tables import read_table
 from darkpipe.science.design import choose
+from darkpipe.science.population import Population
 
 
-def fitted_model(files: UnitFiles, held_out: Path, population: Path) -> FittedModel:
-    """A fitted model with its range and its score."""
-    score = read_table(held_out).meta["score"]
+def fitted_model(files: UnitFiles, score: float | None, population: Population) -> FittedModel:
+    """A fitted model with its range and its score (of its table of held-out errors)."""
     extra = files.reference.readout_exposure_s
     temperatures, exposures = files.temperature_c, [c.exposure_s + extra for c in files.cells]
     return FittedModel(
@@ -23,7 +21,7 @@ def fitted_model(files: UnitFiles, held_out: Path, population: Path) -> FittedMo
         (float(temperatures.min()), float(temperatures.max())),
         (float(min(exposures)), float(max(exposures))),
         files.unit.map_reference,
-        read_population(population).relative_error,
+        population.relative_error,
         None if score is None else round(float(score), 6),
         len(files.cells),
     )

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from astropy.table import Table
 from numpy.typing import NDArray
 
 from darkpipe.errors import DesignError, ProductError
 from darkpipe.files.atomic import replace_file, replace_text
-from darkpipe.files.bias_files import write_levels
+from darkpipe.files.bias_files import line_of_levels
 from darkpipe.files.layout import exposure_label, temperature_label
 from darkpipe.files.masters import Cell, ReferenceValues, bias_groups, effective_exposure, read_band
 from darkpipe.files.model_maps import BY_BIAS
-from darkpipe.files.products import Card, Frame, read_planes, write_frame
-from darkpipe.files.tables import table_of, write_table
+from darkpipe.files.products import Card, Frame, Product, read_planes
+from darkpipe.files.tables import table_of
 from darkpipe.science.blocks import block_mean
 from darkpipe.science.design import Campaign, Unit, can_leave_out, make_unit, plan_fits
 from darkpipe.science.drift import Drift
@@ -34,6 +35,11 @@ from darkpipe.science.tile import bits_of, fit_unit
 PICTURE_SIDE = 512  # pixels a side that maps of errors are reduced to
 SAMPLE_PIXELS = 60_000
 SAMPLE_BANDS = 6
+TILE_BYTES = 128 << 20
+TILE_ROWS = 64
+
+Tile = dict[str, NDArray[Any]]
+"""What the fit of a band of rows left, by name."""
 
 
 @dataclass(frozen=True)
@@ -132,16 +138,25 @@ def plan_units(
     return units, missing, one_level
 
 
+def tile_bands(shape: tuple[int, int], cells: int) -> list[slice]:
+    """Bands of rows that are fitted at once, of a campaign of so many cells."""
+    rows, cols = shape
+    fits = max(1, TILE_BYTES // (max(cols, 1) * (25 * cells + 150)))
+    height = min(TILE_ROWS, fits)
+    block = -(-max(rows, cols) // PICTURE_SIDE)  # pictures average blocks of this many rows
+    height = max(block, height // block * block)
+    return [slice(r, min(r + height, rows)) for r in range(0, rows, height)]
+
+
 def find_population(
-    path: Path,
     files: UnitFiles,
-    masters: Sequence[Path],
-    read_noise: Path | None,
-    mask: Path,
+    masters: Sequence[Product],
+    read_noise: Product | None,
+    mask: Product,
     rows: int,
     shapes_by_level: bool,
-) -> str:
-    """Estimate the population of a unit on bands of rows spread over the sensor; returns the digest.
+) -> Population:
+    """Estimate the population of a unit on bands of rows spread over the sensor.
 
     Pixels that no model describes (unstable, saturated, dead ones) are none of it.
     """
@@ -160,6 +175,11 @@ def find_population(
     found = estimate_population(problem, cells)
     if shapes_by_level:
         found = with_shape_prior(problem, cells, found)
+    return Population.from_dict(found.to_dict())  # with the digits that it is written with
+
+
+def write_population(path: Path, found: Population) -> str:
+    """Write population.yaml; returns the digest."""
     return replace_text(path, yaml.safe_dump(found.to_dict(), sort_keys=False, default_flow_style=None))
 
 
@@ -177,19 +197,18 @@ def read_population(path: Path) -> Population:
         raise ProductError(f"the population cannot be read ({error})", where=path, do="run step 5 again") from error
 
 
-def write_tile(
-    path: Path,
+def fit_band(
     files: UnitFiles,
-    masters: Sequence[Path],
-    read_noise: Path | None,
-    mask: Path,
-    population: Path,
+    masters: Sequence[Product],
+    read_noise: Product | None,
+    mask: Product,
+    population: Population,
     saturation: Saturation,
     rows: slice,
     exclude: int,
     glow: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
-) -> str:
-    """Fit a band of rows and keep the result; `exclude`: pixels with one of these bits are not fitted; `glow`: smooth
+) -> Tile:
+    """Fit a band of rows; `exclude`: pixels with one of these bits are not fitted; `glow`: smooth
     glow of the rows' pixels and its 1 sigma, for a model with glow."""
     band = read_band(masters, files.cells, files.hangs_on, files.reference, read_noise, rows, files.drift)
     bits = read_planes(mask, ["DQ"], rows)[0].ravel()
@@ -200,11 +219,11 @@ def write_tile(
     leave = [can_leave_out(unit, campaign, k) for k in range(len(files.cells))]
     flagged = (bits & int(MODEL_INVALID)) != 0
     made = fit_unit(
-        unit, band.cells, band.error_adu, files.temperature_c, files.exposure_s, read_population(population), flagged,
+        unit, band.cells, band.error_adu, files.temperature_c, files.exposure_s, population, flagged,
         saturation, leave, files.free_level, glow,
     )  # fmt: skip
     shape = band.shape
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: Tile = {
         "parameters": made.parameters.reshape(3, *shape),
         "covariance": made.covariance.reshape(6, *shape),
         "chi2": made.chi2.reshape(shape),
@@ -226,7 +245,12 @@ def write_tile(
     }
     if made.offset_adu is not None:
         arrays["offset"] = made.offset_adu.reshape(2, -1, *shape)
-    return replace_file(path, lambda stream: np.savez(stream, **arrays))  # type: ignore[arg-type]
+    return arrays
+
+
+def write_tile(path: Path, tile: Tile) -> str:
+    """Keep a tile; returns the digest."""
+    return replace_file(path, lambda stream: np.savez(stream, **tile))  # type: ignore[arg-type]
 
 
 @dataclass
@@ -253,19 +277,28 @@ def read_tiles(paths: Sequence[Path]) -> Assembled:
     ProductError
         when a tile is missing or damaged.
     """
-    parts: dict[str, list[NDArray[Any]]] = {}
-    sums: dict[str, list[CellErrors]] = {}
-    for path in paths:
+
+    def read(path: Path) -> Tile:
         try:
             with np.load(io.BytesIO(path.read_bytes())) as data:
-                tile = {k: data[k] for k in data.files}
+                return {k: data[k] for k in data.files}
         except (OSError, ValueError, KeyError) as error:
             raise ProductError(f"a tile cannot be read ({error})", where=path, do="run step 5 again") from error
-        for kind, cells in json.loads(tile.pop("sums").tobytes()).items():
+
+    return assemble(read(path) for path in paths)
+
+
+def assemble(tiles: Iterable[Tile]) -> Assembled:
+    """Put tiles of `fit_band` together, in the order of their rows."""
+    parts: dict[str, list[NDArray[Any]]] = {}
+    sums: dict[str, list[CellErrors]] = {}
+    for tile in tiles:
+        for kind, cells in json.loads(tile["sums"].tobytes()).items():
             found = [CellErrors.from_dict(c) for c in cells]
             sums[kind] = [a + b for a, b in zip(sums[kind], found, strict=True)] if kind in sums else found
         for name, array in tile.items():
-            parts.setdefault(name, []).append(array)
+            if name != "sums":
+                parts.setdefault(name, []).append(array)
     together = np.sum(parts.pop("together"), axis=0)
     joined = {name: np.concatenate(arrays, axis=-2) for name, arrays in parts.items()}
     return Assembled(
@@ -282,10 +315,9 @@ def read_tiles(paths: Sequence[Path]) -> Assembled:
     )
 
 
-def write_parameter_maps(
-    files: UnitFiles, made: Assembled, outputs: Mapping[str, Path], cells: Sequence[str]
-) -> dict[Path, str]:
-    """Write one map a parameter (value, 1 sigma, status), the covariance, chi², and the fitted level if any."""
+def parameter_maps(files: UnitFiles, made: Assembled) -> dict[str, Frame]:
+    """One map a parameter (value, 1 sigma, status), by its name; 'covariance', 'chi2', 'status', and 'offset', the
+    fitted level, if there is any."""
     unit = files.unit
     reference = unit.map_reference
     base: list[Card] = [
@@ -298,11 +330,12 @@ def write_parameter_maps(
         ("EXPMAX", float(files.exposure_s.max()), "[s] longest fitted"),
         ("EGAP", reference.energy_gap_ev, "[eV] energy gap"),
     ]
-    digests = {}
+    maps: dict[str, Frame] = {}
     variance_slot = {0: 0, 1: 3, 2: 5}
+    cells = [c.name for c in files.cells]
     for p in unit.model.parameters:
         cards = [*base, ("PARAM", p.name, "parameter of this map")]
-        frame = Frame(
+        maps[p.name] = Frame(
             made.parameters[p.slot],
             np.sqrt(made.covariance[variance_slot[p.slot]]),
             made.dq,
@@ -310,19 +343,13 @@ def write_parameter_maps(
             cards,
             inputs=cells,
         )
-        digests[outputs[p.name]] = write_frame(outputs[p.name], frame)
-    digests[outputs["covariance"]] = write_frame(outputs["covariance"], _covariance_frame(files, made, base))
-    chi2 = Frame(made.chi2, unit="", header=base, extra={"DOF": made.dof})
-    digests[outputs["chi2"]] = write_frame(outputs["chi2"], chi2)
+    maps["covariance"] = _covariance_frame(files, made, base)
+    maps["chi2"] = Frame(made.chi2, unit="", header=base, extra={"DOF": made.dof})
     seen = (made.dq & ~np.uint16(DQ.PRIOR)) != 0  # a borrowed shape is no flaw
-    status = Frame(seen.astype(np.uint8), dq=made.dq, unit="", header=base)
-    digests[outputs["status"]] = write_frame(outputs["status"], status)
-    if "offset" in outputs:
-        assert made.offset is not None
-        digests[outputs["offset"]] = write_levels(
-            outputs["offset"], made.offset[0], made.offset[1], files.level_temperatures_c
-        )
-    return digests
+    maps["status"] = Frame(seen.astype(np.uint8), dq=made.dq, unit="", header=base)
+    if made.offset is not None:
+        maps["offset"] = line_of_levels(made.offset[0], made.offset[1], files.level_temperatures_c)
+    return maps
 
 
 def _covariance_frame(files: UnitFiles, made: Assembled, base: Sequence[Card]) -> Frame:
@@ -340,8 +367,8 @@ def _slots(unit: Unit) -> str:
     return ", ".join(f"{p.slot}: {p.name}" for p in unit.model.parameters)
 
 
-def write_held_out(table: Path, maps: Path, files: UnitFiles, made: Assembled) -> dict[Path, str]:
-    """Write the table of held-out errors, with the model's score in its meta, and the reduced maps of them."""
+def held_out(files: UnitFiles, made: Assembled) -> tuple[Table, Frame]:
+    """The table of held-out errors, with the model's score in its meta, and the reduced maps of them."""
     rows = []
     ratios = []
     for k, cell in enumerate(files.cells):
@@ -374,4 +401,4 @@ def write_held_out(table: Path, maps: Path, files: UnitFiles, made: Assembled) -
     reduced = np.stack([block_mean(np.abs(e), PICTURE_SIDE) for e in made.held_out_error])
     frame = Frame(reduced, header=[("CONTENT", "held-out error", "mean absolute, block averaged; one plane a cell")])
     frame.inputs = [c.name for c in files.cells]
-    return {table: write_table(table, made_table), maps: write_frame(maps, frame)}
+    return made_table, frame

@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 
 from darkpipe.errors import FrameError, SettingsError
-from darkpipe.files.stack import FrameStack
+from darkpipe.files.stack import FrameStack, RawSource
 from darkpipe.files.survey import FrameSurvey, survey_frame
 
-__all__ = ["FrameStack", "FrameSurvey", "find_frames", "frames_beside", "survey_frame"]
+__all__ = ["FrameStack", "FrameSurvey", "RawSource", "find_frames", "frames_beside", "survey_frame"]
 
 _LOG = logging.getLogger(__name__)
 _FRAME_NAME = re.compile(r".\.(?:(?:fit|fits|fts)(?:\.(?:gz|fz))?|xisf)$", re.IGNORECASE)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.files.fitting import PICTURE_SIDE, UnitFiles
 from darkpipe.files.masters import read_band
-from darkpipe.files.products import Card, Frame, read_header, read_planes, read_shape, write_frame
+from darkpipe.files.products import Card, Frame, Product, read_header, read_planes, read_shape
 from darkpipe.science.blocks import block_mean
 from darkpipe.science.fit import Cells
 from darkpipe.science.flags import DQ
@@ -37,9 +36,9 @@ SCATTER_BANDS = 6
 class Masters:
     """Masters of a campaign's cells, what is known of their noise, and the mask of special pixels."""
 
-    paths: Sequence[Path]
-    read_noise: Path | None
-    mask: Path
+    paths: Sequence[Product]
+    read_noise: Product | None
+    mask: Product
 
     def read(self, files: UnitFiles, rows: slice) -> tuple[Cells, NDArray[np.bool_]]:
         """Cells of a band of rows, and which of its pixels may witness."""
@@ -48,8 +47,8 @@ class Masters:
         return band.cells, (bits & int(NO_WITNESS)) == 0
 
 
-def search_glow(outputs: Sequence[Path], units: Sequence[UnitFiles], masters: Masters) -> dict[Path, str]:
-    """Look for glow with each of several models of the same cells; write a map of blocks for each."""
+def search_glow(units: Sequence[UnitFiles], masters: Masters) -> list[Frame]:
+    """Look for glow with each of several models of the same cells; the map of blocks of each."""
     shape = read_shape(masters.paths[0])
     side = block_side(shape)
     most = max(c.frames for c in units[0].cells)
@@ -60,8 +59,8 @@ def search_glow(outputs: Sequence[Path], units: Sequence[UnitFiles], masters: Ma
         parts.append(reduce_blocks(cells, usable, (rows.stop - rows.start, shape[1]), side, most))
     grid = (-(-shape[0] // side), -(-shape[1] // side))
     blocks = parts[0].joined(parts[1:])
-    digests = {}
-    for path, files in zip(outputs, units, strict=True):
+    maps = []
+    for files in units:
         unit = files.unit
         slot = unit.model.glow_slot
         assert slot is not None
@@ -71,8 +70,8 @@ def search_glow(outputs: Sequence[Path], units: Sequence[UnitFiles], masters: Ma
         if found.found:
             field = smooth(found, shape, side, 0.0)
             field = replace(field, scatter=_scatter(files, masters, found, field, shape))
-        digests[path] = _write(path, files.model, found, field, side)
-    return digests
+        maps.append(_map(files.model, found, field, side))
+    return maps
 
 
 def _scatter(files: UnitFiles, masters: Masters, found: GlowBlocks, field: GlowField, shape: tuple[int, int]) -> float:
@@ -100,7 +99,7 @@ def _scatter(files: UnitFiles, masters: Masters, found: GlowBlocks, field: GlowF
     )
 
 
-def _write(path: Path, model: str, found: GlowBlocks, field: GlowField | None, side: int) -> str:
+def _map(model: str, found: GlowBlocks, field: GlowField | None, side: int) -> Frame:
     """SCI, ERR: excess over the common level [ADU/s] and its 1 sigma; GLOWING: blocks that glow; where glow was found
     also U, UERR: the smooth map as parabolas in asinh(E/2h), with its error."""
     cards: list[Card] = [
@@ -120,14 +119,13 @@ def _write(path: Path, model: str, found: GlowBlocks, field: GlowField | None, s
             ("FLOOR", field.floor_adu_s, "[adu / s] 1 sigma of the common level"),
         ]
         extra |= {"U": field.parabolas, "UERR": field.error}
-    frame = Frame(
+    return Frame(
         found.value_adu_s.astype(np.float32), found.error_adu_s.astype(np.float32), unit="adu / s", header=cards,
         extra=extra,
     )  # fmt: skip
-    return write_frame(path, frame)
 
 
-def why_no_glow(path: Path) -> str | None:
+def why_no_glow(path: Product) -> str | None:
     """Why no model with glow is fitted, or None where there is glow."""
     header = read_header(path)
     if header["FOUND"]:
@@ -140,7 +138,7 @@ def why_no_glow(path: Path) -> str | None:
     )
 
 
-def describe_glow(path: Path) -> str:
+def describe_glow(path: Product) -> str:
     """Where there is glow, how much of the sensor, and how bright, in words."""
     header = read_header(path)
     value, error, glowing = read_planes(path, ["SCI", "ERR", "GLOWING"])
@@ -153,14 +151,14 @@ def describe_glow(path: Path) -> str:
     )
 
 
-def glowing_pixels(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
+def glowing_pixels(path: Product, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """(rows, cols) of the sensor: the pixels of blocks that glow."""
     (glowing,) = read_planes(path, ["GLOWING"])
     side = int(read_header(path)["SIDE"])
     return np.asarray(np.kron(glowing > 0, np.ones((side, side), np.bool_))[: shape[0], : shape[1]], np.bool_)
 
 
-def read_glow(path: Path, rows: slice, shape: tuple[int, int]) -> tuple[F8, F8]:
+def read_glow(path: Product, rows: slice, shape: tuple[int, int]) -> tuple[F8, F8]:
     """The smooth glow of the pixels of some rows and its 1 sigma [ADU/s], flattened; `shape`: of the sensor."""
     header = read_header(path)
     u, error = (plane.astype(np.float64) for plane in read_planes(path, ["U", "UERR"]))
@@ -173,11 +171,11 @@ class Compared:
     """A model with glow beside the same without: names, and their maps of held-out errors."""
 
     model: str
-    maps: Path
+    maps: Product
     without: str
-    maps_without: Path
+    maps_without: Product
 
-    def describe(self, blocks: Path, shape: tuple[int, int]) -> str:
+    def describe(self, blocks: Product, shape: tuple[int, int]) -> str:
         """Their held-out errors inside the blocks that glow: mean over cells of the ratio of mean absolute errors."""
         inside = block_mean(glowing_pixels(blocks, shape), PICTURE_SIDE) > 0.5
         mine, theirs = (read_planes(path, ["SCI"])[0][:, inside] for path in (self.maps, self.maps_without))
@@ -190,7 +188,7 @@ class Compared:
         return f"there the held-out error of {self.model} is {ratio:.3f} of that of {self.without}"
 
 
-def glow_notes(paths: Sequence[Path], models: Sequence[Sequence[str]], shape: tuple[int, int]) -> list[str]:
+def glow_notes(paths: Sequence[Product], models: Sequence[Sequence[str]], shape: tuple[int, int]) -> list[str]:
     """What model.yaml says of the glow.
 
     Parameters

@@ -16,7 +16,7 @@ from darkpipe.files.tables import read_table, table_of
 
 
 def group_tables(
-    darks: Sequence[RawFrame], corrected: Mapping[str, Mapping[str, Any]], tolerances: Tolerances, old: Path
+    darks: Sequence[RawFrame], corrected: Mapping[str, Mapping[str, Any]], tolerances: Tolerances, old: Path | None
 ) -> tuple[Table, Table]:
     """(cells, frames of cells). A cell keeps the name under which it was first seen, in `old`, if it is there.
 
@@ -24,7 +24,7 @@ def group_tables(
     ----------
     darks : accepted darks. corrected : their rows of corrected.ecsv by file.
     """
-    known = _known(old)
+    known = [] if old is None else _known(old)
     cells, frames, taken = [], [], set[str]()
     for cell in cells_of(darks, tolerances):
         members = [darks[i] for i in cell.members]

@@ -14,7 +14,7 @@ import xxhash
 from astropy.table import Table
 
 from darkpipe.errors import ProductError, SettingsError
-from darkpipe.files.frames import FrameSurvey
+from darkpipe.files.frames import FrameSurvey, RawSource
 from darkpipe.files.headers import CALIBRATION, configuration_name, usable_as
 from darkpipe.files.tables import read_table, table_of, write_table
 
@@ -49,6 +49,11 @@ class RawFrame:
     corners: tuple[float, float, float, float]
     date_obs: str
     digest: str = ""
+
+    @property
+    def source(self) -> RawSource:
+        """Where its pixels are."""
+        return self.path
 
 
 def survey_key(file: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from darkpipe.errors import ProductError
 from darkpipe.files.index import campaign_matches, campaign_names
+from darkpipe.files.products import Product
 from darkpipe.files.seen_frames import has_unseen
 from darkpipe.science.models import MODELS
 
@@ -123,6 +124,14 @@ class ModelDir:
             where=path,
             do="point --model_dir to an output directory of fit_noise_maps, or to its dark_model folder",
         )
+
+    def product(self, path: Path) -> Product:
+        """What stands at one of the places below."""
+        return path
+
+    def has(self, path: Path) -> bool:
+        """Whether anything stands there."""
+        return path.is_file()
 
     @property
     def description(self) -> Path:

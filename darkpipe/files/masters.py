@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import yaml
+from astropy.table import Table
 from numpy.typing import NDArray
 
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_text
-from darkpipe.files.products import Card, Frame, read_header, read_planes, write_frame
+from darkpipe.files.products import Card, Frame, Product, read_header, read_planes
 from darkpipe.files.tables import read_table
 from darkpipe.science.drift import Drift
 from darkpipe.science.fit import Cells, Stations
@@ -56,7 +57,11 @@ def stations_of(cells: Sequence[Cell]) -> Stations:
 
 def read_cells(path: Path) -> list[Cell]:
     """The rows of groups.ecsv."""
-    table = read_table(path)
+    return cells_in(read_table(path))
+
+
+def cells_in(table: Table) -> list[Cell]:
+    """The rows of the table of cells."""
     return [
         Cell(
             str(r["cell"]),
@@ -178,20 +183,16 @@ class Master:
         return cls(*(np.empty(shape, kind) for kind in kinds))
 
 
-def write_master(
-    path: Path, master: Master, cards: Sequence[Card], inputs: Sequence[str], *, frames: int, bias: bool
-) -> str:
-    """Write a master: SCI, ERR, DQ, COUNT; with two frames or more also REJECTED, CHI2 and SCATTER; BIASERR where a
-    bias was subtracted. Returns the digest."""
+def master_frame(master: Master, cards: Sequence[Card], inputs: Sequence[str], *, frames: int, bias: bool) -> Frame:
+    """A master as a product: SCI, ERR, DQ, COUNT; with two frames or more also REJECTED, CHI2 and SCATTER; BIASERR
+    where a bias was subtracted."""
     extra: dict[str, NDArray[Any]] = {"COUNT": master.count}
     if frames > 1:
         extra |= {"REJECTED": master.rejected, "CHI2": master.chi2, "SCATTER": master.scatter}
     if bias:
         extra["BIASERR"] = master.bias_error
     header: list[Card] = [*cards, ("NCOMBINE", frames, "frames in the mean")]
-    return write_frame(
-        path, Frame(master.science, master.error, master.dq, header=header, extra=extra, inputs=list(inputs))
-    )
+    return Frame(master.science, master.error, master.dq, header=header, extra=extra, inputs=list(inputs))
 
 
 @dataclass(frozen=True)
@@ -204,11 +205,11 @@ class Band:
 
 
 def read_band(
-    masters: Sequence[Path],
+    masters: Sequence[Product],
     cells: Sequence[Cell],
     hangs_on: Sequence[str],
     reference: ReferenceValues,
-    read_noise: Path | None,
+    read_noise: Product | None,
     rows: slice,
     drift: Drift | None = None,
 ) -> Band:
@@ -230,7 +231,7 @@ def read_band(
             error, count = np.empty_like(signal), np.empty(signal.shape, np.uint16)
             variance = np.full((len(groups), sci.size), np.nan, np.float32)
         elif sci.shape != shape:
-            raise ProductError(f"a master has another shape, {sci.shape} against {shape}", where=path)
+            raise ProductError(f"a master has another shape, {sci.shape} against {shape}", where=cells[k].name)
         assert error is not None
         assert count is not None
         assert variance is not None
@@ -266,7 +267,9 @@ def read_band(
     )
 
 
-def _hidden_variance(masters: Sequence[Path], cells: Sequence[Cell], reference: ReferenceValues) -> NDArray[np.float64]:
+def _hidden_variance(
+    masters: Sequence[Product], cells: Sequence[Cell], reference: ReferenceValues
+) -> NDArray[np.float64]:
     """(n,) variance [ADU²] of each master from the shot noise of charge that a black clamp took away; 0 without one."""
     hidden = np.array([float(read_header(path).get("HIDDEN", 0.0)) for path in masters])
     return hidden / (reference.gain_e_per_adu * np.array([c.frames for c in cells]))

@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.files.frames import FrameStack
-from darkpipe.files.products import Frame, write_frame
+from darkpipe.files.frames import FrameStack, RawSource
+from darkpipe.files.products import Card, Frame
 from darkpipe.science.noise import pair_sigma, pixel_variance
 from darkpipe.science.shrinkage import VariancePrior, fit_variance_prior
 
@@ -29,7 +28,7 @@ STRIP_BYTES = 64 << 20
 class RawStack:
     """Raw frames of one kind and shape. level_raw (n,): robust median of each frame [raw counts]."""
 
-    paths: Sequence[Path]
+    paths: Sequence[RawSource]
     hdus: Sequence[int]
     rows: int
     cols: int
@@ -132,10 +131,10 @@ def _pixel_noise(stack: RawStack) -> float:
     return pair_sigma(even, image[:, 1 : 2 * (stack.cols // 2) : 2])
 
 
-def write_read_noise_map(
-    path: Path, stacks: Sequence[RawStack], scale_factor: float, inputs: Sequence[str], factor: float = 1.0
-) -> str:
-    """Read noise of every pixel, shrunk to the population (science.shrinkage), times a factor; returns the digest.
+def read_noise_map(
+    stacks: Sequence[RawStack], scale_factor: float, inputs: Sequence[str], factor: float = 1.0
+) -> Frame:
+    """Read noise of every pixel, shrunk to the population (science.shrinkage), times a factor.
 
     stacks : two or more frames each, of one temperature a stack; variances are those within the stacks.
     """
@@ -162,8 +161,8 @@ def write_read_noise_map(
             band = slice(first, min(first + height, rows))
             out[band] = factor * prior.sigma_map(*pooled(band)).reshape(-1, cols)
     frames = sum(len(s.paths) for s in stacks)
-    cards = [("NCOMBINE", frames, "bias frames"), ("CONTENT", "read noise", "1 sigma of one frame")]
-    return write_frame(path, Frame(out, header=cards, inputs=inputs))
+    cards: list[Card] = [("NCOMBINE", frames, "bias frames"), ("CONTENT", "read noise", "1 sigma of one frame")]
+    return Frame(out, header=cards, inputs=inputs)
 
 
 def saturation_level(headers: Sequence[float], maxima: Sequence[tuple[float, bool]], fraction: float) -> float:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from darkpipe.errors import DesignError, ProductError
 from darkpipe.files.atomic import replace_text
 from darkpipe.files.layout import ModelDir
-from darkpipe.files.products import Card, Frame, read_header, read_planes, write_frame
+from darkpipe.files.products import Card, Frame, Product, read_header, read_planes
 from darkpipe.science.flags import DQ
 from darkpipe.science.models import MODELS, Reference
 from darkpipe.science.models.families import signal_along, synthesize
@@ -235,29 +235,33 @@ def read_maps(folder: ModelDir, model: FittedModel, rows: slice = slice(None)) -
     parameters: F4 | None = None
     dq: NDArray[np.uint16] | None = None
     for p in spec.parameters:
-        value, bits = read_planes(files[p.name], ["SCI", "DQ"], rows)
+        value, bits = read_planes(folder.product(files[p.name]), ["SCI", "DQ"], rows)
         if parameters is None:
             parameters = np.zeros((3, *value.shape), np.float32)
             dq = bits.astype(np.uint16)
         parameters[p.slot] = value
     assert parameters is not None
     assert dq is not None
-    (covariance,) = read_planes(folder.covariance(model.name, model.cell), ["SCI"], rows)
-    if folder.hot_pixel_mask.is_file():
-        dq |= read_planes(folder.hot_pixel_mask, ["DQ"], rows)[0].astype(np.uint16)
-    level = read_saturation(folder, rows).of() if folder.saturation_map.is_file() else np.full(dq.size, np.inf)
+    (covariance,) = read_planes(folder.product(folder.covariance(model.name, model.cell)), ["SCI"], rows)
+    if folder.has(folder.hot_pixel_mask):
+        dq |= read_planes(folder.product(folder.hot_pixel_mask), ["DQ"], rows)[0].astype(np.uint16)
+    level = read_saturation(folder, rows).of() if folder.has(folder.saturation_map) else np.full(dq.size, np.inf)
     level = level.reshape(dq.shape).astype(np.float32)
     return ModelMaps(model, parameters, np.ascontiguousarray(covariance), dq, level)
 
 
-def write_saturation(path: Path, found: Saturation, shape: tuple[int, int]) -> str:
-    """Write the plateaus of all pixels: SCI is the level [ADU], NaN where none is seen; CELLS how many lie on it."""
+def saturation_frame(found: Saturation, shape: tuple[int, int]) -> Frame:
+    """The plateaus of all pixels: SCI is the level [ADU], NaN where none is seen; CELLS how many lie on it."""
     cards: list[Card] = [("SATLEVEL", found.common_adu, "[adu] of pixels without a level of their own")]
-    frame = Frame(found.level_adu.reshape(shape), header=cards, extra={"CELLS": found.cells.reshape(shape)})
-    return write_frame(path, frame)
+    return Frame(found.level_adu.reshape(shape), header=cards, extra={"CELLS": found.cells.reshape(shape)})
 
 
 def read_saturation(folder: ModelDir, rows: slice = slice(None)) -> Saturation:
     """Plateaus of a band of rows, flattened."""
-    level, cells = read_planes(folder.saturation_map, ["SCI", "CELLS"], rows)
-    return Saturation(level.ravel(), cells.ravel(), float(read_header(folder.saturation_map)["SATLEVEL"]))
+    return saturation_of(folder.product(folder.saturation_map), rows)
+
+
+def saturation_of(product: Product, rows: slice = slice(None)) -> Saturation:
+    """What `saturation_frame` made, a band of rows, flattened."""
+    level, cells = read_planes(product, ["SCI", "CELLS"], rows)
+    return Saturation(level.ravel(), cells.ravel(), float(read_header(product)["SATLEVEL"]))

@@ -19,7 +19,7 @@ from darkpipe.files.frame_match import Window
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.masters import UNUSABLE, Cell
 from darkpipe.files.model_maps import Description, FittedModel, read_maps
-from darkpipe.files.products import read_header, read_planes
+from darkpipe.files.products import Product, read_header, read_planes
 from darkpipe.science.flags import DQ, MODEL_INVALID
 from darkpipe.science.models import MODELS
 from darkpipe.science.neighbours import box_offsets, gather
@@ -60,7 +60,7 @@ def bias_file(folder: ModelDir, description: Description, model: FittedModel) ->
         when the model holds neither.
     """
     path = folder.bias_line if description.has_bias else folder.offset(model.name, model.cell)
-    if not path.is_file():
+    if not folder.has(path):
         raise DesignError(
             "this model holds no bias to subtract", where=path, do="use the whole dark_model folder, or fit again"
         )
@@ -83,6 +83,12 @@ class ProbeSet:
         """(n, 1 + m) bias at a temperature [ADU]."""
         return np.asarray(self.bias[0] + self.bias[1] * np.float32(temperature_c - self.t_ref_c), np.float32)
 
+    def inside(self, window: Window) -> ProbeSet:
+        """Those inside of a window of the model's frame."""
+        r, c = self.probes.rows - window.row, self.probes.cols - window.col
+        here = (r >= 0) & (r < window.rows) & (c >= 0) & (c < window.cols)
+        return ProbeSet(self.probes.take(here), self.bias[:, here], self.t_ref_c, self.scale)
+
 
 def write_probes(
     path: Path,
@@ -90,7 +96,7 @@ def write_probes(
     description: Description,
     key: str,
     stride: int,
-    masters: Sequence[tuple[Path, Cell]] = (),
+    masters: Sequence[tuple[Product, Cell]] = (),
 ) -> str:
     """Choose the candidates of a model, see what they read on its masters, and write it; returns the digest.
 
@@ -98,6 +104,18 @@ def write_probes(
     are hot, or that the model does not describe, do not count. `stride`: 2 for a Bayer mosaic. masters : of known
     temperature, bias-subtracted; without them the readings are as the model's law gives them.
     """
+    found = find_probes(folder, description, key, stride, masters)
+    return replace_file(path, lambda stream: _save(found, stream))
+
+
+def find_probes(
+    folder: ModelDir,
+    description: Description,
+    key: str,
+    stride: int,
+    masters: Sequence[tuple[Product, Cell]] = (),
+) -> ProbeSet:
+    """The candidates, as `write_probes` keeps them."""
     model = description.find(key)
     rows, cols = description.shape
     middle_c = 0.5 * (model.temperature_c[0] + model.temperature_c[1])
@@ -110,8 +128,7 @@ def write_probes(
         quiet[band] = (dq & int(MODEL_INVALID | DQ.HOT)) == 0
     r, c = choose_probes(signal, error, usable, MOST_CANDIDATES)
     found = _taken_out(folder, description, model, (r, c), quiet, stride)
-    found = replace(found, scale=_scale(found.probes, description, model, stride, masters))
-    return replace_file(path, lambda stream: _save(found, stream))
+    return replace(found, scale=_scale(found.probes, description, model, stride, masters))
 
 
 def _taken_out(
@@ -123,7 +140,7 @@ def _taken_out(
     stride: int,
 ) -> ProbeSet:
     r, c = chosen
-    line = bias_file(folder, description, model)
+    line = folder.product(bias_file(folder, description, model))
     offsets = around(stride)
     counts = gather(quiet, r, c, offsets) == 1.0
     counts[:, 0] = True
@@ -149,7 +166,7 @@ def _taken_out(
 
 
 def _scale(
-    probes: Probes, description: Description, model: FittedModel, stride: int, masters: Sequence[tuple[Path, Cell]]
+    probes: Probes, description: Description, model: FittedModel, stride: int, masters: Sequence[tuple[Product, Cell]]
 ) -> Scale:
     """What the thermometer reads on masters; those that it cannot read have no say."""
     offsets = around(stride)
@@ -202,6 +219,4 @@ def read_probes(path: Path, window: Window) -> ProbeSet:
             bias, t_ref_c = held["bias"], float(held["t_ref_c"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProductError(f"the hot pixels cannot be read ({error})", where=path, do="run with --force") from error
-    inside = (probes.rows >= window.row) & (probes.rows < window.row + window.rows)
-    inside &= (probes.cols >= window.col) & (probes.cols < window.col + window.cols)
-    return ProbeSet(probes.take(inside), bias[:, inside], t_ref_c, scale)
+    return ProbeSet(probes, bias, t_ref_c, scale).inside(window)

@@ -44,6 +44,16 @@ class Frame:
     inputs: Sequence[str] = ()
     image_header: list[Card] = field(default_factory=list)
 
+    @property
+    def planes(self) -> dict[str, NDArray[Any]]:
+        """The planes that are there, by extension name."""
+        named: dict[str, NDArray[Any] | None] = {"SCI": self.science, "ERR": self.error, "DQ": self.dq, **self.extra}
+        return {name: plane for name, plane in named.items() if plane is not None}
+
+
+Product = Path | Frame
+"""A product, on disk or in memory: what reads one does not ask which."""
+
 
 def write_frame(path: Path, frame: Frame) -> str:
     """Write a frame; returns the digest of the file.
@@ -85,10 +95,7 @@ def _hdus(frame: Frame) -> fits.HDUList:
     _fill(primary.header, frame.header)
     primary.header["CREATOR"] = (f"darkpipe {__version__}", "software")
     hdus = fits.HDUList([primary])
-    planes: dict[str, NDArray[Any] | None] = {"SCI": frame.science, "ERR": frame.error, "DQ": frame.dq}
-    for name, plane in {**planes, **frame.extra}.items():
-        if plane is None:
-            continue
+    for name, plane in frame.planes.items():
         hdu = fits.ImageHDU(np.ascontiguousarray(plane), name=name)
         if name in ("SCI", "ERR") and frame.unit:
             hdu.header["BUNIT"] = frame.unit
@@ -103,16 +110,20 @@ def _hdus(frame: Frame) -> fits.HDUList:
 
 
 def _fill(header: fits.Header, cards: Sequence[Card]) -> None:
-    for key, value, comment in cards:
-        if isinstance(value, float) and not np.isfinite(value):
-            continue  # FITS has no way to write it
-        if isinstance(value, str):
-            value = _printable(value)
+    for key, value, comment in _writable(cards):
         # a card has 80 characters: astropy would cut the comment as well, but warn
         room = (
             80 - len("KEYWORD =  / ") - max(20, len(repr(value)) + (value.count("'") if isinstance(value, str) else 0))
         )
         header[key] = (value, comment[: max(room, 0)])
+
+
+def _writable(cards: Sequence[Card]) -> Iterator[Card]:
+    """The cards that FITS has a way to write, as it writes them."""
+    for key, value, comment in cards:
+        if isinstance(value, float) and not np.isfinite(value):
+            continue
+        yield key, _printable(value) if isinstance(value, str) else value, comment
 
 
 def _printable(text: str) -> str:
@@ -132,7 +143,7 @@ def _opened(path: Path) -> Iterator[fits.HDUList]:
         raise ProductError(f"a product cannot be read ({error})", where=path, do="run with --force") from error
 
 
-def read_planes(path: Path, names: Sequence[str], rows: slice = slice(None)) -> list[NDArray[Any]]:
+def read_planes(path: Product, names: Sequence[str], rows: slice = slice(None)) -> list[NDArray[Any]]:
     """The named extensions of a frame, (rows, cols) each, native byte order; of a cube (n, rows, cols) the same rows of
     every plane. An absent one raises.
 
@@ -141,6 +152,8 @@ def read_planes(path: Path, names: Sequence[str], rows: slice = slice(None)) -> 
     ProductError
         when the file or an extension is missing or damaged.
     """
+    if isinstance(path, Frame):
+        return [np.array(path.planes[name][..., rows, :]) for name in names]
     with _opened(path) as hdus:
         out = []
         for name in names:
@@ -150,14 +163,19 @@ def read_planes(path: Path, names: Sequence[str], rows: slice = slice(None)) -> 
         return out
 
 
-def read_header(path: Path) -> Mapping[str, Any]:
+def read_header(path: Product) -> Mapping[str, Any]:
     """The primary header of a product."""
+    if isinstance(path, Frame):
+        return {key: value for key, value, _ in _writable(path.header)}
     with _opened(path) as hdus:
         return dict(hdus[0].header)
 
 
-def read_shape(path: Path) -> tuple[int, int]:
+def read_shape(path: Product) -> tuple[int, int]:
     """(rows, cols) of the SCI plane."""
+    if isinstance(path, Frame):
+        rows, cols = path.science.shape
+        return int(rows), int(cols)
     with _opened(path) as hdus:
         rows, cols = hdus["SCI"].shape
         return int(rows), int(cols)

@@ -205,7 +205,7 @@ def _light(cell: GainCell, known: Sequence[tuple[float, float, float]], pooled_a
 def _stack(frames: Sequence[RawFrame]) -> RawStack:
     first = frames[0]
     return RawStack(
-        [f.path for f in frames], [f.hdu for f in frames], first.rows, first.cols, [f.median for f in frames]
+        [f.source for f in frames], [f.hdu for f in frames], first.rows, first.cols, [f.median for f in frames]
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.files.masters import UNUSABLE
-from darkpipe.files.products import Card, Frame, read_header, read_planes, read_shape, write_frame
+from darkpipe.files.products import Card, Frame, Product, read_header, read_planes, read_shape
 from darkpipe.files.tables import read_table, table_of, write_table
 from darkpipe.science.flags import DQ, MODEL_INVALID
 from darkpipe.science.models import MODELS, Reference
@@ -31,8 +31,8 @@ class ModelFiles:
     """Maps of a fitted model: parameters by name, covariance."""
 
     model: str
-    maps: Mapping[str, Path]
-    covariance: Path
+    maps: Mapping[str, Product]
+    covariance: Product
 
     @property
     def header(self) -> Mapping[str, Any]:
@@ -68,27 +68,29 @@ def sample_bands(shape: tuple[int, int], planes: int) -> list[slice]:
     return [slice(int(start), int(start) + height) for start in starts]
 
 
-def write_growth_maps(files: ModelFiles, energy: Path, doubling: Path, temperature_c: float) -> dict[Path, str]:
-    """Write activation energy [eV] and doubling temperature [°C] of every pixel at a temperature: value, 1 sigma, DQ.
+def growth_maps(files: ModelFiles, inputs: Sequence[str], temperature_c: float) -> tuple[Frame, Frame]:
+    """Activation energy [eV] and doubling temperature [°C] of every pixel at a temperature: value, 1 sigma, DQ.
 
     Where one is not defined (see `science.sensor.Growth`) it is NaN and has the bit FIT_FAILED; the other bits are
     those of the fit, and EXTRAPOLATED where the temperature is outside of what was fitted.
     """
     header, shape = files.header, read_shape(next(iter(files.maps.values())))
-    value = {path: np.empty(shape, np.float32) for path in (energy, doubling)}
-    error = {path: np.empty(shape, np.float32) for path in (energy, doubling)}
-    dq = {path: np.empty(shape, np.uint16) for path in (energy, doubling)}
+    energy, doubling = (
+        Frame(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16), unit)
+        for unit in ("eV", "deg_C")
+    )
     outside = not header["T-MIN"] - 0.5 <= temperature_c <= header["T-MAX"] + 0.5
     for band in bands(shape, 30):
         found, bits = files.growth(temperature_c, band, header)
         if outside:
             bits = bits | np.uint16(DQ.EXTRAPOLATED)
-        made = {energy: found.activation_energy_ev(), doubling: found.doubling_temperature_c()}
-        for path, (quantity, sigma) in made.items():
+        made = (found.activation_energy_ev(), found.doubling_temperature_c())
+        for frame, (quantity, sigma) in zip((energy, doubling), made, strict=True):
             undefined = ~(np.isfinite(quantity) & np.isfinite(sigma))
-            value[path][band] = np.where(undefined, np.nan, quantity).reshape(-1, shape[1])
-            error[path][band] = np.where(undefined, np.nan, sigma).reshape(-1, shape[1])
-            dq[path][band] = np.where(undefined, bits | np.uint16(DQ.FIT_FAILED), bits).reshape(-1, shape[1])
+            bad = np.where(undefined, bits | np.uint16(DQ.FIT_FAILED), bits)
+            planes = (np.where(undefined, np.nan, quantity), np.where(undefined, np.nan, sigma), bad)
+            for name, plane in zip(("SCI", "ERR", "DQ"), planes, strict=True):
+                frame.planes[name][band] = plane.reshape(-1, shape[1])
     cards: list[Card] = [
         ("MODEL", files.model, "fitted model"),
         ("T-REF", temperature_c, "[deg C] temperature that the value holds at"),
@@ -96,15 +98,10 @@ def write_growth_maps(files: ModelFiles, energy: Path, doubling: Path, temperatu
         ("T-MAX", header["T-MAX"], "[deg C] highest fitted"),
         ("EGAP", header["EGAP"], "[eV] energy gap"),
     ]
-    names = {energy: ("activation energy", "eV"), doubling: ("doubling temperature", "deg_C")}
-    digests = {}
-    for path, (name, unit) in names.items():
-        header_cards: list[Card] = [*cards, ("CONTENT", name, "of the dark current, with 1 sigma")]
-        frame = Frame(
-            value[path], error[path], dq[path], unit, header_cards, inputs=[p.name for p in files.maps.values()]
-        )
-        digests[path] = write_frame(path, frame)
-    return digests
+    for frame, name in ((energy, "activation energy"), (doubling, "doubling temperature")):
+        frame.header = [*cards, ("CONTENT", name, "of the dark current, with 1 sigma")]
+        frame.inputs = list(inputs)
+    return energy, doubling
 
 
 @dataclass

@@ -19,6 +19,9 @@ from darkpipe.files.fits_bytes import FileSource, GzipSource, ImageLayout, locat
 from darkpipe.files.pixels import physical, stored_type
 from darkpipe.files.quiet import quietly
 
+RawSource = Path | NDArray[Any]
+"""A raw frame, in a file or in memory: (rows, cols) raw counts."""
+
 _OPEN_FILES = 128  # kept open; the rest are opened for each strip (systems allow 256 to 1024)
 _GONE = "Run step 1 again: the raw frames are not those it indexed."
 
@@ -28,7 +31,7 @@ class FrameStack:
 
     Parameters
     ----------
-    paths, hdus : files and the header unit of the image in each, as the survey found them.
+    paths, hdus : files and the header unit of the image in each, as the survey found them; or images in memory.
     rows, cols : shape that all must have.
 
     Attributes
@@ -40,18 +43,21 @@ class FrameStack:
     FrameError : a frame vanished, changed, is short or has another shape; it names the file.
     """
 
-    def __init__(self, paths: Sequence[Path], hdus: Sequence[int], rows: int, cols: int) -> None:
+    def __init__(self, paths: Sequence[RawSource], hdus: Sequence[int], rows: int, cols: int) -> None:
         self.rows, self.cols = rows, cols
-        self._frames: list[_Frame] = []
+        self._frames: list[_Frame | _HeldFrame] = []
         self._folder = _Folder()
         self._buffer = bytearray()  # one for all frames: a frame's rows are copied out before the next is read
         try:
             for number, (path, hdu) in enumerate(zip(paths, hdus, strict=True)):
+                if isinstance(path, np.ndarray):
+                    self._frames.append(_HeldFrame(path, number, rows, cols))
+                    continue
                 self._frames.append(_open_frame(Path(path), hdu, rows, cols, self._folder, keep=number < _OPEN_FILES))
         except BaseException:
             self.close()
             raise
-        plain = all(frame.layout.is_uint16 for frame in self._frames)
+        plain = all(frame.is_uint16 for frame in self._frames)
         self.dtype: np.dtype[Any] = np.dtype(np.uint16 if plain else np.float32)
 
     def __len__(self) -> int:
@@ -110,6 +116,7 @@ class _Frame:
 
     def __init__(self, path: Path, file: Path, layout: ImageLayout, size: int, *, keep: bool) -> None:
         self.path, self.layout = path, layout
+        self.is_uint16 = layout.is_uint16
         self._file, self._size = file, size
         self._stream = open(file, "rb", buffering=0) if keep else None  # noqa: SIM115 - closed by the stack
 
@@ -142,6 +149,24 @@ class _Frame:
         """Close the file."""
         if self._stream is not None:
             self._stream.close()
+
+
+class _HeldFrame:
+    """An image in memory."""
+
+    def __init__(self, image: NDArray[Any], number: int, rows: int, cols: int) -> None:
+        self.path = Path(f"frame {number}")
+        if image.shape != (rows, cols):
+            raise FrameError(f"the image has the shape {image.shape}, not ({rows}, {cols})", where=self.path)
+        self.is_uint16 = image.dtype == np.uint16
+        self._image = image
+
+    def read_rows(self, r0: int, r1: int, buffer: bytearray) -> NDArray[Any]:
+        """Values of some rows, (r1 - r0, cols)."""
+        return self._image[r0:r1]
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class _CompressedFrame(_Frame):

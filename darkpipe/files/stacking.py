@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.files.bias_files import BiasSource
-from darkpipe.files.frames import FrameStack
+from darkpipe.files.frames import FrameStack, RawSource
 from darkpipe.files.masters import Master, ReferenceValues
-from darkpipe.files.products import read_planes
+from darkpipe.files.products import Product, read_planes
 from darkpipe.science.clamp import hidden_charge
 from darkpipe.science.combine import clipped_mean
 from darkpipe.science.flags import DQ
 from darkpipe.science.noise import pair_sigma
 
 STRIP_BYTES = 32 << 20
+TYPICAL_B_PER_K = 0.1  # growth of dark current with temperature, for the clipping's share of temperature jitter
 HALF_BAND = 128  # rows on each side of the middle that tell the noise of a pair
 
 
@@ -27,7 +28,7 @@ HALF_BAND = 128  # rows on each side of the middle that tell the noise of a pair
 class Stack:
     """Raw frames of one kind: files, HDU numbers, the offset of each from its cell's level [native ADU]."""
 
-    paths: Sequence[Path]
+    paths: Sequence[RawSource]
     hdus: Sequence[int]
     rows: int
     cols: int
@@ -41,10 +42,15 @@ class Stack:
         return [slice(r, min(r + height, self.rows)) for r in range(0, self.rows, height)]
 
 
+def spread_in_cell(relative_error: float, temperature_sigma_c: float) -> float:
+    """Multiplicative error of a frame within its cell, with that of its temperature."""
+    return math.hypot(relative_error, TYPICAL_B_PER_K * temperature_sigma_c)
+
+
 def combine_stack(
     stack: Stack,
     reference: ReferenceValues,
-    read_noise: Path | None,
+    read_noise: Product | None,
     bias: BiasSource | None,
     *,
     kappa: float,
@@ -82,7 +88,7 @@ def _combine_strip(
     rows: slice,
     stack: Stack,
     reference: ReferenceValues,
-    read_noise: Path | None,
+    read_noise: Product | None,
     bias: BiasSource | None,
     out: Master,
     *,

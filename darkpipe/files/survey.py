@@ -136,7 +136,7 @@ def survey_frame(
         pixels = decode(source, layout)
         if isinstance(source, GzipSource):
             source.check_rest()
-        found |= _measure(pixels)
+        found |= measure_pixels(pixels)
         _judge(pixels, layout, found)
     except FrameError as error:
         return FrameSurvey(**found, rejected=_reason(error))
@@ -172,7 +172,8 @@ def _read_whole(path: Path) -> bytes:
     return content
 
 
-def _measure(pixels: Pixels) -> dict[str, Any]:
+def measure_pixels(pixels: Pixels) -> dict[str, Any]:
+    """The fields of a survey that the pixels tell."""
     histogram = Histogram.of(pixels)
     values, counts = histogram.values, histogram.counts
     finite = int(counts.sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -107,6 +108,13 @@ def law_beside(
     return None if inside else description.another_law(model)
 
 
+def outside_words(model: FittedModel, names: Sequence[str]) -> str:
+    """One line for darks beyond the campaign of a model, by their names."""
+    (t0, t1), (e0, e1) = model.temperature_c, model.exposure_s
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"outside the campaign ({t0:g} to {t1:g} °C, {e0:g} to {e1:g} s), extrapolated and flagged so: {listed}"
+
+
 def _cards(description: Description, model: FittedModel, wanted: Wanted) -> list[Card]:
     cards: list[Card] = [
         ("IMAGETYP", "Dark Frame", "synthetic; " + ("with bias" if wanted.include_bias else "bias subtracted")),
@@ -137,12 +145,12 @@ def _level(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The bias at this temperature, or the fitted level of a campaign without bias frames; with its error [ADU]."""
     if description.has_bias:
-        value, error, _ = BiasSource(folder.bias_line, wanted.temperature_c).read()
+        value, error, _ = BiasSource(folder.product(folder.bias_line), wanted.temperature_c).read()
         return value, error
     offset = folder.offset(model.name, model.cell)
-    if not offset.is_file():
+    if not folder.has(offset):
         raise DesignError("this model holds no bias to include", where=folder.path, do="leave --include_bias away")
-    value, error, _ = BiasSource(offset, wanted.temperature_c).read()
+    value, error, _ = BiasSource(folder.product(offset), wanted.temperature_c).read()
     return value, error
 
 

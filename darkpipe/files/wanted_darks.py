@@ -9,7 +9,7 @@ from pathlib import Path
 from darkpipe.errors import DesignError
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.model_maps import Description, FittedModel
-from darkpipe.files.synthetic import law_beside, model_for
+from darkpipe.files.synthetic import law_beside, model_for, outside_words
 from darkpipe.files.tables import read_table
 
 log = logging.getLogger("darkpipe")
@@ -59,9 +59,4 @@ def say_outside(outside: Mapping[str, FittedModel]) -> None:
     """One line for all darks beyond the campaign: their names, with the model that each is of."""
     if not outside:
         return
-    (t0, t1), (e0, e1) = next(iter(outside.values())).temperature_c, next(iter(outside.values())).exposure_s
-    names = list(outside)
-    log.warning(
-        "outside the campaign (%g to %g °C, %g to %g s), extrapolated and flagged so: %s",
-        t0, t1, e0, e1, ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else ""),
-    )  # fmt: skip
+    log.warning("%s", outside_words(next(iter(outside.values())), list(outside)))

@@ -31,15 +31,16 @@ def shared_variance(
     ----------
     maps : of these rows. exposure_s : as the camera states it.
     """
-    planes = folder.covariance(maps.model.name, maps.model.cell)
-    if not (description.has_bias and folder.bias_line.is_file()):
+    planes = folder.product(folder.covariance(maps.model.name, maps.model.cell))
+    if not (description.has_bias and folder.has(folder.bias_line)):
         return None  # the level was fitted: its line says nothing of the parameters
     number = int(read_header(planes).get("BYBIAS", 0))
     if number == 0:
         return None  # a model of an earlier version
     by_bias = read_planes(planes, [BY_BIAS], rows)[0].reshape(2, number, *maps.dq.shape)
-    (covariance,) = read_planes(folder.bias_line, ["COVAR"], rows)
-    t_ref = float(read_header(folder.bias_line)[T_REF])
+    line = folder.product(folder.bias_line)
+    (covariance,) = read_planes(line, ["COVAR"], rows)
+    t_ref = float(read_header(line)[T_REF])
     shared = covariance_with(covariance, t_ref, temperature_c, maps.model.reference.temperature_c)
     step = np.zeros((3, *maps.dq.shape), np.float32)
     for k, parameter in enumerate(MODELS[maps.model.name].parameters):

@@ -12,10 +12,10 @@ from darkpipe.errors import ProductError
 from darkpipe.files.bias_files import (
     BiasSource,
     adopt_bias_model,
-    copy_bias,
+    bias_of_model,
     find_bias_model,
+    line_of_levels,
     line_through,
-    write_levels,
 )
 from darkpipe.files.products import Frame, write_frame
 from darkpipe.science.flags import DQ
@@ -35,7 +35,7 @@ def master(path: Path, temperature_c: float, error: float = 0.5) -> Path:
 
 def test_a_line_goes_through_masters(tmp_path: Path) -> None:
     paths = [master(tmp_path / f"{t}.fits", t) for t in (-10.0, -5.0, 0.0)]
-    line_through(tmp_path / "line.fits", paths, [-10.0, -5.0, 0.0], -5.0, ["a"])
+    write_frame(tmp_path / "line.fits", line_through(paths, [-10.0, -5.0, 0.0], -5.0, ["a"]))
     value, error, bits = BiasSource(tmp_path / "line.fits", -2.0).read()
     np.testing.assert_allclose(value, B0 + 0.9, atol=1e-3)
     assert error[0, 0] == pytest.approx(np.hypot(0.5 / np.sqrt(3), 3 * 0.5 / np.sqrt(50)), rel=1e-3)
@@ -55,7 +55,7 @@ def test_a_master_without_a_value_is_no_bias(tmp_path: Path) -> None:
 
 
 def test_a_single_master_becomes_a_line_without_slope(tmp_path: Path) -> None:
-    copy_bias(master(tmp_path / "m.fits", -10.0), tmp_path / "line.fits", line=False)
+    write_frame(tmp_path / "line.fits", bias_of_model(master(tmp_path / "m.fits", -10.0), "m.fits", line=False))
     for temperature in (-30.0, 10.0):
         value, error, _ = BiasSource(tmp_path / "line.fits", temperature).read()
         np.testing.assert_allclose(value, B0 - 1.5, atol=1e-3)
@@ -94,9 +94,9 @@ def test_a_wrong_bias_model_is_said(tmp_path: Path) -> None:
 def test_fitted_levels_become_a_line_in_temperature(tmp_path: Path) -> None:
     temperatures = [-10.0, 0.0]
     levels = np.stack([B0 + 0.3 * (t + 5) for t in temperatures]).astype(np.float32)
-    write_levels(tmp_path / "l.fits", levels, np.full((2, *SHAPE), 0.25, np.float32), temperatures)
+    write_frame(tmp_path / "l.fits", line_of_levels(levels, np.full((2, *SHAPE), 0.25, np.float32), temperatures))
     value, error, _ = BiasSource(tmp_path / "l.fits", -10.0).read()
     np.testing.assert_allclose(value, levels[0], atol=1e-3)
     np.testing.assert_allclose(error, 0.5, rtol=1e-3)
-    write_levels(tmp_path / "one.fits", levels[:1], np.full((1, *SHAPE), 0.25, np.float32), [-10.0])
+    write_frame(tmp_path / "one.fits", line_of_levels(levels[:1], np.full((1, *SHAPE), 0.25, np.float32), [-10.0]))
     np.testing.assert_allclose(BiasSource(tmp_path / "one.fits", 20.0).read()[0], levels[0])

@@ -14,8 +14,8 @@ from darkpipe.files.model_maps import (
     FittedModel,
     read_description,
     read_maps,
+    saturation_frame,
     write_description,
-    write_saturation,
 )
 from darkpipe.files.products import Frame, write_frame
 from darkpipe.files.synthetic import model_for
@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> ModelDir:
     write_frame(place.covariance("exp_2d"), Frame(covariance))
     level = np.full(12, np.nan, np.float32)
     level[5] = 1000.0
-    write_saturation(place.saturation_map, Saturation(level, np.zeros(12, np.uint8), 60_000.0), SHAPE)
+    write_frame(place.saturation_map, saturation_frame(Saturation(level, np.zeros(12, np.uint8), 60_000.0), SHAPE))
     return place
 
 

@@ -24,7 +24,7 @@ from helpers import (
 from darkpipe.files import sensor
 from darkpipe.files.masters import ReferenceValues
 from darkpipe.files.products import Frame, write_frame
-from darkpipe.files.sensor import ModelFiles, summary_lines, write_growth_maps
+from darkpipe.files.sensor import ModelFiles, growth_maps, summary_lines
 from darkpipe.files.sensor_rows import gain_of, gain_rows, level_error, noise_rows
 from darkpipe.science.drift import Drift
 from darkpipe.science.flags import DQ, MODEL_INVALID
@@ -111,11 +111,9 @@ def test_bands_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     written = []
     for bands in (64 << 20, 1):
         monkeypatch.setattr(sensor, "BAND_BYTES", bands)
-        energy, doubling = tmp_path / "energy.fits", tmp_path / "doubling.fits"
-        digests = write_growth_maps(files, energy, doubling, -5.0)
-        assert set(digests) == {energy, doubling}
-        written.append((energy.read_bytes(), doubling.read_bytes()))
+        written.append([write_frame(tmp_path / "map.fits", made) for made in growth_maps(files, [], -5.0)])
     assert written[0] == written[1]
+    assert written[0][0] != written[0][1]
 
 
 def test_large_sensors_are_sampled_all_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,14 +143,14 @@ def test_a_sample_says_what_the_whole_says(work: Campaign, monkeypatch: pytest.M
 
 def test_status_of_the_maps(tmp_path: Path) -> None:
     files = small_model(tmp_path)
-    energy, doubling = tmp_path / "energy.fits", tmp_path / "doubling.fits"
-    write_growth_maps(files, energy, doubling, -5.0)
+    energy = tmp_path / "energy.fits"
+    write_frame(energy, growth_maps(files, [], -5.0)[0])
     made = planes(energy)
     failed = sorted(map(tuple, np.argwhere(np.isnan(made["SCI"])).tolist()))
     assert failed == [(2, 3), (4, 1)]  # no model; too faint to tell
     assert made["DQ"][4, 1] == made["DQ"][2, 3] == DQ.FIT_FAILED
     assert made["DQ"][0, 0] == DQ.OUTLIER
-    write_growth_maps(files, energy, doubling, 12.0)
+    write_frame(energy, growth_maps(files, [], 12.0)[0])
     assert (planes(energy)["DQ"] & int(DQ.EXTRAPOLATED)).all()
     assert header(energy)["T-REF"] == 12.0
 
