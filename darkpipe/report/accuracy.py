@@ -25,7 +25,18 @@ from darkpipe.report.blocks import (
     plain_temperature,
     texts,
 )
-from darkpipe.report.canvas import FAINT, PRINT_DPI, Scale, draw_bar, drawing, new_page, plain, robust_limits, save_png
+from darkpipe.report.canvas import (
+    FAINT,
+    PRINT_DPI,
+    Scale,
+    add_box,
+    drawing,
+    new_page,
+    plain,
+    robust_limits,
+    save_png,
+    write,
+)
 from darkpipe.report.captions import pictures_of
 from darkpipe.science.blocks import block_mean
 
@@ -112,7 +123,7 @@ def accuracy_section(
 
 def _place(row: Row) -> list[Value]:
     t, e = float(row["temperature_c"]), float(row["exposure_s"])
-    return [Value(str(row["cell"])), Value(plain_temperature(t), t), Value(f"{e:g}", e)]
+    return [Value(plain_temperature(t), t), Value(f"{e:g}", e)]
 
 
 def _cells(rows: Sequence[Row]) -> Table:
@@ -144,7 +155,7 @@ def _cells(rows: Sequence[Row]) -> Table:
         "their errors. Nearest master: the longest other one at the same (else the nearest) temperature, scaled by "
         "exposure."
     )
-    return Table("Errors of each cell", ["Cell", "T [°C]", "t [s]", *(["Kind"] if mixed else []), *heads], body, note)
+    return Table("Errors of each cell", ["T [°C]", "t [s]", *(["Kind"] if mixed else []), *heads], body, note)
 
 
 def _pulls(rows: Sequence[Row]) -> Table:
@@ -161,7 +172,7 @@ def _pulls(rows: Sequence[Row]) -> Table:
         values += [decimals(100 * float(r.get(every[3][0], math.nan)), 3), decimals(r.get(every[4][0], math.nan), 0)]
         body.append([*_place(r), *values])
     note = "Unflagged pixels. Spread and half width are 1, and the median 0, where errors are told right."
-    return Table("Pulls of each cell", ["Cell", "T [°C]", "t [s]", *(head for _, head in every)], body, note)
+    return Table("Pulls of each cell", ["T [°C]", "t [s]", *(head for _, head in every)], body, note)
 
 
 def _classes(rows: Sequence[Row]) -> Table | None:
@@ -213,12 +224,11 @@ def _all_maps(rows: Sequence[Row], maps: Mapping[str, tuple[bool, Mapping[str, N
             caption = f"{where}: {number(r[column], 3, unit).text}{kind}"
             small = block_mean(images[str(r["cell"])], side)
             items.append(Picture(_painted(small, scale), f"Map of the {what} at {where}", caption))
-        first = next(iter(images.values()))
         grey = "; grey: too faint to compare" if name == "relative" else ""
         note = f"The {what} of every cell, in one scale{grey}. A point is the mean of a block of pixels."
         limits = f"{plain(scale.low, 3)} to {plain(scale.high, 3)} {unit}"
         bar = Picture(_bar(scale, unit), f"Colours of the {what}, {limits}", f"{what[:1].upper()}{what[1:]} [{unit}]")
-        blocks.append(Pictures([bar, *items], small=True, note=note if first.size else ""))
+        blocks.append(Pictures(items, small=True, note=note, legend=bar))
     return blocks
 
 
@@ -242,8 +252,21 @@ def _painted(image: NDArray[np.float32], scale: Scale) -> bytes:
 
 @drawing
 def _bar(scale: Scale, unit: str) -> bytes:
-    page = new_page(160, 160, PRINT_DPI)
-    draw_bar(page, scale, unit, 40, 30, 118)
+    """The colours of a scale as PNG, lying."""
+    page = new_page(620, 84, PRINT_DPI)
+    axes = add_box(page, 24, 8, 520, 22)
+    low, high = scale.limits()
+    steps = np.linspace(low, high, 256)
+    axes.imshow(steps[None, :], cmap=scale.colours, aspect="auto", extent=(low, high, 0, 1))
+    free, shown = -math.inf, []
+    for place, label in zip(*scale.ticks(), strict=True):
+        half = 0.5 * (high - low) * (11 * len(label) + 10) / 520
+        if place - half > free:
+            shown.append((place, label))
+            free = place + half
+    axes.set_xticks([place for place, _ in shown], [label for _, label in shown], fontsize=8)
+    axes.set_yticks([])
+    write(page, 556, 8, unit, 8.5)
     out = BytesIO()
     save_png(page, out)
     return out.getvalue()

@@ -13,7 +13,10 @@ from typing import Any, Final
 from darkpipe.report.canvas import plain
 
 DASH: Final = "–"
+UNBROKEN: Final = "\u00a0"  # a space that no line is broken at
 MOST_ROWS = 300  # of one table
+WIDE_PX = 1000
+LONG_TEXT = 32  # letters, from which on a column keeps some width
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,12 @@ def number(value: Any, digits: int = 3, unit: str = "") -> Value:
         found = math.nan
     if not math.isfinite(found):
         return Value(DASH, math.nan)
-    return Value(plain(found, digits) + (f" {unit}" if unit else ""), found)
+    if found == 0 or not 1e-4 <= abs(found) < 1e7:
+        text = plain(found, digits)
+    else:  # zeros at the end are figures, too
+        places = max(0, digits - 1 - math.floor(math.log10(abs(found))))
+        text = f"{found:,.{places}f}".replace("-", "−")
+    return Value(text + (f"{UNBROKEN}{unit}" if unit else ""), found)
 
 
 def decimals(value: Any, places: int) -> Value:
@@ -88,6 +96,13 @@ class Table:
         ]
 
     @property
+    def classes(self) -> list[str]:
+        """Of the columns: n for numbers, t for texts that want room."""
+        longest = [max((len(row[k].text) for row in self.rows), default=0) for k in range(len(self.heads))]
+        pairs = zip(self.numeric, longest, strict=True)
+        return ["n" if numeric else "t" if long > LONG_TEXT else "" for numeric, long in pairs]
+
+    @property
     def shown(self) -> Sequence[Sequence[Value]]:
         return self.rows[:MOST_ROWS]
 
@@ -98,13 +113,18 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG with the text that stands for it. wide: holds its size on a narrow screen and scrolls in its frame."""
+    """A PNG with the text that stands for it. row: takes the width of the page where there is more than a column."""
 
     png: bytes
     alt: str
     caption: str
-    wide: bool = False
+    row: bool = False
     file: str = ""
+
+    @property
+    def wide(self) -> bool:
+        """Whether it holds its size on a narrow screen and scrolls in its frame: its letters would be lost."""
+        return self.size[0] > WIDE_PX
 
     @property
     def source(self) -> str:
@@ -125,6 +145,7 @@ class Pictures:
     items: Sequence[Picture]
     small: bool = False
     note: str = ""
+    legend: Picture | None = None
     kind: str = field(default="pictures", init=False)
 
 

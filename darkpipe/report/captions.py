@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from darkpipe.report.blocks import Picture
@@ -42,7 +43,7 @@ CAPTIONS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "dark_vs_temperature": (
         "Dark signal of the same pixels against inverse temperature, with the model as lines",
-        "The same pixels against 1/T: a straight line is one activation energy.",
+        "The same pixels against 1/T. Where the scale is logarithmic a straight line is one activation energy.",
     ),
     "glow_map": (
         "Map of amplifier glow by blocks of the sensor, in ADU per second",
@@ -75,7 +76,8 @@ CAPTIONS: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Text and caption by the name of a picture, or by how it begins: the rest names a cell or a session."""
 
-WIDE: Final = ("temperature_", "parameter_maps", "check_model", "evaluation_summary")  # not to be shrunk to a phone
+ROWS: Final = ("temperature_", "parameter_maps", "check_model", "evaluation_summary")
+FLAT: Final = 2.0  # width over height from which on a picture takes a row
 
 
 def pictures_of(pictures: Mapping[str, bytes], names: Sequence[str]) -> list[Picture]:
@@ -87,5 +89,6 @@ def pictures_of(pictures: Mapping[str, bytes], names: Sequence[str]) -> list[Pic
             if name == wanted if exact else name.startswith(wanted):
                 alt, caption = CAPTIONS[wanted]
                 alt = alt.format(name.removeprefix(wanted))
-                shown.append(Picture(pictures[name], alt, caption, wanted in WIDE, f"{name}.png"))
+                it = Picture(pictures[name], alt, caption, wanted in ROWS, f"{name}.png")
+                shown.append(replace(it, row=it.row or (it.wide and it.size[0] > FLAT * it.size[1])))
     return shown

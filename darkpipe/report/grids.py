@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from darkpipe.report.canvas import PRINT_DPI, Scale, add_box, draw_bar, drawing, new_page, plain, write
+from darkpipe.report.blocks import number
+from darkpipe.report.canvas import PRINT_DPI, Scale, add_box, draw_bar, drawing, new_page, write
 
 _LEFT, _TOP, _BELOW, _RIGHT = 130, 92, 92, 150
 _WIDEST, _FLATTEST = 120, 60
@@ -94,14 +95,14 @@ def _number_cells(axes: Any, values: Floats, painted: NDArray[np.uint8], wide: f
     for row, column in np.argwhere(np.isfinite(values)):
         red, green, blue = (float(c) for c in painted[row, column, :3])
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140
-        text = plain(float(values[row, column]), 3)
+        text = number(values[row, column], 3).text
         axes.text(column, row, text, fontsize=size, ha="center", va="center", color="white" if dark else "black")
 
 
 GRIDS: Final[Mapping[str, tuple[str, str, float | None]]] = {  # title, unit, the value as it should be
     "mae": ("Mean absolute error", "ADU", None),
     "mape": ("Mean absolute relative error", "%", None),
-    "noise_floor": ("Mean absolute error over noise floor, unflagged pixels", "ratio", 1.0),
+    "noise_floor": ("Mean absolute error over noise floor, unflagged pixels", "ratio", None),
     "pulls": ("Robust spread of the pulls, unflagged pixels", "σ", 1.0),
 }
 _NOTES: Final = {

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from darkpipe.report.accuracy import accuracy_section, held_out_facts
 from darkpipe.report.blocks import (
+    UNBROKEN,
     Block,
     Facts,
     Listing,
@@ -43,7 +44,7 @@ UNITS: Final = {
     "1": "",
     "electron / adu": "e⁻/ADU",
 }
-ENDINGS: Final = ("_adu_s", "_e_s", "_adu", "_e_per_adu", "_e", "_c", "_s", "_ev", "_percent")
+ENDINGS: Final = ("_adu_s", "_e_s", "_e_per_adu", "_adu", "_e", "_c", "_s", "_ev", "_percent")
 
 
 def title_of(facts: Facts_) -> str:
@@ -168,7 +169,7 @@ def _counts(facts: Facts_) -> Table:
     frames = {(round(float(r["temperature_c"]), 3), float(r["exposure_s"])): int(r["frames"]) for r in groups}
     biases = {str(r["bias"]): int(r["frames"]) for r in facts["biases"]}
     of_bias = {round(float(r["temperature_c"]), 3): str(r["bias"]) for r in groups}
-    heads = ["Temperature", *(f"{e:g} s" for e in exposures), *(["bias"] if biases else [])]
+    heads = ["Temperature", *(f"{e:g}{UNBROKEN}s" for e in exposures), *(["bias"] if biases else [])]
     rows = []
     for t in temperatures:
         row = [Value(f"{plain_temperature(t)} °C", t)]
@@ -178,7 +179,8 @@ def _counts(facts: Facts_) -> Table:
                 decimals(biases[of_bias[t]], 0) if of_bias[t] in biases else Value(of_bias[t] or "none", math.nan)
             )
         rows.append(row)
-    return Table("Frames of each cell", heads, rows, "Frames that went into the master of each cell, after rejection.")
+    note = "Frames that went into the master of each cell, after rejection."
+    return Table("Frames of each cell", heads, rows, note, sortable=False)
 
 
 def _rejected(facts: Facts_) -> list[tuple[str, str, str]]:
@@ -219,7 +221,7 @@ def _hot(facts: Facts_, pictures: Images) -> Section:
             ]
             for r in rows
         ]
-        blocks.append(Table("Pixels by kind", ("Kind", "Pixels", "%", "Meaning"), table))
+        blocks.append(Table("Pixels by kind, by mask and fit together", ("Kind", "Pixels", "%", "Meaning"), table))
     return Section("Hot pixels", blocks)
 
 
@@ -363,7 +365,7 @@ def _notes(facts: Facts_) -> Section:
     outside = sorted({str(r["cell"]) for r in facts["evaluation"] if r["kind"] == "extrapolated"})
     if outside:
         lines.append(f"Outside of the range of the model, and extrapolated: {', '.join(outside)}.")
-    return Section("Notes", [Words(lines, listed=True)] if lines else [])
+    return Section("Notes", [Words(lines, listed=True) if lines else Words(["The run has nothing to say of its own."])])
 
 
 def _products(facts: Facts_) -> Section:
@@ -393,7 +395,7 @@ def _settings(facts: Facts_) -> Section:
     blocks: list[Block] = []
     reference = facts["reference"]
     measured = [
-        (_words(k), Value(f"{v:g}" if isinstance(v, float) else str(v)).text)
+        (k, Value(f"{v:g}" if isinstance(v, float) else str(v)).text)
         for k, v in reference.items()
         if isinstance(v, (int, float, str)) and not isinstance(v, bool)
     ]

@@ -24,27 +24,32 @@
   document.querySelectorAll("table.sortable").forEach(function (table) {
     if (table.tBodies[0].rows.length < 2) { return; }
     Array.prototype.forEach.call(table.tHead.rows[0].cells, function (head, column) {
-      var button = document.createElement("button");
-      button.type = "button";
+      var button = document.createElement("span"); /* a button proper is not painted in heads that repeat in print */
+      button.setAttribute("role", "button");
+      button.tabIndex = 0;
       button.append.apply(button, Array.from(head.childNodes));
       head.appendChild(button);
       button.addEventListener("click", function () { sort(table, head, column); });
+      button.addEventListener("keydown", function (event) {
+        if (event.key !== "Enter" && event.key !== " ") { return; }
+        event.preventDefault();
+        sort(table, head, column);
+      });
     });
   });
-  var dialog = document.createElement("dialog");
-  if (typeof dialog.showModal === "function") {
-    var large = document.createElement("img");
+  function enlarge(image) {
+    var dialog = document.createElement("dialog");
     dialog.setAttribute("aria-label", "picture in full size");
-    dialog.appendChild(large);
-    document.body.appendChild(dialog);
+    dialog.appendChild(image.cloneNode());
     dialog.addEventListener("click", function () { dialog.close(); });
+    dialog.addEventListener("close", function () { dialog.remove(); });
+    document.body.appendChild(dialog);
+    dialog.showModal();
+  }
+  if (window.HTMLDialogElement) {
     document.querySelectorAll(".pictures img").forEach(function (image) {
       image.classList.add("zoomable");
-      image.addEventListener("click", function () {
-        large.src = image.src;
-        large.alt = image.alt;
-        dialog.showModal();
-      });
+      image.addEventListener("click", function () { enlarge(image); });
     });
   }
   window.addEventListener("beforeprint", function () {
