@@ -111,7 +111,7 @@ def _panels(pixels: Sequence[Mapping[str, Any]], title: str, unit: str, by: str,
             axes.yaxis.set_label_coords(-0.24, 0.5)
         if number >= len(shown) - across:
             axes.set_xlabel("exposure [s]" if by == "temperature_c" else "temperature [°C], even in 1/T", fontsize=8)
-    form = "{:.1f} °C" if by == "temperature_c" else "{:g} s"
+    form = "{:.1f} °C" if by == "temperature_c" else "{:.4g} s"
     handles = [Patch(color=colours[v], label=form.format(v).replace("-", "−")) for v in levels[::every]]
     place = (80 / width, 1 - 48 / height)
     page.legend(handles=handles, loc="upper left", bbox_to_anchor=place, ncols=columns, fontsize=7.5, frameon=False)

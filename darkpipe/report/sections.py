@@ -409,6 +409,13 @@ def _settings(facts: Facts_) -> Section:
     if every:
         text = "\n".join(f"{name}: {value}" for name, value in every)
         blocks.append(Listing("All settings of the run that wrote this report", text))
+    else:
+        words = (
+            "This report was written by a run of its own; run it with the model (mode full) to have the settings here."
+        )
+        blocks.append(
+            Words([words, "What a product was made with stands in journal.jsonl, which --explain FILE reads."])
+        )
     software = [texts(name, value) for name, value in facts["software"].items()]
     blocks.append(Table("Software that wrote this report", ("Program", "Version"), software, sortable=False))
     return Section("Settings and versions", blocks)
