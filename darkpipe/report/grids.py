@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from darkpipe.report.blocks import number
 from darkpipe.report.canvas import PRINT_DPI, Scale, add_box, draw_bar, drawing, new_page, write
 
-_LEFT, _TOP, _BELOW, _RIGHT = 130, 92, 92, 150
+_LEFT, _TOP, _RIGHT = 130, 92, 150
+_BELOW, _BELOW_UPRIGHT = 78, 130  # for names of exposures that lie, that stand upright
+_LYING = 56
 _WIDEST, _FLATTEST = 120, 60
 _GRID_WIDTH: Final = 840.0
 _BLANK: Final = (236, 236, 236)  # no such cell, or no value
@@ -50,7 +52,8 @@ def cell_grid(
     wide = max(min(_WIDEST, _GRID_WIDTH / len(exposures)), 12.0)
     high = max(min(_FLATTEST, 900.0 / len(temperatures)), 14.0)
     width, height = wide * len(exposures), max(high * len(temperatures), 120.0)
-    page = new_page(max(_LEFT + width + _RIGHT, 640), _TOP + height + _BELOW, PRINT_DPI)
+    below = _BELOW if wide >= _LYING else _BELOW_UPRIGHT
+    page = new_page(max(_LEFT + width + _RIGHT, 640), _TOP + height + below, PRINT_DPI)
     write(page, 20, 14, title, 11, weight="bold")
     write(page, 20, 46, note, 8)
     axes = add_box(page, _LEFT, _TOP, width, height)
@@ -59,7 +62,9 @@ def cell_grid(
     _number_cells(axes, values, painted, wide)
     every = max(1, math.ceil(26 / wide))
     across = range(0, len(exposures), every)
-    axes.set_xticks(list(across), [f"{exposures[k]:g}" for k in across], fontsize=8, rotation=0 if wide >= 56 else 90)
+    axes.set_xticks(
+        list(across), [f"{exposures[k]:g}" for k in across], fontsize=8, rotation=0 if wide >= _LYING else 90
+    )
     every = max(1, math.ceil(22 / high))
     down = range(0, len(temperatures), every)
     axes.set_yticks(list(down), [f"{temperatures[k]:.1f}".replace("-", "−") for k in down], fontsize=8)
@@ -80,7 +85,7 @@ def _scale(values: Floats, about: float | None) -> Scale:
     if about is not None:
         apart = max(high - about, about - low, 0.1 * abs(about), 1e-6)
         return Scale(about - apart, about + apart, "PuOr", no_value=_BLANK)
-    if high - low < 0.02 * max(abs(low), abs(high)):
+    if high - low <= 0.02 * max(abs(low), abs(high)):
         middle = 0.5 * (low + high)
         low, high = middle - 0.02 * max(abs(middle), 1e-6), middle + 0.02 * max(abs(middle), 1e-6)
     softening = low / 2 if low > 0 and high / low > 3 else 0.0

@@ -26,7 +26,7 @@ def test_three_figures(value: object, text: str) -> None:
 @pytest.mark.parametrize(
     ("value", "error", "text"),
     [(1.27112, 0.0306, "1.271 ± 0.031"), (999.017, 0.1659, "999.02 ± 0.17"), (262144.0, NAN, "262,144"),
-     (-1.0, NAN, "−1"), (NAN, 1.0, "–"), (48.2, 12.0, "48 ± 12"), (1e-9, 1e-11, "1e-09 ± 1e-11")],
+     (-1.0, NAN, "−1"), (NAN, 1.0, "–"), (48.2, 12.0, "48 ± 12"), (1e-9, 1e-11, "1e−09 ± 1e−11")],
 )  # fmt: skip
 def test_value_and_error_end_at_the_same_figure(value: float, error: float, text: str) -> None:
     assert with_error(value, error).text == text
