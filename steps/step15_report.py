@@ -283,7 +283,7 @@ def _page_job(subject: Subject, drawn: list[Path], settings: Settings) -> Job:
     products = [p for p in files_of(subject) if p not in named.values()]
     params = {
         "named": list(named),
-        "pictures": [p.stem for p in pictures],
+        "pictures": [p.name for p in pictures],
         "maps": [name for name, _ in maps],
         "products": len(products),
         "campaign": out.campaign or "",

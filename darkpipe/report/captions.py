@@ -81,14 +81,15 @@ FLAT: Final = 2.0  # width over height from which on a picture takes a row
 
 
 def pictures_of(pictures: Mapping[str, bytes], names: Sequence[str]) -> list[Picture]:
-    """Those that there are, of these names or beginnings of names, in this order."""
+    """Those that there are, of these names or beginnings of names, in this order. pictures : PNG by name of the file."""
     shown = []
     for wanted in names:
         exact = not wanted.endswith("_")
-        for name in pictures:
+        for file, png in pictures.items():
+            name = file.rpartition(".")[0]
             if name == wanted if exact else name.startswith(wanted):
                 alt, caption = CAPTIONS[wanted]
                 alt = alt.format(name.removeprefix(wanted))
-                it = Picture(pictures[name], alt, caption, wanted in ROWS, f"{name}.png")
+                it = Picture(png, alt, caption, wanted in ROWS, file)
                 shown.append(replace(it, row=it.row or (it.wide and it.size[0] > FLAT * it.size[1])))
     return shown

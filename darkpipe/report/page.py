@@ -21,7 +21,7 @@ _FOLDER = "html"
 
 @dataclass(frozen=True)
 class Embedded:
-    """Pictures as PNG by name; small maps of errors by cell, with whether it was left out of the fit."""
+    """Pictures as PNG by name of the file; small maps of errors by cell, with whether it was left out of the fit."""
 
     pictures: Mapping[str, bytes]
     maps: Mapping[str, tuple[bool, Mapping[str, NDArray[np.float32]]]]
