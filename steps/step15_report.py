@@ -277,8 +277,8 @@ def _page_job(subject: Subject, drawn: list[Path], settings: Settings) -> Job:
     out = subject.out
     named = tables_of(subject)
     pictures = [path for name in FROM_EVALUATION if (path := out.picture(name)).is_file()] + drawn
-    if out.last_check.check_picture.is_file():
-        pictures.append(out.last_check.check_picture)
+    if subject.check.check_picture.is_file():
+        pictures.append(subject.check.check_picture)
     maps = [(c.name, path) for c in subject.cells if (path := out.error_maps(c.name)).is_file()]
     products = [p for p in files_of(subject) if p not in named.values()]
     params = {

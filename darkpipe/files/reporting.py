@@ -56,6 +56,11 @@ class Subject:
         return cls(out, place, folder, description, read_cells(place.groups))
 
     @property
+    def check(self) -> OutputDir:
+        """Where new frames were held against a model: here (check_model), or before the model was fitted with them."""
+        return self.out if self.out.check_verdict.is_file() else self.out.last_check
+
+    @property
     def own(self) -> bool:
         """Whether the model was fitted to these masters."""
         return self.folder is not None and self.folder.path.resolve() == self.place.model.path.resolve()
@@ -106,7 +111,7 @@ def _model_of(out: OutputDir) -> ModelDir | None:
 
 def tables_of(subject: Subject) -> dict[str, Path]:
     """The tables that there are, by what they are."""
-    out, place, check = subject.out, subject.place, subject.out.last_check
+    out, place, check = subject.out, subject.place, subject.check
     known = {
         "index": out.index,
         "groups": place.groups,

@@ -51,7 +51,7 @@ CAPTIONS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "check_model": (
         "Dark rates, levels and pulls of the new frames against the model, cell by cell, and changed pixels",
-        "New frames against the model before.",
+        "New frames against the model, cell by cell.",
     ),
     "evaluation_summary": (
         "Errors of each cell by model, held out and in sample, beside noise floor and nearest master; pulls",
@@ -81,7 +81,10 @@ FLAT: Final = 2.0  # width over height from which on a picture takes a row
 
 
 def pictures_of(pictures: Mapping[str, bytes], names: Sequence[str]) -> list[Picture]:
-    """Those that there are, of these names or beginnings of names, in this order. pictures : PNG by name of the file."""
+    """Those that there are, of these names or beginnings of names, in this order.
+
+    pictures : PNG by name of the file.
+    """
     shown = []
     for wanted in names:
         exact = not wanted.endswith("_")

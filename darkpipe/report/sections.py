@@ -297,7 +297,7 @@ def _ageing(facts: Facts_, pictures: Images) -> Section | None:
         blocks.append(
             Words(
                 [
-                    f"New frames against the model before it was fitted with them: {verdict['verdict']}.",
+                    f"New frames against the model: {verdict['verdict']}.",
                     *(str(line) for line in verdict["why"]),
                 ]
             )

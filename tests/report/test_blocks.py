@@ -58,8 +58,8 @@ def png(width: int, height: int) -> bytes:
 
 
 def test_pictures_stand_in_the_order_that_is_asked_for() -> None:
-    images = {"residual_T-5.0C_texp1s.png": png(700, 700), "grid_mae.png": png(1200, 400), "grid_pulls.png": png(600, 400),
-              "unknown.png": png(5, 5)}  # fmt: skip
+    sizes = {"residual_T-5.0C_texp1s": (700, 700), "grid_mae": (1200, 400), "grid_pulls": (600, 400), "unknown": (5, 5)}
+    images = {f"{name}.png": png(*size) for name, size in sizes.items()}
     found = pictures_of(images, ("grid_mae", "grid_pulls", "residual_", "glow_map"))
     assert [p.file for p in found] == ["grid_mae.png", "grid_pulls.png", "residual_T-5.0C_texp1s.png"]
     assert [p.row for p in found] == [True, False, False]  # wide and flat: a row of its own

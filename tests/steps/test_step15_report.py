@@ -8,6 +8,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
+from aged_sensor import Ageing, aged, write_later
 from astropy.io import fits
 from helpers import CAMPAIGN, CELL_NAMES, CELLS, PICTURES, Campaign, labels, make_campaign, run_well, steps_run, table
 from PIL import Image
@@ -203,6 +205,28 @@ def test_one_cell_carries_no_model_and_can_be_told_of(tmp_path: Path) -> None:
     page = Page(report_of(campaign))
     assert "No model was fitted" in page.text
     assert "Accuracy" not in page.headings
+
+
+def test_a_campaign_that_grew_tells_whether_the_sensor_aged(work: Campaign) -> None:
+    changed = aged(work.sensor, Ageing(growth=1.2)).sensor
+    write_later(work.raw, changed, (-10.0, 0.0), (100.0, 300.0), darks=3, biases=4)
+    run_well(work, report=WRITE)
+    page = Page(report_of(work))
+    assert "Ageing" in page.headings
+    verdict = yaml.safe_load((work.out / "new_frames" / "check" / "verdict.yaml").read_text())
+    assert f"New frames against the model: {verdict['verdict']}." in page.text
+    assert verdict["verdict"] in ("drifted", "stale")
+    assert "rate of bulk pixels, now / model" in page.text
+    assert any("Dark rates" in str(image["alt"]) for image in page.images)
+
+
+def test_glow_is_shown_where_there_is_some(tmp_path: Path) -> None:
+    bright = {"rows": 96, "cols": 96, "n_darks": 4, "n_biases": 6, "glow_rate_adu_s": 3.0}
+    campaign = make_campaign(tmp_path, **bright)
+    run_well(campaign, report=WRITE)
+    assert (campaign.out / "evaluation" / "glow_map.png").is_file()
+    page = Page(report_of(campaign))
+    assert any("Map of amplifier glow" in str(image["alt"]) for image in page.images)
 
 
 def test_new_frames_against_a_model_from_elsewhere(reported: Campaign, tmp_path: Path) -> None:
