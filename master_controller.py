@@ -110,6 +110,17 @@ class MasterController:
             settings = settings.model_copy(update={"load_data": loading})
         return settings
 
+    def _told(self, settings: composing.RunSettings, numbers: Sequence[int]) -> composing.RunSettings:
+        """The settings, where a step shows them (a field `run`) with those of the other steps of the run in it."""
+        names = [name for number in numbers for name in sections_of(self.steps[number])]
+        for name in names:
+            section = getattr(settings, name)
+            if "run" in type(section).model_fields:
+                others = [other for other in names if other != name]
+                shown = composing.plain_sections(settings, others, settings.output_dir)
+                settings = settings.model_copy(update={name: section.model_copy(update={"run": shown})})
+        return settings
+
     def place(self, settings: composing.RunSettings) -> Place:
         """The output directory."""
         return self._layout(Path(os.path.abspath(settings.output_dir)))
@@ -180,7 +191,7 @@ class MasterController:
         BusyError
             if another run holds the lock.
         """
-        settings = self.settings(mode)
+        settings = self._told(self.settings(mode), self.numbers(mode))
         numbers = self._between(mode, from_step, until_step)
         sections = {self.steps[number].NAME for number in numbers}
         for flag, place in mode_named(mode).required.items():

@@ -5,6 +5,7 @@ Defaults < YAML < mode < flags. This module knows no steps: it composes the sect
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import textwrap
@@ -176,6 +177,42 @@ def validate(model: type[RunSettings], data: Mapping[str, Any]) -> RunSettings:
 def commented_yaml(settings: BaseModel) -> str:
     """All settings as YAML that can be read again, with what they mean as comments. Paths are absolute."""
     return "".join(_yaml_lines(settings, ""))
+
+
+def plain_sections(settings: BaseModel, names: Sequence[str], relative_to: Path) -> dict[str, dict[str, Any]]:
+    """Sections as plain data, paths relative to a folder: all values, and those that are not the defaults.
+
+    Returns
+    -------
+    {"all": {section: {name: value}}, "given": the same without what has its default}.
+    """
+    shown: dict[str, dict[str, Any]] = {"all": {}, "given": {}}
+    for name in names:
+        section = getattr(settings, name)
+        if not isinstance(section, BaseModel):
+            continue
+        plain = _relative(_plain(section), section, Path(os.path.abspath(relative_to)))
+        usual = _plain(type(section)()) if not any(f.is_required() for f in type(section).model_fields.values()) else {}
+        shown["all"][name] = plain
+        given = {key: value for key, value in plain.items() if usual.get(key) != value}
+        if given:
+            shown["given"][name] = given
+    return shown
+
+
+def _relative(plain: Any, value: Any, base: Path) -> Any:
+    """Plain data with the paths among the values it was made from relative to a folder."""
+    if isinstance(value, Path):
+        with contextlib.suppress(ValueError):  # another drive on Windows
+            return Path(os.path.relpath(plain, base)).as_posix()
+        return plain
+    if isinstance(value, BaseModel):
+        return {name: _relative(plain[name], getattr(value, name), base) for name in plain}
+    if isinstance(value, Mapping):
+        return {str(key): _relative(plain[str(key)], item, base) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_relative(p, v, base) for p, v in zip(plain, value, strict=True)]
+    return plain
 
 
 def _yaml_lines(settings: BaseModel, pad: str) -> Iterator[str]:

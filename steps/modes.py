@@ -92,9 +92,9 @@ ONE_CELL = {
 NEW_FRAMES = (9, 2, 3, 8)
 
 EVALUATION: dict[str, Any] = {
-    "steps": (7,),
+    "steps": (7, 15),
     "frame_steps": (1, 2, 3, 4),
-    "prunes": (1, 2, 3, 4, 7),
+    "prunes": (1, 2, 3, 4, 7, 15),
     "model_dir": "evaluate_model.model_dir",
 }
 
@@ -105,13 +105,13 @@ def _synthetic(what: str) -> dict[str, str]:
 
 MODES: dict[str, Mode] = {
     "full": Mode(
-        "everything: missing frames (with a camera), index, bias, master darks, models, synthetic darks, evaluation",
-        steps=(1, 2, 3, 4, 5, 6, 7, 19),
+        "everything: missing frames (with a camera), index, bias, master darks, models, darks, evaluation, report",
+        steps=(1, 2, 3, 4, 5, 6, 7, 19, 15),
         camera_steps=(0,),
         overrides=_synthetic("cells"),
         required=FRAMES,
         checks=NEW_FRAMES,
-        prunes=(1, 2, 3, 4, 5, 6, 7, 8, 9, 19),
+        prunes=(1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 19),
     ),
     "acquire": Mode("take the frames that are still missing, with a camera", steps=(0,)),
     "cameras": Mode("list the cameras that answer on this network", question="steps.step0_acquire_darks.list_cameras"),
@@ -144,6 +144,7 @@ MODES: dict[str, Mode] = {
         "synthetic against real masters; with --basepath: against those of new frames", **EVALUATION
     ),
     "evaluate_2d_model": Mode("the same as evaluation_only", **EVALUATION),
+    "report": Mode("the report of what is there, anew: evaluation/report.html", steps=(15,), prunes=(15,)),
     "check_model": Mode(
         "new frames against a model: has the camera aged? Ends with 3 if the model has drifted or is stale",
         steps=(1, 2, 3, 8),

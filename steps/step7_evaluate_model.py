@@ -19,7 +19,9 @@ from darkpipe.files.evaluating import (
     held_out_row,
     measure_cell,
     read_json,
+    relative_name,
     write_json,
+    write_maps,
 )
 from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import Cell, read_cells, read_reference
@@ -34,9 +36,10 @@ from darkpipe.science.blocks import block_mean
 from darkpipe.science.models import MODELS
 
 NAME = "evaluate_model"
-VERSION = 3
+VERSION = 4
 
 PICTURE_SIDE = 512
+SMALL_SIDE = 160  # of the maps that stand side by side in the report
 
 log = logging.getLogger("darkpipe")
 
@@ -109,7 +112,7 @@ def _cell_job(
     extra = (folder.held_out(m.name, m.cell), folder.held_out_maps(m.name, m.cell)) if own else ()
     bias = (folder.bias_line,) if description.has_bias and not cell.bias else ()
     inputs = (place.master_dark(cell.name), place.reference, *_model_inputs(folder, description, key), *bias, *extra)
-    outputs: list[Path] = [out.measured_cell(cell.name)]
+    outputs: list[Path] = [out.measured_cell(cell.name), out.error_maps(cell.name)]
     if settings.pictures:
         outputs += [out.picture(kind, cell.name) for kind in ("mae", "mape", "synthetic_dark")]
     params = {"cell": vars(cell), "model": key, "own": own, "pictures": settings.pictures}
@@ -125,7 +128,8 @@ def evaluate(
     own: bool,
     pictures: bool,
 ) -> dict[Path, str]:
-    """Errors of the model against one master, and three pictures: absolute and relative error, synthetic dark."""
+    """Errors of the model against one master, as numbers and small maps, and three pictures: absolute and relative
+    error, synthetic dark."""
     it = Cell(**cell)
     folder = ModelDir(inputs[2].parent)
     description = read_description(inputs[2])
@@ -143,23 +147,24 @@ def evaluate(
         "median_signal_adu": float(np.nanmedian(master)),
         **found,
     }
-    digests = {outputs[0]: write_json(outputs[0], row)}
-    if not pictures:
-        return digests
     plane = held_out_plane(inputs[-1], it.name) if own else None
     held_out = plane is not None
-    said = held_out_row(inputs[-2], it.name) if held_out else found
     absolute = plane if plane is not None else block_mean(np.abs(signal - master), PICTURE_SIDE)
     with np.errstate(invalid="ignore", divide="ignore"):
         bright = np.where(master > 5 * master_error, master, np.nan)
         relative = 100.0 * absolute / block_mean(bright, PICTURE_SIDE)
+    small = {name: block_mean(image, SMALL_SIDE) for name, image in (("absolute", absolute), ("relative", relative))}
+    digests = {outputs[0]: write_json(outputs[0], row), outputs[1]: write_maps(outputs[1], held_out, small)}
+    if not pictures:
+        return digests
+    said = held_out_row(inputs[-2], it.name) if held_out else found
     cell_of = (it.temperature_c, it.exposure_s)
     figures = (
         error_map(absolute, "MAE", "ADU", *cell_of, held_out=held_out, summary=said),
         error_map(relative, "MAPE", "%", *cell_of, held_out=held_out, summary=said),
         dark_image(block_mean(signal, PICTURE_SIDE), *cell_of, subtitle=fitted.key),
     )
-    for path, figure in zip(outputs[1:], figures, strict=True):
+    for path, figure in zip(outputs[2:], figures, strict=True):
         digests[path] = replace_file(path, lambda stream, f=figure: save_png(f, stream))  # type: ignore[misc]
     return digests
 
@@ -169,7 +174,9 @@ def _table_job(
 ) -> Job:
     held = tuple(folder.held_out(m.name, m.cell) for m in description.models) if own else ()
     params = {"chosen": description.chosen, "models": [m.key for m in description.models] if own else []}
-    return Job(tabulate, (*measured, *held), (out.evaluation_table,), params, label="evaluation.ecsv")
+    return Job(
+        tabulate, (folder.description, *measured, *held), (out.evaluation_table,), params, label="evaluation.ecsv"
+    )
 
 
 def _candidates_job(out: OutputDir, folder: ModelDir, description: Description, own: bool) -> Job:
@@ -210,11 +217,12 @@ def rank(inputs: tuple[Path, ...], outputs: tuple[Path, ...]) -> dict[Path, str]
 
 def tabulate(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, chosen: str, models: list[str]) -> dict[Path, str]:
     """One row a model and cell: held-out errors where there are any, with in-sample ones and the baseline beside."""
-    n = len(inputs) - len(models)
-    drawn = [read_json(p) for p in inputs[:n]]
+    description, *numbers = inputs
+    n = len(numbers) - len(models)
+    drawn = [read_json(p) for p in numbers[:n]]
     rows: list[dict[str, Any]] = []
     seen: set[tuple[str, str]] = set()
-    for key, path in zip(models, inputs[n:], strict=True):
+    for key, path in zip(models, numbers[n:], strict=True):
         for r in read_table(path):
             values = dict(zip(r.colnames, r.values(), strict=True))
             kind = "held out" if values["n_pixels"] else "in sample"
@@ -231,6 +239,7 @@ def tabulate(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, chosen: str
     rows.sort(key=lambda r: (r["model"] != chosen, r["model"], r["temperature_c"], r["exposure_s"]))
     table = table_of(rows)
     table.meta["chosen"] = chosen
+    table.meta["model"] = relative_name(description.parent, outputs[0].parent)
     return {outputs[0]: write_table(outputs[0], table)}
 
 

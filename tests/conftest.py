@@ -45,6 +45,14 @@ def plain(finished: Campaign, tmp_path_factory: pytest.TempPathFactory) -> Campa
     return campaign
 
 
+@pytest.fixture(scope="session")
+def reported(finished: Campaign, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    """The campaign with pictures and its report; to be read, not changed."""
+    campaign = finished.copied_to(tmp_path_factory.mktemp("reported") / "campaign")
+    run_well(campaign, evaluate_model=PICTURES, report={"write": True})
+    return campaign
+
+
 @pytest.fixture
 def work(plain: Campaign, tmp_path: Path) -> Campaign:
     """A copy of the plain campaign that a test may change; nothing in it is stale."""

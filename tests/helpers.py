@@ -34,6 +34,7 @@ DEFECTS = {STUCK_HIGH: 65535, STUCK_LOW: 0, CONSTANT: 1000}
 CELLS = [(t, e) for t in CAMPAIGN.temperatures_c for e in CAMPAIGN.exposures_s]
 CELL_NAMES = [f"T{t:.1f}C_texp{e:g}s" for t, e in CELLS]
 BRIGHTEST = CELL_NAMES[-1]
+PLAIN = {"evaluate_model": {"pictures": False}, "report": {"write": False}}  # without what takes time to draw
 PICTURES = {"pictures": True}  # setting with which the finished campaign was made
 
 
@@ -95,12 +96,13 @@ def make_campaign(root: Path, recipe: Recipe = CAMPAIGN, *, defects: bool = Fals
 
 
 def settings_of(campaign: Campaign, **sections: Any) -> dict[str, Any]:
-    """Settings for a campaign; without pictures unless a section says otherwise."""
+    """Settings for a campaign; without pictures and report unless a section says otherwise."""
     given: dict[str, Any] = {
         "output_dir": campaign.out,
         "workers": 2,
         "load_data": {"basepath": campaign.raw},
         "evaluate_model": {"pictures": False},
+        "report": {"write": False},
     }
     for name, section in sections.items():
         given[name] = {**given[name], **section} if isinstance(given.get(name), dict) else section
@@ -125,7 +127,7 @@ def flags(campaign: Campaign, mode: str = "full", *more: str, pictures: bool = F
     if mode in ("full", "fit_2d_model"):
         line += ["--basepath", str(campaign.raw)]
     if not pictures and "--config" not in more:
-        line += ["--config", str(write_yaml(campaign.root / "plain.yaml", {"evaluate_model": {"pictures": False}}))]
+        line += ["--config", str(write_yaml(campaign.root / "plain.yaml", PLAIN))]
     return [*line, *more]
 
 

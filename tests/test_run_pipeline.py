@@ -29,7 +29,7 @@ NAMES = (
     *("subtract_bias", "group_darks", "mask_hotpixels", "fit_dark_model"),
     *("generate_synthetic_darks", "evaluate_model", "check_model", "new_frames"),
     *("load_em_frames", "traditional_dark", "fit_noise_maps", "synthetic_noise_map_dark", "calibrate"),
-    "plan_campaign",
+    *("report", "characterize", "export_library", "plan_campaign", "bad_pixels"),
 )
 ALL_TARGETS = {target for flag in FLAGS for target in flag.targets} | {
     place for mode in MODES.values() for place in (*mode.overrides, *mode.required.values())
@@ -44,11 +44,7 @@ def section(name: str) -> type[BaseModel]:
     return model
 
 
-LATER_NAMES = {17: "export_library", 19: "bad_pixels"}
-WIRED = {
-    **dict(enumerate((step0, step1, *(ToyStep(name, 1, section(name), no_plan) for name in NAMES)))),
-    **{number: ToyStep(name, 1, section(name), no_plan) for number, name in LATER_NAMES.items()},
-}
+WIRED = dict(enumerate((step0, step1, *(ToyStep(name, 1, section(name), no_plan) for name in NAMES))))
 
 
 @pytest.fixture

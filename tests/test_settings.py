@@ -17,6 +17,7 @@ from darkpipe.settings import (
     lookup,
     merged,
     nested,
+    plain_sections,
     read_yaml,
     validate,
 )
@@ -142,3 +143,12 @@ def test_a_file_that_is_missing_or_empty(tmp_path: Path) -> None:
         read_yaml(tmp_path / "x.yaml")
     (tmp_path / "x.yaml").write_text("# nothing\n")
     assert read_yaml(tmp_path / "x.yaml") == {}
+
+
+def test_settings_are_shown_without_the_place_of_the_machine(tmp_path: Path) -> None:
+    data = {"fit": {"kappa": 3.0, "bias": tmp_path / "raw" / "b.fits", "more": [tmp_path / "out" / "c.fits"]}}
+    shown = plain_sections(validate(MODEL, data), ["fit", "empty", "workers"], tmp_path / "out")
+    assert shown["given"] == {"fit": {"kappa": 3.0, "bias": "../raw/b.fits", "more": ["c.fits"]}}
+    assert shown["all"]["fit"]["model"] == "auto"
+    assert shown["all"]["empty"] == {}
+    assert "workers" not in shown["all"]

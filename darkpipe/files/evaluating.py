@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.files.ageing import master_noise, predict
-from darkpipe.files.atomic import replace_text
+from darkpipe.files.atomic import replace_file, replace_text
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.masters import Cell, ReferenceValues
 from darkpipe.files.model_maps import Description, read_maps
@@ -97,3 +98,24 @@ def read_json(path: Path) -> dict[str, Any]:
     """Plain data back, null as NaN."""
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return {k: (NAN if v is None else v) for k, v in data.items()}
+
+
+def write_maps(path: Path, held_out: bool, maps: Mapping[str, NDArray[np.float32]]) -> str:
+    """Small maps of the errors of a cell by name, and whether it was left out of the fit. Returns the digest."""
+    arrays = {name: np.asarray(image, np.float32) for name, image in maps.items()}
+    return replace_file(path, lambda stream: np.savez(stream, held_out=np.array(held_out), **arrays))  # type: ignore[arg-type]
+
+
+def read_small_maps(path: Path) -> tuple[bool, dict[str, NDArray[np.float32]]]:
+    """What `write_maps` wrote."""
+    with np.load(path) as arrays:
+        maps = {name: arrays[name] for name in arrays.files if name != "held_out"}
+        return bool(arrays["held_out"]), maps
+
+
+def relative_name(path: Path, folder: Path) -> str:
+    """A path as seen from a folder, with forward slashes; as it is where it lies on another drive."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return Path(os.path.abspath(path)).as_posix()

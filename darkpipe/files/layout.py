@@ -271,6 +271,11 @@ class OutputDir:
         are none, or no model that is whole."""
         if not has_unseen(self.index, self.campaign or "", self.model.frames):
             return None
+        return self.last_check
+
+    @property
+    def last_check(self) -> OutputDir:
+        """The place of the new frames that were held against the model before it was fitted the last time."""
         return OutputDir(self.base / "new_frames", "", self)
 
     # the whole directory
@@ -372,6 +377,20 @@ class OutputDir:
     def measured_cell(self, cell: str) -> Path:
         """Errors of the model against one master."""
         return self.evaluation / "cells" / f"{cell}.json"
+
+    def error_maps(self, cell: str) -> Path:
+        """Absolute and relative errors of one cell as small maps."""
+        return self.evaluation / "cells" / f"{cell}.npz"
+
+    @property
+    def sample_pixels(self) -> Path:
+        """A few pixels against the model: measured in every cell, and as the model has them between."""
+        return self.evaluation / "sample_pixels.ecsv"
+
+    @property
+    def report(self) -> Path:
+        """Everything about a campaign and its model on one page."""
+        return self.evaluation / "report.html"
 
     def picture(self, kind: str, cell: str = "") -> Path:
         """'mae' | 'mape' | 'synthetic_dark' with a cell, or a summary without one."""

@@ -33,6 +33,8 @@ class Job:
     label : a few words for people, "master dark T-10.0C 300 s".
     when_forced : further arguments of the function where the user forces the job. No part of its recipe: they may
         only decide which of equally good results is kept.
+    origins : the function is also given ``origins``, what the journal knows of each input, by its path as text:
+        `digest`, `size` and, of a product, `step` and `version`. No part of the recipe: it follows from the inputs.
 
     Raises
     ------
@@ -48,6 +50,7 @@ class Job:
     requested: bool = False
     label: str = ""
     when_forced: Mapping[str, Any] = field(default_factory=dict)
+    origins: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", tuple(self.inputs))

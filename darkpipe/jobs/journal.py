@@ -331,6 +331,29 @@ class Journal:
         """The job that made this product last."""
         return self._book.made.get(key)
 
+    def origins(self, paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
+        """What is known of files, by path as text: digest, size and, of products, step and version that made them.
+
+        A file that is missing is left out.
+
+        Raises
+        ------
+        PipelineError
+            if a file that is not known cannot be read.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for path in paths:
+            key = self.key(path)
+            now = stamp(self.path(key))
+            if now is None:
+                continue
+            known = found[os.fspath(path)] = {"digest": self._digest(key, now), "size": now.size}
+            made = self.maker(key)
+            recipe = None if made is None else self.recipe(made)
+            if recipe is not None:
+                known |= {"step": recipe["step"], "version": recipe["version"]}
+        return found
+
     def files(self, numbers: Iterable[int]) -> list[FileLine]:
         """Versions of files by their numbers."""
         return [self._book.file(number) for number in numbers]

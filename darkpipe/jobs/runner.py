@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from darkpipe.errors import PipelineError
 from darkpipe.jobs.contract import Job, Step
@@ -16,6 +17,9 @@ from darkpipe.jobs.report import JobRun, NoProgress, Progress
 from darkpipe.jobs.stamps import Stamp, identity, stamp
 
 log = logging.getLogger("darkpipe")
+
+Origins: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""What the journal knows of the inputs of a job, by path as text."""
 
 PENDING_PER_WORKER = 4
 COMMIT_EVERY_S = 10.0
@@ -79,7 +83,7 @@ class Runner:
         try:
             for item in stale:
                 if item.job.in_order:
-                    self._settle(step, campaign, item, partial(execute, item.job, item.forced))
+                    self._settle(step, campaign, item, partial(execute, item.job, item.forced, self._origins(item)))
                     self._commit_if_due()
                     if item.error is not None:
                         break
@@ -130,11 +134,14 @@ class Runner:
         if self._executor is None:
             self._executor = self._open_executor()
         try:
-            return self._executor.submit(execute, item.job, item.forced)
-        except BrokenExecutor as error:
+            return self._executor.submit(execute, item.job, item.forced, self._origins(item))
+        except (BrokenExecutor, PipelineError) as error:
             broken: Future[Outcome] = Future()
             broken.set_exception(error)
             return broken
+
+    def _origins(self, item: StaleJob) -> Origins | None:
+        return self._journal.origins(item.job.inputs) if item.job.origins else None
 
     def _settle(self, step: Step, campaign: str, item: StaleJob, outcome_of: Callable[[], Outcome]) -> None:
         try:
@@ -168,8 +175,10 @@ class Runner:
             self._committed_s = time.monotonic()
 
 
-def execute(job: Job, forced: bool = False) -> Outcome:
+def execute(job: Job, forced: bool = False, origins: Origins | None = None) -> Outcome:
     """Call a job where the worker is, and see to it that it did what it says.
+
+    origins : for a job that asks for them, see `Job`.
 
     Raises
     ------
@@ -180,7 +189,7 @@ def execute(job: Job, forced: bool = False) -> Outcome:
     """
     inputs = tuple(_present(path) for path in job.inputs)
     before = [identity(path) for path in job.outputs]
-    further = job.when_forced if forced else {}
+    further = {**(job.when_forced if forced else {}), **({} if origins is None else {"origins": origins})}
     digests = job.function(job.inputs, job.outputs, **job.params, **further)
     if not isinstance(digests, Mapping):
         raise TypeError(f"{job.function.__qualname__} must return digests by path, not {type(digests).__name__}")

@@ -110,8 +110,8 @@ class Frame:
 
         Parameters
         ----------
-        dtype : 'float32': extensions SCI, ERR, DQ. 'uint16': raw counts in the primary HDU, as a camera gives them
-            (times the card SCALE, rounded, clipped to 0 to 65535).
+        dtype : 'float32': extensions SCI, ERR, DQ, MASK. 'uint16': raw counts in the primary HDU, as a camera gives
+            them (times the card SCALE, rounded, clipped to 0 to 65535).
 
         Raises
         ------
@@ -122,7 +122,7 @@ class Frame:
         """
         target = Path(path)
         if dtype == "float32":
-            products.write_frame(target, self._product())
+            products.write_frame(target, products.with_mask(self._product()))
         elif dtype == "uint16":
             scale = self.header.get("SCALE", 1.0)
             products.write_primary(target, *raw_counts(self._product(), scale))

@@ -37,7 +37,12 @@ from darkpipe.report.canvas import (
     write,
 )
 from darkpipe.report.evaluation import evaluation_summary
-from darkpipe.report.plots import bias_levels, dark_vs_exposure_and_temperature, hot_pixel_curve
+from darkpipe.report.plots import (
+    bias_levels,
+    dark_vs_exposure_and_temperature,
+    dark_vs_inverse_temperature,
+    hot_pixel_curve,
+)
 from darkpipe.science.blocks import block_max, block_mean
 from darkpipe.science.flags import DQ
 
@@ -45,16 +50,19 @@ __all__ = [
     "bias_levels",
     "dark_image",
     "dark_vs_exposure_and_temperature",
+    "dark_vs_inverse_temperature",
     "error_map",
     "evaluation_summary",
+    "glow_map",
     "hot_pixel_curve",
     "hot_pixel_map",
     "parameter_maps",
+    "residual_map",
     "save_png",
 ]
 
 _SIDE = 512
-_LEFT, _TOP = 58, 64
+_LEFT, _TOP = 80, 92
 _NAMES = {"MAE": "Absolute error of the synthetic dark", "MAPE": "Relative error of the synthetic dark"}
 
 
@@ -122,6 +130,41 @@ def dark_image(
 
 
 @drawing
+def residual_map(
+    image: ArrayLike, temperature_c: float, exposure_s: float, unit: str = "ADU", *, subtitle: str = ""
+) -> Figure:
+    """Master dark minus synthetic dark: (rows, columns) in ``unit``, NaN where there is none; colours about zero."""
+    pixels = _image(image)
+    small = block_mean(pixels, _SIDE)
+    largest = max(-robust_limits(small, 1, 99)[0], robust_limits(small, 1, 99)[1], 1e-6)
+    low, centre, high = _percentiles(pixels, (15.8655, 50, 84.1345))
+    lines = [f"median {plain(centre)} {unit}, 68 % of the pixels within {plain(low, 3)} and {plain(high, 3)} {unit}"]
+    title = f"Master minus synthetic dark, {cell_name(temperature_c, exposure_s)}"
+    return _one_image(pixels, small, Scale(-largest, largest, "PuOr"), unit, title, subtitle, lines)
+
+
+@drawing
+def glow_map(image: ArrayLike, glowing: ArrayLike, side: int, shape: tuple[int, int], unit: str = "ADU/s") -> Figure:
+    """Amplifier glow by blocks.
+
+    Parameters
+    ----------
+    image : (m, n) excess over the common level; glowing : (m, n) whether a block glows; side : pixels a side of a
+    block; shape : (rows, columns) of the sensor.
+    """
+    blocks = _image(image)
+    share = float(np.mean(np.asarray(glowing) > 0))
+    width, height = image_size(shape, _SIDE)
+    page = new_page(max(_LEFT + width + 136, 728), _TOP + height + 63, PRINT_DPI)
+    write(page, 16, 10, "Amplifier glow", 11, weight="bold")
+    write(page, 16, 38, f"{100 * share:.1f} % of the sensor glows; a point is a block of {side} × {side} pixels", 8.5)
+    low, high = robust_limits(blocks, 0, 100)
+    draw_image(page, blocks, shape, Scale(low, high, "cividis"), unit, _LEFT, _TOP, _SIDE)
+    write(page, 16, _TOP + height + 40, f"largest {plain(high)} {unit}", 8)
+    return page
+
+
+@drawing
 def parameter_maps(maps: Mapping[str, tuple[ArrayLike, str]], title: str = "Model parameters") -> Figure:
     """Maps side by side, at most three in a row.
 
@@ -163,8 +206,8 @@ def hot_pixel_map(dq: ArrayLike, title: str = "Special pixels") -> Figure:
         ranks[(bits & int(flag)) != 0] = rank
     colours = np.array([[242, 242, 242, 255], *(_bytes(colour) for _f, _n, colour in _KINDS)], np.uint8)
     width, height = image_size((bits.shape[0], bits.shape[1]), _SIDE)
-    page = new_page(_LEFT + max(width, 330) + 205, max(height, 200) + _TOP + 40)
-    write(page, _LEFT, 10, title, 11, weight="bold")
+    page = new_page(_LEFT + max(width, 330) + 280, max(height, 272) + _TOP + 52, PRINT_DPI)
+    write(page, _LEFT, 16, title, 11, weight="bold")
     painted = colours[block_max(ranks, _SIDE).astype(np.intp)]
     place_image(page, painted, (bits.shape[0], bits.shape[1]), _LEFT, _TOP, (width, height))
     counts = [(name, colour, int(np.count_nonzero(bits & int(flag)))) for flag, name, colour in _KINDS]
@@ -203,9 +246,9 @@ def _one_image(
     without: str = f"without a value ({NO_VALUE_NAME})",
 ) -> Figure:
     width, height = image_size((pixels.shape[0], pixels.shape[1]), _SIDE)
-    page = new_page(max(_LEFT + width + 100, 520), _TOP + height + 30 + 17 * (len(lines) + 1))
-    write(page, 12, 8, title, 11, weight="bold")
-    write(page, 12, 28, subtitle, 8.5)
+    page = new_page(max(_LEFT + width + 136, 728), _TOP + height + 40 + 23 * (len(lines) + 1), PRINT_DPI)
+    write(page, 16, 10, title, 11, weight="bold")
+    write(page, 16, 38, subtitle, 8.5)
     draw_image(page, small, (pixels.shape[0], pixels.shape[1]), scale, unit, _LEFT, _TOP, _SIDE)
     finite = np.isfinite(pixels)
     missing = pixels.size - int(np.count_nonzero(finite))
@@ -215,7 +258,7 @@ def _one_image(
     notes += [f"{missing:,} pixels {without}"] if missing else []
     notes += [f"a point is the mean of {block} × {block} pixels"] if block > 1 else []
     for number, line in enumerate([*lines, ", ".join(notes)]):
-        write(page, 12, _TOP + height + 30 + 17 * number, line, 8)
+        write(page, 16, _TOP + height + 40 + 23 * number, line, 8)
     return page
 
 

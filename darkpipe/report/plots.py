@@ -32,6 +32,7 @@ from darkpipe.report.canvas import (
     tick_labels,
     write,
 )
+from darkpipe.science.models.base import KELVIN
 
 
 def log_axis(axes: Axes, values: Sequence[ArrayLike], of: str = "y") -> None:
@@ -58,52 +59,83 @@ def log_axis(axes: Axes, values: Sequence[ArrayLike], of: str = "y") -> None:
 
 @drawing
 def dark_vs_exposure_and_temperature(
-    pixels: Sequence[Mapping[str, Any]], title: str = "Pixels against the model", unit: str = "ADU"
+    pixels: Sequence[Mapping[str, Any]],
+    title: str = "Pixels against the model",
+    unit: str = "ADU",
+    across: int = 3,
 ) -> Figure:
     """Signal against exposure, a panel a pixel (nine at most), a colour a temperature, with error bars and model.
 
     Each pixel is a mapping with ``label``, the arrays (n,) ``temperature_c, exposure_s, signal_adu, error_adu`` of its
     masters, and optionally ``curves``: a sequence of (temperature_c, exposures (m,), model signal (m,)).
     """
+    return _panels(pixels, title, unit, "temperature_c", across)
+
+
+@drawing
+def dark_vs_inverse_temperature(
+    pixels: Sequence[Mapping[str, Any]],
+    title: str = "Pixels against the model",
+    unit: str = "ADU",
+    across: int = 3,
+) -> Figure:
+    """Signal against 1/T, a panel a pixel (nine at most), a colour an exposure, with error bars and model.
+
+    Pixels as in `dark_vs_exposure_and_temperature`; ``curves`` are (exposure_s, temperatures (m,) [°C], model signal
+    (m,)). Where one activation energy rules, points lie on a straight line.
+    """
+    return _panels(pixels, title, unit, "exposure_s", across)
+
+
+def _panels(pixels: Sequence[Mapping[str, Any]], title: str, unit: str, by: str, across: int) -> Figure:
+    """A panel a pixel; colours by 'temperature_c' or 'exposure_s', the other one across."""
     shown = list(pixels)[:9]
     if not shown:
         raise ValueError("no pixels to draw")
-    temperatures = sorted({float(t) for pixel in shown for t in np.asarray(pixel["temperature_c"])})
-    shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, len(temperatures)))
-    colours = dict(zip(temperatures, shades, strict=True))
-    across = min(3, len(shown))
+    levels = sorted({float(v) for pixel in shown for v in np.asarray(pixel[by])})
+    shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, len(levels)))
+    colours = dict(zip(levels, shades, strict=True))
+    across = min(across, len(shown))
     down = math.ceil(len(shown) / across)
-    width, height = 490 * across + 50, 400 * down + 125
+    every = max(1, math.ceil(len(levels) / (7 * across)))
+    columns = min(len(levels[::every]), 4 * across)
+    head = 101 + 24 * math.ceil(len(levels[::every]) / columns)
+    width, height = 490 * across + 50, 400 * down + head
     page = new_page(width, height, PRINT_DPI)
     write(page, 80, 20, title, 11, weight="bold")
     for number, pixel in enumerate(shown):
-        axes = add_box(page, 130 + 490 * (number % across), 125 + 400 * (number // across), 370, 300)
-        _draw_pixel(axes, pixel, colours)
+        axes = add_box(page, 130 + 490 * (number % across), head + 400 * (number // across), 370, 300)
+        _draw_pixel(axes, pixel, colours, by)
         if number % across == 0:
             axes.set_ylabel(f"dark signal [{unit}]", fontsize=8)
             axes.yaxis.set_label_coords(-0.24, 0.5)
         if number >= len(shown) - across:
-            axes.set_xlabel("exposure [s]", fontsize=8)
-    every = max(1, math.ceil(len(temperatures) / (7 * across)))
-    handles = [Patch(color=colours[t], label=f"{t:.1f} °C".replace("-", "−")) for t in temperatures[:: max(1, every)]]
+            axes.set_xlabel("exposure [s]" if by == "temperature_c" else "temperature [°C], even in 1/T", fontsize=8)
+    form = "{:.1f} °C" if by == "temperature_c" else "{:.4g} s"
+    handles = [Patch(color=colours[v], label=form.format(v).replace("-", "−")) for v in levels[::every]]
     place = (80 / width, 1 - 48 / height)
-    columns = min(len(handles), 4 * across)
     page.legend(handles=handles, loc="upper left", bbox_to_anchor=place, ncols=columns, fontsize=7.5, frameon=False)
     return page
 
 
-def _draw_pixel(axes: Axes, pixel: Mapping[str, Any], colours: Mapping[float, Any]) -> None:
+def _draw_pixel(axes: Axes, pixel: Mapping[str, Any], colours: Mapping[float, Any], by: str) -> None:
     temperature, exposure, signal, error = (
         np.asarray(pixel[key], np.float64) for key in ("temperature_c", "exposure_s", "signal_adu", "error_adu")
     )
+    of, x = (temperature, exposure) if by == "temperature_c" else (exposure, _inverse(temperature))
     for level, colour in colours.items():
-        here = (temperature == level) & np.isfinite(signal)
+        here = (of == level) & np.isfinite(signal)
         bars: dict[str, Any] = {"elinewidth": 0.9, "capsize": 2, "markersize": 3.5}
-        axes.errorbar(exposure[here], signal[here], error[here], fmt="o", color=colour, zorder=3, **bars)
-    for level, times, values in pixel.get("curves", ()):
+        axes.errorbar(x[here], signal[here], error[here], fmt="o", color=colour, zorder=3, **bars)
+    for level, places, values in pixel.get("curves", ()):
         nearest = min(colours, key=lambda known: abs(known - float(level)))
-        axes.plot(np.asarray(times), np.asarray(values), "-", color=colours[nearest], linewidth=1.0, zorder=2)
-    log_axis(axes, [exposure], "x")
+        at = np.asarray(places, np.float64)
+        at = at if by == "temperature_c" else _inverse(at)
+        axes.plot(at, np.asarray(values), "-", color=colours[nearest], linewidth=1.0, zorder=2)
+    if by == "temperature_c":
+        log_axis(axes, [exposure], "x")
+    else:
+        _inverse_axis(axes, temperature)
     # linear about zero, where noise makes the signal negative, logarithmic above
     finite = error[np.isfinite(error)]
     softening = max(float(np.median(finite)) * 2 if finite.size else 1.0, 1e-3)
@@ -119,6 +151,24 @@ def _draw_pixel(axes: Axes, pixel: Mapping[str, Any], colours: Mapping[float, An
     axes.grid(color="#dddddd", linewidth=0.5)
     axes.tick_params(labelsize=7.5, length=2.5)
     axes.set_title(str(pixel.get("label", "")), fontsize=8, parse_math=False)
+
+
+def _inverse(temperature_c: Any) -> Any:
+    """-1/T [1/K]: warm to the right."""
+    return -1.0 / (np.asarray(temperature_c, np.float64) + KELVIN)
+
+
+def _inverse_axis(axes: Axes, temperature_c: Any) -> None:
+    """Even in 1/T, named by the temperature [°C]."""
+    low, high = float(np.min(temperature_c)), float(np.max(temperature_c))
+    spare = max(0.08 * (high - low), 0.5)
+    axes.set_xlim(float(_inverse(low - spare)), float(_inverse(high + spare)))
+    known = sorted(set(np.round(temperature_c, 1).tolist()))
+    ticks = known if len(known) <= 6 else MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
+    ticks = [t for t in ticks if low - spare <= t <= high + spare]
+    axes.xaxis.set_major_locator(FixedLocator([float(_inverse(t)) for t in ticks]))
+    axes.xaxis.set_major_formatter(FixedFormatter([f"{t:g}".replace("-", "−") for t in ticks]))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 @drawing
@@ -141,6 +191,7 @@ def hot_pixel_curve(dark: ArrayLike, temperature_c: float, exposure_s: float, un
     axes.set_ylabel(f"pixels above it, of {values.size:,}", fontsize=9)
     axes.grid(color="#dddddd", linewidth=0.5)
     axes.tick_params(labelsize=8)
+    page.set_dpi(PRINT_DPI)
     return page
 
 
@@ -173,4 +224,5 @@ def bias_levels(rows: Sequence[Mapping[str, Any]], title: str = "Level of the bi
         "fontsize": 8,
     }
     axes.legend(ncols=1 if len(temperatures) <= 20 else 2, **legend)
+    page.set_dpi(PRINT_DPI)
     return page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -14,7 +15,7 @@ import pytest
 import toy_steps
 
 from darkpipe.errors import PipelineError
-from darkpipe.files.atomic import replace_text
+from darkpipe.files.atomic import file_digest, replace_text
 from darkpipe.jobs.contract import Digests, Job
 from darkpipe.jobs.engine import open_engine
 from darkpipe.jobs.journal import Journal
@@ -159,3 +160,33 @@ def test_a_forced_job_gets_its_further_arguments_and_no_other_recipe(tmp_path: P
         runner.run(STEP, "", runner.stale(STEP, [job], force=True))
         assert target.read_text() == "anew"
         assert runner.stale(STEP, [job]) == []
+
+
+def tell(inputs: tuple[Path, ...], outputs: tuple[Path, ...], origins: dict[str, Any], **params: Any) -> Digests:
+    return {outputs[0]: replace_text(outputs[0], json.dumps(origins | params))}
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_a_job_that_asks_is_told_where_its_inputs_come_from(tmp_path: Path, in_order: bool) -> None:
+    source, made, told = (tmp_path / name for name in ("in.txt", "made.txt", "told.txt"))
+    source.write_text("raw")
+    job = Job(tell, (source, made), (told,), {"a": 1}, in_order=in_order, origins=True)
+    run(tmp_path, [Job(write, (source,), (made,), {})])
+    assert [item.error for item in run(tmp_path, [job])] == [None]
+    known = json.loads(told.read_text())
+    assert known["a"] == 1
+    assert known[str(source)] == {"digest": file_digest(source), "size": 3}
+    assert known[str(made)] == {"digest": file_digest(made), "size": 1, "step": STEP.NAME, "version": STEP.VERSION}
+    assert run(tmp_path, [job]) == []  # what is told is no part of the recipe: only contents count
+    source.write_text("other")
+    assert [item.reason for item in run(tmp_path, [job])] == ["input changed: in.txt"]
+
+
+def test_origins_of_an_input_that_is_gone_fail_the_job_alone(tmp_path: Path) -> None:
+    jobs = [
+        Job(tell, (tmp_path / "nothing.txt",), (tmp_path / "a.txt",), {}, origins=True),
+        Job(write, (), (tmp_path / "b.txt",), {}),
+    ]
+    runs = run(tmp_path, jobs)
+    assert sorted(str(item.error) for item in runs)[0] == "None"
+    assert any("an input is missing" in str(item.error) for item in runs)

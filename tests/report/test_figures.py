@@ -63,19 +63,20 @@ def every_figure(dark, rows):
     dq = np.where(dark > 1000, int(DQ.HOT), 0).astype(np.uint16)
     yield figures.hot_pixel_map(dq)
     yield figures.evaluation_summary(rows)
+    yield figures.residual_map(dark - 200, -10.0, 300.0, subtitle="exp_2d, in sample")
+    yield figures.glow_map(np.where(dark[::4, ::4] > 250, 0.9, 0.1), dark[::4, ::4] > 250, 4, dark.shape)
     yield figures.hot_pixel_curve(dark, 0.0, 300.0)
     yield figures.bias_levels([{"level_adu": 1000.0 + k, "temperature_c": -5.0 * (k % 2)} for k in range(5)])
-    yield figures.dark_vs_exposure_and_temperature(
-        [
-            {
-                "label": "row 1, column 2",
-                "temperature_c": [-10.0, -10.0, 0.0, 0.0],
-                "exposure_s": [10.0, 300.0, 10.0, 300.0],
-                "signal_adu": [-2.0, 50.0, 8.0, np.nan],
-                "error_adu": [6.0, 8.0, 6.0, 9.0],
-                "curves": [(-10.0, [10.0, 300.0], [2.0, 50.0])],
-            }
-        ]
+    pixel = {
+        "label": "row 1, column 2",
+        "temperature_c": [-10.0, -10.0, 0.0, 0.0],
+        "exposure_s": [10.0, 300.0, 10.0, 300.0],
+        "signal_adu": [-2.0, 50.0, 8.0, np.nan],
+        "error_adu": [6.0, 8.0, 6.0, 9.0],
+    }
+    yield figures.dark_vs_exposure_and_temperature([pixel | {"curves": [(-10.0, [10.0, 300.0], [2.0, 50.0])]}])
+    yield figures.dark_vs_inverse_temperature(
+        [pixel | {"curves": [(300.0, [-10.0, 0.0], [50.0, 120.0])]}] * 6, across=2
     )
 
 
@@ -212,3 +213,17 @@ def test_numbers_as_people_write_them():
     assert plain(float("nan")) == "none"
     assert tick_labels([0.0, 0.05, 0.1]) == ["0.00", "0.05", "0.10"]
     assert tick_labels([-500.0, 0.0, 2500.0]) == ["−500", "0", "2,500"]
+
+
+def test_one_activation_energy_is_a_straight_line_against_inverse_temperature():
+    temperature = np.linspace(-20.0, 10.0, 7)
+    signal = 5e3 * np.exp(-0.6 / 8.617e-5 * (1 / (temperature + 273.15) - 1 / 273.15))
+    pixel = {"label": "", "temperature_c": temperature, "exposure_s": np.full(7, 60.0), "signal_adu": signal,
+             "error_adu": np.full(7, 0.1), "curves": [(60.0, temperature, signal)]}  # fmt: skip
+    page = figures.dark_vs_inverse_temperature([pixel])
+    axes = page.axes[0]
+    line = next(line for line in axes.get_lines() if line.get_linestyle() == "-" and len(line.get_xdata()) == 7)
+    points = axes.transData.transform(np.column_stack([line.get_xdata(), line.get_ydata()]))
+    away = points[:, 1] - np.polyval(np.polyfit(*points.T, 1), points[:, 0])
+    assert np.abs(away).max() < 1.0  # pixels of the page
+    assert points[0, 0] < points[-1, 0]  # warm to the right

@@ -1,0 +1,56 @@
+"""The report of a campaign as one page of HTML that needs no other file, no network and no script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from darkpipe.report.sections import all_sections, lead_of, title_of
+
+_FOLDER = "html"
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Pictures as PNG by name of the file; small maps of errors by cell, with whether it was left out of the fit."""
+
+    pictures: Mapping[str, bytes]
+    maps: Mapping[str, tuple[bool, Mapping[str, NDArray[np.float32]]]]
+
+
+def write_page(facts: Mapping[str, Any], embedded: Embedded) -> str:
+    """The page.
+
+    facts : what `darkpipe.files.reporting.read_facts` gives, with `products`, `campaign`, `run` and `software`.
+    """
+    style, script = _part("style.css"), _part("script.js")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(_part("report.html")).render(
+        title=title_of(facts),
+        lead=lead_of(facts),
+        generator=f"darkpipe {facts['software']['darkpipe']}",
+        sections=all_sections(facts, embedded.pictures, embedded.maps),
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+    )
+
+
+@cache
+def _part(name: str) -> str:
+    return resources.files("darkpipe.report").joinpath(_FOLDER, name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """By which the page allows this text alone to be run, or to style it."""
+    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
