@@ -25,7 +25,7 @@ MOST_LINES_OF_A_FILE = 500
 MOST_LINES_OF_A_FUNCTION = 60
 PRODUCT = re.compile(r"^\S*\.(?:fits|ecsv|yaml|npz|json|jsonl|png|log)$")
 PATHS_ELSEWHERE = {
-    "darkpipe/files/layout.py": None,  # the place for them
+    "darkpipe/files/layout": None,  # the places for them
     "darkpipe/science/models": None,  # a model names the files of its maps
     "darkpipe/files/bias_files.py": {"bias_model.fits", ".fits"},  # a user's own bias model
     "darkpipe/files/tables.py": {"ascii.ecsv"},  # a format
