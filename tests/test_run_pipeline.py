@@ -29,6 +29,7 @@ NAMES = (
     *("subtract_bias", "group_darks", "mask_hotpixels", "fit_dark_model"),
     *("generate_synthetic_darks", "evaluate_model", "check_model", "new_frames"),
     *("load_em_frames", "traditional_dark", "fit_noise_maps", "synthetic_noise_map_dark", "calibrate"),
+    *("report", "characterize"),
 )
 ALL_TARGETS = {target for flag in FLAGS for target in flag.targets} | {
     place for mode in MODES.values() for place in (*mode.overrides, *mode.required.values())
@@ -103,6 +104,17 @@ SYNTHETIC = "generate_synthetic_darks"
         ("--mode|calibrate|--like|m31.fits|--output|d.fits", "calibrate.like", Path("m31.fits")),
         ("--mode|calibrate|--like|m31.fits|--output|d.fits", "calibrate.output", Path("d.fits")),
         ("--mode|calibrate|--like|m31.fits|--include-bias", "calibrate.include_bias", True),
+        ("--mode|characterize|--basepath|d", "load_data.kinds", ["bias", "dark", "light", "flat"]),
+        ("--mode|characterize|--combine|average", "characterize.combine", "average"),
+        ("--mode|characterize|--expect-shape|9x7|--expect_filter|R", "characterize.expect_shape", "9x7"),
+        ("--mode|characterize|--expect-shape|9x7|--expect_filter|R", "characterize.expect_filter", "R"),
+        ("--mode|characterize|--expect_exposure|0.5", "characterize.expect_exposure_s", 0.5),
+        ("--mode|characterize|--black_point|-5|--white-point|5", "characterize.black_point", -5.0),
+        ("--mode|characterize|--black_point|-5|--white-point|5", "characterize.white_point", 5.0),
+        ("--mode|characterize|--residual_points|-9 9|--stretch|linear", "characterize.residual_points", [-9.0, 9.0]),
+        ("--mode|characterize|--residual_points|-9 9|--stretch|linear", "characterize.stretch", "linear"),
+        ("--mode|characterize|--window|1:5,2:7", "characterize.window", "1:5,2:7"),
+        ("--mode|characterize|--select|kind=dark", "characterize.select", {"kind": "dark"}),
         ("--mode|fit_2d_model", "fit_dark_model.model_set", "two_dimensional"),
         ("--mode|full|--engine|processes", "engine", "processes"),
         ("--mode|full|--workers|3", "workers", 3),

@@ -168,6 +168,30 @@ def _finite(values: Sequence[float]) -> list[float]:
 
 
 @dataclass(frozen=True)
+class MasterFacts:
+    """What a classical master says of itself: how it was made and of how many frames, robust sigma of the noise of one
+    frame and of a frame less the master; NaN where the frames did not tell."""
+
+    combine: Method
+    frames: int
+    noise_adu: float
+    expected_adu: float
+
+
+def read_facts(path: Path) -> MasterFacts:
+    """From the header of a classical master.
+
+    Raises
+    ------
+    ProductError
+        when it is missing or damaged.
+    """
+    top = read_header(path)
+    frames = int(read_header(path)["NCOMBINE"])
+    return MasterFacts(top["COMBINE"], frames, float(top.get("NOISE", math.nan)), float(top.get("SIGMAEXP", math.nan)))
+
+
+@dataclass(frozen=True)
 class Subtracted:
     """A frame less the master: raw cards of the frame, residual (rows, cols) in raw counts, statistics of both."""
 
@@ -230,23 +254,22 @@ def subtract(frame: Path, master: Path, hot_sigma: float) -> Subtracted:
 
 def write_subtracted(path: Path, made: Subtracted, master: Path, row: Mapping[str, Any]) -> str:
     """Write a frame less the master with the cards of the raw frame; returns the digest."""
-    top = read_header(master)
-    method, n, kind = str(top["COMBINE"]), int(top["NCOMBINE"]), str(row["kind"])
+    facts, kind = read_facts(master), str(row["kind"])
     cards: list[Card] = [
         # words by which no program takes it for a raw frame
         ("IMAGETYP", f"Subtracted {kind.capitalize()}", "a raw frame less the master of its set"),
         ("CALSTAT", _CALIBRATED_AS.get(kind, "D"), "the master is subtracted"),
         ("EXPTIME", float(row["exposure_s"]), "[s]"),
         ("MASTER", master.name, "what was subtracted"),
-        ("COMBINE", method, "how it was made"),
-        ("NCOMBINE", n, "of so many frames, this one among them"),
+        ("COMBINE", facts.combine, "how it was made"),
+        ("NCOMBINE", facts.frames, "of so many frames, this one among them"),
         ("LEVEL", made.after.median, "[adu] median of this frame"),
         ("SIGMA", made.after.sigma, "[adu] robust sigma of this frame"),
-        ("SIGMAEXP", float(top.get("SIGMAEXP", math.nan)), "[adu] expected from the noise of the frames"),
+        ("SIGMAEXP", facts.expected_adu, "[adu] expected from the noise of the frames"),
         ("N_HOT", made.after.hot, "pixels that stand out"),
     ]
     kept, coordinates = kept_cards(made.cards, {key for key, _, _ in cards} | {"CREATOR"})
-    said = f"darkpipe subtracted {master.name}, the {method} of {n} frames"
+    said = f"darkpipe subtracted {master.name}, the {facts.combine} of {facts.frames} frames"
     header = [*kept, *cards, ("HISTORY", said[:72], "")]
     inputs = [str(row["file"]), master.name]
     return write_frame(path, Frame(made.residual, header=header, image_header=coordinates, inputs=inputs))
@@ -254,7 +277,7 @@ def write_subtracted(path: Path, made: Subtracted, master: Path, row: Mapping[st
 
 def record(made: Subtracted, master: Path, row: Mapping[str, Any]) -> dict[str, Any]:
     """The row of a frame in the table of statistics; numbers rounded to what they are good for."""
-    expected = float(read_header(master).get("SIGMAEXP", math.nan))
+    expected = read_facts(master).expected_adu
     return {
         "file": str(row["file"]),
         "exposure_s": float(row["exposure_s"]),
