@@ -210,7 +210,7 @@ def _frame_job(
     outputs = [out.set_numbers(stems[name])]
     if settings.keep_subtracted:
         outputs.append(out.subtracted(stems[name]))
-    params = {"row": row, "hot_sigma": settings.hot_sigma}
+    params = {"row": row, "position": k, "hot_sigma": settings.hot_sigma}
     return Job(subtract_master, (frames.paths[k], master), tuple(outputs), params, label=f"subtract from {name}")
 
 
@@ -222,14 +222,14 @@ def _plain(value: Any) -> Any:
 
 
 def subtract_master(
-    inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, row: Mapping[str, Any], hot_sigma: float
+    inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, row: Mapping[str, Any], position: int, hot_sigma: float
 ) -> dict[Path, str]:
     """One frame less the master, and the statistics of both."""
     known = {key: math.nan if value is None else value for key, value in row.items()}
     made = subtract(inputs[0], inputs[1], hot_sigma)
-    digests = {outputs[0]: write_json(outputs[0], record(made, inputs[1], known))}
+    digests = {outputs[0]: write_json(outputs[0], record(made, inputs[1], known, position))}
     if len(outputs) > 1:
-        digests[outputs[1]] = write_subtracted(outputs[1], made, inputs[1], known)
+        digests[outputs[1]] = write_subtracted(outputs[1], made, inputs[1], known, position)
     return digests
 
 
@@ -343,6 +343,8 @@ def draw_frame(
     if len(outputs) > 2:
         facts = read_facts(inputs[1])
         made: dict[str, Any] = {"noise": facts.noise_adu, "frames": facts.frames, "method": facts.combine}
+        if np.ptp(facts.expected_adu) > 0.02 * facts.noise_adu:  # levels differ: the form is another
+            made["frames"] = 0
         points_drawn = (stretch.black, stretch.white)
         figures[outputs[2]] = lambda: stretched_image(residual, flat, less, part, window=(r0, r1, c0, c1))
         figures[outputs[3]] = lambda: before_and_after(
