@@ -17,6 +17,7 @@ from darkpipe.files.atomic import replace_file
 from darkpipe.files.characterizing import (
     combine_set,
     of_master,
+    read_facts,
     record,
     residual_of,
     subtract,
@@ -37,7 +38,7 @@ from darkpipe.files.frame_set import (
 )
 from darkpipe.files.index import ACCEPTED, MOST_LINES, read_index, survey_key, survey_of
 from darkpipe.files.layout import OutputDir
-from darkpipe.files.products import read_header, read_planes
+from darkpipe.files.products import read_planes
 from darkpipe.files.tables import read_table, table_of, write_table
 from darkpipe.jobs.contract import Job
 from darkpipe.report.characterize import before_and_after, chosen_points, set_statistics, stretched_image
@@ -209,7 +210,7 @@ def _frame_job(
     outputs = [out.set_numbers(stems[name])]
     if settings.keep_subtracted:
         outputs.append(out.subtracted(stems[name]))
-    params = {"row": row, "hot_sigma": settings.hot_sigma}
+    params = {"row": row, "position": k, "hot_sigma": settings.hot_sigma}
     return Job(subtract_master, (frames.paths[k], master), tuple(outputs), params, label=f"subtract from {name}")
 
 
@@ -221,22 +222,22 @@ def _plain(value: Any) -> Any:
 
 
 def subtract_master(
-    inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, row: Mapping[str, Any], hot_sigma: float
+    inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, row: Mapping[str, Any], position: int, hot_sigma: float
 ) -> dict[Path, str]:
     """One frame less the master, and the statistics of both."""
     known = {key: math.nan if value is None else value for key, value in row.items()}
     made = subtract(inputs[0], inputs[1], hot_sigma)
-    digests = {outputs[0]: write_json(outputs[0], record(made, inputs[1], known))}
+    digests = {outputs[0]: write_json(outputs[0], record(made, inputs[1], known, position))}
     if len(outputs) > 1:
-        digests[outputs[1]] = write_subtracted(outputs[1], made, inputs[1], known)
+        digests[outputs[1]] = write_subtracted(outputs[1], made, inputs[1], known, position)
     return digests
 
 
 def tabulate(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, hot_sigma: float) -> dict[Path, str]:
     """One row a frame; the master in the meta."""
     table = table_of([read_json(path) for path in inputs[1:]])
-    top = read_header(inputs[0])
-    table.meta["master"] = {"combine": str(top["COMBINE"]), "frames": int(top["NCOMBINE"])}
+    facts = read_facts(inputs[0])
+    table.meta["master"] = {"combine": facts.combine, "frames": facts.frames}
     table.meta["master"] |= {name: _plain(value) for name, value in of_master(inputs[0], hot_sigma).items()}
     return {outputs[0]: write_table(outputs[0], table)}
 
@@ -275,7 +276,7 @@ def _picture_jobs(
 def _stretch(image: Any, points: Mapping[str, Any], master: Path | None = None) -> Stretch:
     """Of a master and its frames where `master` is given, else of what is left of one."""
     kind: Kind = points["kind"]
-    noise = 0.0 if master is None else float(read_header(master).get("NOISE", 0.0))
+    noise = 0.0 if master is None else read_facts(master).noise_adu
     options: dict[str, Any] = {"about_zero": master is None, "margin": FRAME_MARGIN * noise}
     try:
         return chosen_points(image, kind, points["black"], points["white"], **options)
@@ -303,10 +304,10 @@ def draw_master(
 ) -> dict[Path, str]:
     """The master, whole and in the window."""
     (value,) = read_planes(inputs[0], ["SCI"])
-    top = read_header(inputs[0])
+    facts = read_facts(inputs[0])
     stretch = _stretch(value, points, inputs[0])
     title = f"Master {kind}, {exposure_s:g} s"
-    said = f"{top['COMBINE']} of {top['NCOMBINE']} frames"
+    said = f"{facts.combine} of {facts.frames} frames"
     r0, r1, c0, c1 = window
     part = f"{said}, rows {r0} to {r1 - 1}, columns {c0} to {c1 - 1}"
     return _saved(
@@ -340,8 +341,10 @@ def draw_frame(
         outputs[1]: lambda: stretched_image(residual, flat, less, name, outline=(r0, r1, c0, c1)),
     }
     if len(outputs) > 2:
-        top = read_header(inputs[1])
-        made = {"noise": float(top.get("NOISE", math.nan)), "frames": int(top["NCOMBINE"]), "method": top["COMBINE"]}
+        facts = read_facts(inputs[1])
+        made: dict[str, Any] = {"noise": facts.noise_adu, "frames": facts.frames, "method": facts.combine}
+        if np.ptp(facts.expected_adu) > 0.02 * facts.noise_adu:  # levels differ: the form is another
+            made["frames"] = 0
         points_drawn = (stretch.black, stretch.white)
         figures[outputs[2]] = lambda: stretched_image(residual, flat, less, part, window=(r0, r1, c0, c1))
         figures[outputs[3]] = lambda: before_and_after(

@@ -21,7 +21,7 @@ from darkpipe.files.values import Card as RawCard
 from darkpipe.science.classic_master import (
     Method,
     combine_frames,
-    robust_residual_factor,
+    robust_residual_factors,
     sigma_over_pixels,
     variance_of_master,
 )
@@ -48,8 +48,8 @@ class ClassicMaster:
     value : median or average. error : its 1 sigma. sigma : scatter of one frame about the pixel's mean, levels of the
     frames taken out. count : finite samples. dq : HOT, SATURATED (in half of the frames or more), CLIPPED_LOW,
     FEW_SAMPLES.
-    noise_adu : robust sigma over the pixels of the noise of one frame. expected_adu : the same of a frame less this
-    master, that it is one of. statistics : of `value`.
+    noise_adu : robust sigma over the pixels of the noise of one frame. expected_adu : (n,) the same of each frame less
+    this master, that it is one of. statistics : of `value`.
     """
 
     value: F4
@@ -58,7 +58,7 @@ class ClassicMaster:
     count: NDArray[np.uint16]
     dq: NDArray[np.uint16]
     noise_adu: float
-    expected_adu: float
+    expected_adu: F4
     statistics: ImageStatistics
 
 
@@ -90,7 +90,10 @@ def combine_set(frames: FrameSet, method: Method, hot_sigma: float) -> ClassicMa
     with np.errstate(invalid="ignore"):
         dq[value > statistics.hot_above] |= np.uint16(DQ.HOT)
     noise = sigma_over_pixels(prior)
-    expected = noise * robust_residual_factor(n, method)
+    expected = np.full(n, noise)
+    if noise > 0:
+        expected *= robust_residual_factors(np.array(levels) / noise, method)
+    expected = expected.astype(np.float32)
     return ClassicMaster(value, error, np.sqrt(variance), count, dq, noise, expected, statistics)
 
 
@@ -142,7 +145,7 @@ def write_classic_master(path: Path, master: ClassicMaster, frames: FrameSet, me
         ("NCOMBINE", len(levels), "frames"),
         ("COMBINE", method, "how they were combined"),
         ("NOISE", round(master.noise_adu, 4), "[adu] robust sigma of the noise of one frame"),
-        ("SIGMAEXP", round(master.expected_adu, 4), "[adu] expected of a frame less this master"),
+        ("SIGMAEXP", round(float(np.median(master.expected_adu)), 4), "[adu] expected of a frame less this master"),
         ("LEVELMIN", min(levels), "[adu] median of the lowest frame"),
         ("LEVELMAX", max(levels), "[adu] median of the highest frame"),
         ("HOTABOVE", master.statistics.hot_above, "[adu] hot pixels lie above it"),
@@ -151,7 +154,11 @@ def write_classic_master(path: Path, master: ClassicMaster, frames: FrameSet, me
     ]
     kept, _ = kept_cards(read_light(frames.paths[0]).cards, {key for key, _, _ in cards} | {"CREATOR"})
     header = [*(card for card in kept if card[0] in _configuration_keywords()), *cards]
-    extra: dict[str, NDArray[Any]] = {"SIGMA": master.sigma, "COUNT": master.count}
+    extra: dict[str, NDArray[Any]] = {
+        "SIGMA": master.sigma,
+        "COUNT": master.count,
+        "EXPECTED": master.expected_adu[None],
+    }
     return write_frame(
         path, Frame(master.value, master.error, master.dq, header=header, extra=extra, inputs=frames.names)
     )
@@ -165,6 +172,31 @@ def _configuration_keywords() -> set[str]:
 
 def _finite(values: Sequence[float]) -> list[float]:
     return [value for value in values if math.isfinite(value)]
+
+
+@dataclass(frozen=True)
+class MasterFacts:
+    """What a classical master says of itself: how it was made and of how many frames, robust sigma of the noise of one
+    frame, and (n,) of each frame less the master; NaN where the frames did not tell."""
+
+    combine: Method
+    frames: int
+    noise_adu: float
+    expected_adu: F4
+
+
+def read_facts(path: Path) -> MasterFacts:
+    """From the header of a classical master.
+
+    Raises
+    ------
+    ProductError
+        when it is missing or damaged.
+    """
+    top = read_header(path)
+    frames = int(read_header(path)["NCOMBINE"])
+    (expected,) = read_planes(path, ["EXPECTED"])
+    return MasterFacts(top["COMBINE"], frames, float(top.get("NOISE", math.nan)), expected[0])
 
 
 @dataclass(frozen=True)
@@ -228,33 +260,36 @@ def subtract(frame: Path, master: Path, hot_sigma: float) -> Subtracted:
     )
 
 
-def write_subtracted(path: Path, made: Subtracted, master: Path, row: Mapping[str, Any]) -> str:
-    """Write a frame less the master with the cards of the raw frame; returns the digest."""
-    top = read_header(master)
-    method, n, kind = str(top["COMBINE"]), int(top["NCOMBINE"]), str(row["kind"])
+def write_subtracted(path: Path, made: Subtracted, master: Path, row: Mapping[str, Any], position: int) -> str:
+    """Write a frame less the master with the cards of the raw frame; returns the digest.
+
+    row : of the frame in the table of frames. position : of the frame in the set, from 0.
+    """
+    facts, kind = read_facts(master), str(row["kind"])
     cards: list[Card] = [
         # words by which no program takes it for a raw frame
         ("IMAGETYP", f"Subtracted {kind.capitalize()}", "a raw frame less the master of its set"),
         ("CALSTAT", _CALIBRATED_AS.get(kind, "D"), "the master is subtracted"),
         ("EXPTIME", float(row["exposure_s"]), "[s]"),
         ("MASTER", master.name, "what was subtracted"),
-        ("COMBINE", method, "how it was made"),
-        ("NCOMBINE", n, "of so many frames, this one among them"),
+        ("COMBINE", facts.combine, "how it was made"),
+        ("NCOMBINE", facts.frames, "of so many frames, this one among them"),
         ("LEVEL", made.after.median, "[adu] median of this frame"),
         ("SIGMA", made.after.sigma, "[adu] robust sigma of this frame"),
-        ("SIGMAEXP", float(top.get("SIGMAEXP", math.nan)), "[adu] expected from the noise of the frames"),
+        ("SIGMAEXP", float(facts.expected_adu[position]), "[adu] expected from the noise of the frames"),
         ("N_HOT", made.after.hot, "pixels that stand out"),
     ]
     kept, coordinates = kept_cards(made.cards, {key for key, _, _ in cards} | {"CREATOR"})
-    said = f"darkpipe subtracted {master.name}, the {method} of {n} frames"
+    said = f"darkpipe subtracted {master.name}, the {facts.combine} of {facts.frames} frames"
     header = [*kept, *cards, ("HISTORY", said[:72], "")]
     inputs = [str(row["file"]), master.name]
     return write_frame(path, Frame(made.residual, header=header, image_header=coordinates, inputs=inputs))
 
 
-def record(made: Subtracted, master: Path, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row of a frame in the table of statistics; numbers rounded to what they are good for."""
-    expected = float(read_header(master).get("SIGMAEXP", math.nan))
+def record(made: Subtracted, master: Path, row: Mapping[str, Any], position: int) -> dict[str, Any]:
+    """The row of a frame in the table of statistics; numbers rounded to what they are good for. Parameters as for
+    `write_subtracted`."""
+    expected = float(read_facts(master).expected_adu[position])
     return {
         "file": str(row["file"]),
         "exposure_s": float(row["exposure_s"]),

@@ -336,8 +336,7 @@ def set_statistics(rows: Sequence[Mapping[str, Any]], title: str, unit: str = "A
     noise.plot(number, found["before_sigma_adu"], "o", color=BLUE, label="before", **options)
     noise.plot(number, found["after_sigma_adu"], "s", color=VERMILION, label="after", **options)
     expected = found["expected_sigma_adu"]
-    if np.isfinite(expected).any():
-        noise.axhline(float(np.nanmean(expected)), color=BLACK, linewidth=1.2, label="expected after")
+    noise.plot(number, expected, "_", color=BLACK, label="expected after", linestyle="none", markersize=14)
     sigmas = np.concatenate([found["before_sigma_adu"], found["after_sigma_adu"]])
     sigmas = sigmas[sigmas > 0]
     if sigmas.size and sigmas.max() > 5 * sigmas.min():

@@ -24,7 +24,10 @@ Method = Literal["median", "average"]
 METHODS: Final = ("median", "average")
 
 _UPPER = float(ndtr(1.0))  # 84.13 %: half the width up to here is one sigma of a normal distribution
+_CORE_PERCENTS = (100.0 * (1.0 - _UPPER), 100.0 * _UPPER)
 _STEPS = 401
+_NO_DRIFT = 0.05  # sigma by which levels may differ without a word
+_DRAWS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -196,6 +199,35 @@ def robust_residual_factor(n: int, method: Method) -> float:
         middle = 0.5 * (low + high)
         low, high = (middle, high) if exceeds(middle) > 1.0 - _UPPER else (low, middle)
     return high
+
+
+def robust_residual_factors(level: Sequence[float] | NDArray[Any], method: Method) -> NDArray[np.float64]:
+    """`robust_residual_factor` of each frame of a set whose frames differ in level.
+
+    An average takes the differences up as a shift, and nothing changes. A median is that of the middle frames where the
+    others lie far off: what is left of these is less, of the others more. By simulation of normal noise with these
+    levels (a fixed seed; to about 0.5 %), in proportion to the same noise without them.
+
+    Parameters
+    ----------
+    level : (n,) level of each frame, in units of the noise of one frame.
+
+    Raises
+    ------
+    ValueError : no levels, or not finite.
+    """
+    offset = np.asarray(level, np.float64)
+    if offset.ndim != 1 or offset.size < 1 or not np.isfinite(offset).all():
+        raise ValueError("level must be finite numbers, one a frame")
+    n = offset.size
+    plain = np.full(n, robust_residual_factor(n, method))
+    if method == "average" or n <= 2 or np.ptp(offset) < _NO_DRIFT:
+        return plain
+    noise = np.random.default_rng(n).standard_normal((n, max(10_000, _DRAWS // n)), np.float32)
+    apart = noise + (offset - np.median(offset)).astype(np.float32)[:, None]
+    with_levels, without = (samples - median(samples) for samples in (apart, noise))
+    widths = [np.diff(np.percentile(left, _CORE_PERCENTS, axis=1), axis=0)[0] for left in (with_levels, without)]
+    return np.asarray(plain * widths[0] / widths[1].mean())
 
 
 def residual_tail(n: int, method: Method) -> Callable[[float], float]:

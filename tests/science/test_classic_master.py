@@ -15,6 +15,7 @@ from darkpipe.science.classic_master import (
     residual_factor,
     residual_tail,
     robust_residual_factor,
+    robust_residual_factors,
     sigma_over_pixels,
     variance_of_master,
     variance_of_median,
@@ -84,6 +85,8 @@ def test_wrong_arguments_are_refused() -> None:
         combine_frames(samples, "median", [1.0])
     with pytest.raises(ValueError, match="frames, pixels"):
         combine_frames(samples[0], "median")
+    with pytest.raises(ValueError, match="one a frame"):
+        robust_residual_factors([0.0, np.nan], "median")
     for function in (variance_of_median, lambda n: variance_of_master(n, "average")):
         with pytest.raises(ValueError, match="not 0"):
             function(0)
@@ -108,6 +111,15 @@ def test_what_is_left_of_a_frame_scatters_as_said(method: Method, n: int) -> Non
     tail = residual_tail(n, method)
     for d in (0.0, 0.05, 0.3, 1.0, 2.0):
         assert np.mean(left > d) == pytest.approx(tail(d), abs=0.003)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("level", [(0.0, 0.0, 0.0), (0.0, 1.0, 5.0), (0.0, 0.3, 1.0, 1.2, 4.0, -2.0), (1.0, 7.0)])
+def test_levels_that_differ_are_taken_into_account(method: Method, level: tuple[float, ...]) -> None:
+    frames = normal(len(level), 100_000, seed=9) + np.array(level)[:, None]
+    left = frames - PLAIN[method](frames, axis=0)
+    found = [half_width(rest) for rest in left]
+    np.testing.assert_allclose(robust_residual_factors(level, method), found, rtol=0.02)
 
 
 def test_factors_go_to_one_and_those_of_an_average_are_plain() -> None:
