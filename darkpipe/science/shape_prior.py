@@ -47,12 +47,16 @@ PLACE = {(0, 0): 0, (0, 1): 1, (0, 2): 2, (1, 1): 3, (1, 2): 4, (2, 2): 5}  # of
 
 @dataclass(frozen=True)
 class Node:
-    """Shapes at a level: mean (m,) and covariance (its upper half by rows) of the prior, and of how many pixels."""
+    """Shapes at a level: mean (m,) and covariance (its upper half by rows) of the prior, and of how many pixels.
+
+    shared : the part of the covariance by errors of the mean that all pixels share: they are in their own data, too.
+    """
 
     level: float
     pixels: int
     mean: tuple[float, ...]
     covariance: tuple[float, ...]
+    shared: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -64,18 +68,29 @@ class ShapePrior:
 
     def at(self, level: F8) -> tuple[F8, F8]:
         """Mean (m, P) and covariance (m, m, P) at levels (P,)."""
+        mean = self._between(level, np.array([node.mean for node in self.nodes]))
+        return np.stack(mean), _whole(self._between(level, np.array([node.covariance for node in self.nodes])))
+
+    def shared_at(self, level: F8) -> F8:
+        """The part of the covariance (m, m, P) that is in the pixels' own data as well."""
+        return _whole(self._between(level, np.array([node.shared for node in self.nodes])))
+
+    def _between(self, level: F8, values: F8) -> list[F8]:
+        """Columns of values (nodes, k) at levels (P,)."""
         levels = np.array([node.level for node in self.nodes])
         x = np.log(np.clip(np.nan_to_num(level, nan=0.0), levels[0], levels[-1]))
-        means = np.array([node.mean for node in self.nodes])
-        halves = np.array([node.covariance for node in self.nodes])
-        mean = np.stack([np.interp(x, np.log(levels), column) for column in means.T])
-        half = [np.interp(x, np.log(levels), column) for column in halves.T]
-        return mean, np.stack([half]) if len(half) == 1 else np.stack([np.stack(half[:2]), np.stack(half[1:])])
+        return [np.interp(x, np.log(levels), column) for column in values.T]
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
         nodes = [
-            {"level": n.level, "pixels": n.pixels, "mean": list(n.mean), "covariance": list(n.covariance)}
+            {
+                "level": n.level,
+                "pixels": n.pixels,
+                "mean": list(n.mean),
+                "covariance": list(n.covariance),
+                "shared": list(n.shared),
+            }
             for n in self.nodes
         ]
         return {"start": list(self.start), "nodes": nodes}
@@ -84,14 +99,19 @@ class ShapePrior:
     def from_dict(cls, data: Mapping[str, Any]) -> ShapePrior:
         """Back from plain data; KeyError, TypeError or ValueError where it is none of ours."""
         nodes = tuple(
-            Node(float(n["level"]), int(n["pixels"]), _floats(n["mean"]), _floats(n["covariance"]))
+            Node(float(n["level"]), int(n["pixels"]), *(_floats(n[k]) for k in ("mean", "covariance", "shared")))
             for n in data["nodes"]
         )
         start = _floats(data["start"])
-        sizes = {(len(n.mean), len(n.covariance)) for n in nodes}
-        if sizes != {(len(start), len(start) * (len(start) + 1) // 2)}:
+        half = len(start) * (len(start) + 1) // 2
+        if {(len(n.mean), len(n.covariance), len(n.shared)) for n in nodes} != {(len(start), half, half)}:
             raise ValueError("the nodes of the shape prior do not match its start")
         return cls(start, nodes)
+
+
+def _whole(half: Sequence[F8]) -> F8:
+    """Symmetric matrices (m, m, P) from their upper halves by rows, m = 1 or 2."""
+    return np.stack([half]) if len(half) == 1 else np.stack([np.stack(half[:2]), np.stack(half[1:])])
 
 
 def _floats(values: Sequence[Any] | NDArray[np.float64]) -> tuple[float, ...]:
@@ -128,10 +148,13 @@ def estimate_shape_prior(problem: Problem, cells: Cells, start: Sequence[float])
     error = float(np.median(found.level_information[usable] ** -0.5))
     typical = TYPICAL_SHARE if problem.family != EXPONENTIAL else TYPICAL_SHAPE[problem.free[1:]]
     nodes: list[_Found] = []
+    shared: list[F8] = []
     for members in _members(found.level[usable], error, usable):
         begin = nodes[-1].mean if nodes else theta
-        nodes.append(_node(problem, cells.at(members), found.level[members], begin, error, typical))
-    return ShapePrior(_floats(theta), _joined(nodes, theta, typical))
+        node = _node(problem, cells.at(members), found.level[members], begin, error, typical)
+        shared.append(_shared_effect(problem, cells.at(members), node.mean, node.level))
+        nodes.append(node)
+    return ShapePrior(_floats(theta), _joined(nodes, shared, theta, typical))
 
 
 def _members(level: F8, error: float, pixels: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
@@ -178,8 +201,15 @@ def _node(problem: Problem, cells: Cells, levels: F8, begin: F8, error: float, t
 
 
 def _shared_error(problem: Problem, cells: Cells, mean: F8, level: float) -> F8:
-    """Covariance (m, m) of a node's mean from errors that all pixels of a cell share (drift of the pedestal): no number
-    of pixels averages them away. Found from what 1 ADU in each cell does to a pixel of this level."""
+    """Covariance (m, m) of a node's mean from errors that all pixels of a cell share (drift of the pedestal, and of its
+    bias): no number of pixels averages them away."""
+    effect = _shared_effect(problem, cells, mean, level)
+    return np.asarray(effect @ effect.T)
+
+
+def _shared_effect(problem: Problem, cells: Cells, mean: F8, level: float) -> F8:
+    """(m, n) what n independent such errors, of 1 sigma each, do to a node's mean; alike in all nodes. Found from what
+    1 ADU in each cell does to a pixel of this level."""
     n = cells.extra_variance_adu2.size
     shape = shape_at(problem, mean)
     whole = int(np.argmax((cells.count > 0).sum(axis=0)))
@@ -188,7 +218,8 @@ def _shared_error(problem: Problem, cells: Cells, mean: F8, level: float) -> F8:
     one = replace(cells.at(np.full(n + 1, whole)), signal_adu=signal.astype(np.float32))
     departure = measure(shape, one, np.full(n + 1, level)).departure
     effect = np.nan_to_num((departure[:, 1:] - departure[:, :1]) / level)
-    return np.asarray(effect * cells.extra_variance_adu2 @ effect.T)
+    values, vectors = np.linalg.eigh(cells.shared_covariance)
+    return np.asarray(effect @ (vectors * np.sqrt(np.maximum(values, 0.0))))
 
 
 def _moments(found: Measured, tells: bool) -> tuple[F8, F8, F8]:
@@ -262,18 +293,23 @@ def _expected_square(told: F8, residual: F8, spread: F8, level: F8) -> F8:
     return np.asarray(np.einsum("ap,bp->abp", expected, expected) + left)
 
 
-def _joined(found: Sequence[_Found], start: F8, typical: F8) -> tuple[Node, ...]:
+def _joined(found: Sequence[_Found], shared: Sequence[F8], start: F8, typical: F8) -> tuple[Node, ...]:
     """Nodes of what was found, given from the brightest to the faintest.
+
+    shared : what errors that all pixels share do to the mean of each node, as by `_shared_effect`. They are the same in
+    all nodes, so that no joining averages them away.
 
     A scatter that cannot be told is that of the faintest node that tells one, if that is near, else the typical one
     (hot pixels, decades brighter, may be more or less alike than faint ones), as far as the node's own pixels allow it.
-    A mean is combined with that of the next brighter node, which holds to within one scatter for a factor e in level: a
-    node without signal has the mean of its neighbour.
+    A mean is combined with that of the next brighter node, which holds to within one scatter for a factor e in level,
+    or as far as the means of the brighter nodes move: a node without signal has the mean of its neighbour.
     """
     nodes: list[Node] = []
     told: tuple[float, F8] | None = None
-    level, mean, covariance = found[0].level, start, np.diag((REACH * typical) ** 2)
-    for f in found:
+    level, mean, alone = found[0].level, start, np.diag((REACH * typical) ** 2)
+    effect = np.zeros_like(shared[0])
+    pace = _paces(found, shared)
+    for f, of_node, moved in zip(found, shared, pace, strict=True):
         if f.told:
             scatter = f.scatter
             told = (f.level, scatter) if f.pixels >= MANY else told
@@ -282,12 +318,36 @@ def _joined(found: Sequence[_Found], start: F8, typical: F8) -> tuple[Node, ...]
             scatter = told[1] if told is not None and near else np.diag(typical**2)
             part = np.sqrt(np.minimum(1.0, (np.diagonal(f.scatter) + f.floor) / np.diagonal(scatter)))
             scatter = scatter * np.outer(part, part)
-        expected = covariance + np.diag(np.diagonal(scatter)) * abs(np.log(level / f.level))
+        alone = alone + np.diag(np.maximum(np.diagonal(scatter), moved)) * abs(np.log(level / f.level))
+        expected = alone + effect @ effect.T
         gain = expected @ np.linalg.inv(expected + f.mean_covariance)
-        level, mean, covariance = f.level, mean + gain @ (f.mean - mean), expected - gain @ expected
-        total = (scatter + covariance)[np.triu_indices(mean.size)]
-        nodes.append(Node(level, f.pixels, _floats(mean), _floats(total)))
+        kept = np.eye(mean.size) - gain
+        own = f.mean_covariance - of_node @ of_node.T
+        alone = kept @ alone @ kept.T + gain @ own @ gain.T
+        level, mean, effect = f.level, mean + gain @ (f.mean - mean), kept @ effect + gain @ of_node
+        common = effect @ effect.T
+        half = np.triu_indices(mean.size)
+        nodes.append(
+            Node(level, f.pixels, _floats(mean), _floats((scatter + alone + common)[half]), _floats(common[half]))
+        )
     return tuple(sorted(nodes, key=lambda n: n.level))
+
+
+def _paces(found: Sequence[_Found], shared: Sequence[F8]) -> list[F8]:
+    """(m,) of each node, square by which the means of the brighter ones move for a factor e in level, beyond their
+    errors; 0 where they do not."""
+    square, distance = np.zeros_like(found[0].mean), 0.0
+    paces = []
+    for k, f in enumerate(found):
+        paces.append(np.maximum(square, 0.0) / distance if distance > 0 else np.zeros_like(square))
+        if k > 0:
+            before, difference = found[k - 1], shared[k] - shared[k - 1]
+            alone = (f.mean_covariance - shared[k] @ shared[k].T) + (
+                before.mean_covariance - shared[k - 1] @ shared[k - 1].T
+            )
+            square = square + (f.mean - before.mean) ** 2 - np.diagonal(alone + difference @ difference.T)
+            distance += abs(np.log(before.level / f.level))
+    return paces
 
 
 def prior_by_level(problem: Problem, cells: Cells, shapes: ShapePrior, weakest: Prior) -> tuple[Prior, F8]:
@@ -300,21 +360,25 @@ def prior_by_level(problem: Problem, cells: Cells, shapes: ShapePrior, weakest: 
     theta, covariance = shapes.at(found.level)
     told = inverse(covariance) * _strength(found, theta - np.array(shapes.start)[:, None], covariance)
     mean, precision = weakest.mean.copy(), weakest.precision.copy()
-    start = mean.copy()
+    start, twice = mean.copy(), np.zeros_like(precision)
     slots = shape_slots(problem)
+    # information of the pixel's data, common error, information of the prior
+    both = np.einsum("abp,bcp,cdp->adp", np.nan_to_num(found.information), shapes.shared_at(found.level), told)
     if problem.family == EXPONENTIAL:
         for a, i in enumerate(slots):
             mean[i] = start[i] = theta[a]
             for b, j in enumerate(slots[a:], start=a):
                 precision[PLACE[i, j]] += told[a, b]
+                twice[PLACE[i, j]] += (both[a, b] + both[b, a]) * np.maximum(np.nan_to_num(found.level), 0.0) ** 2
         start[0] = np.nan_to_num(found.level)
-        return Prior(mean, precision), start
+        return Prior(mean, precision, twice), start
     # G = L (f + e) and D = L (1 - f - e), so (1 - f) G - f D = L e: that has the prior, and their sum has none
     scale = np.maximum(np.nan_to_num(found.level), shapes.nodes[0].level)
     across = np.stack([1.0 - theta[0], -theta[0]])
     for i, j in ((0, 0), (0, 1), (1, 1)):
         precision[PLACE[i, j]] += told[0, 0] / scale**2 * across[i] * across[j]
-    return Prior(mean, precision), start
+        twice[PLACE[i, j]] += 2.0 * both[0, 0] * across[i] * across[j]
+    return Prior(mean, precision, twice), start
 
 
 def _strength(found: Measured, expected: F8, covariance: F8) -> F8:
@@ -356,3 +420,14 @@ def held_by_prior(problem: Problem, prior: Prior, covariance: F8) -> NDArray[np.
         if problem.family != EXPONENTIAL:
             return np.asarray(parts.sum(axis=0) > 0.5)
         return np.asarray((parts[1:] > 0.5).any(axis=0))
+
+
+def with_common_error(prior: Prior, covariance: F8) -> F8:
+    """Covariance (6, P) of a result whose data have errors in common with the mean of its prior, such as the drift of a
+    pedestal. The fit takes data and prior for independent; here their covariance comes in."""
+    if prior.twice is None or not prior.twice.any():
+        return covariance
+    order = [[PLACE[min(i, j), max(i, j)] for j in range(3)] for i in range(3)]
+    whole = covariance[order]
+    added = np.einsum("abp,bcp,cdp->adp", whole, prior.twice[order], whole)
+    return np.asarray(covariance + np.stack([added[i, j] for i, j in PLACE]))
