@@ -261,10 +261,16 @@ def read_band(
             variance,
             stations_of(cells),
             np.array([reference.read_noise_factor(c.temperature_c) ** 2 for c in cells]),
+            group_drift_adu2=np.array(_of_groups(number, [drift.of_bias(c.bias) if c.bias else 0.0 for c in cells])),
         ),
         error,
         shape,
     )
+
+
+def _of_groups(number: Sequence[int], values: Sequence[float]) -> list[float]:
+    """The value of each group, given those of its cells."""
+    return list(dict(sorted(zip(number, values, strict=True))).values())
 
 
 def _hidden_variance(

@@ -24,7 +24,8 @@ from darkpipe.science.models import EXP_2D
 from darkpipe.science.models.base import Model, Reference, design_slope, move_reference
 from darkpipe.science.models.families import EXPONENTIAL, synthesize
 from darkpipe.science.population import Population, prior_and_start, prior_of, problem_for, with_misfits
-from darkpipe.science.shape_prior import TYPICAL_SHAPE, TYPICAL_SHARE, Node, ShapePrior
+from darkpipe.science.shape_nodes import TYPICAL_SHAPE, TYPICAL_SHARE
+from darkpipe.science.shape_prior import Node, ShapePrior
 from darkpipe.science.signal_level import measure, shape_at, shape_slots
 
 F8 = NDArray[np.float64]
@@ -185,7 +186,8 @@ def _fitted(problem: Problem, cells: Cells, kind: PixelKind, truth: F8) -> tuple
         theta = truth[list(slots)] if problem.family == EXPONENTIAL else truth[:1] / truth[:2].sum()
         level = float(measure(shape_at(problem, theta), cells).level[0])
         if level > 0:
-            node = Node(level, MANY_PIXELS, tuple(theta.tolist()), kind.scatter or _typical_scatter(problem))
+            scatter = kind.scatter or _typical_scatter(problem)
+            node = Node(level, MANY_PIXELS, tuple(theta.tolist()), scatter, (0.0,) * len(scatter))
             population = replace(population, shape_prior=ShapePrior(node.mean, (node,)))
     if problem.family == EXPONENTIAL:
         population = replace(population, gamma=1.0, b_per_k=kind.growth_per_k)

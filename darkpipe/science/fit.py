@@ -86,6 +86,7 @@ class Cells:
     group : (n,) int, the bias that was subtracted from each cell.
     group_variance_adu2 : (G, P) float32, variance of each of those biases; inf: none was there, the level is free.
     stations : the temperatures the cells were taken at, with their errors; None: they have none.
+    group_drift_adu2 : (G,) the part of the biases' variance that all pixels share (their pedestal drift); None: none.
     """
 
     signal_adu: F4
@@ -100,6 +101,7 @@ class Cells:
     read_scale: F8 | None = None
     pixel_relative_variance: F4 | None = None
     pixel_law_variance_k2: F4 | None = None
+    group_drift_adu2: F8 | None = None
 
     @property
     def free_level(self) -> NDArray[np.bool_]:
@@ -111,6 +113,15 @@ class Cells:
         read = self.read_variance_adu2 if self.read_scale is None else self.read_variance_adu2 * self.read_scale[k]
         shot = np.maximum(signal_adu, 0) / np.float32(self.gain_e_per_adu)
         return np.asarray((read + shot) / np.maximum(self.count[k], 1), np.float32)
+
+    @property
+    def shared_covariance(self) -> F8:
+        """(n, n) covariance of the masters of a cell by errors that all pixels share [ADU²]: drift of the pedestal, and
+        that of the biases that were subtracted."""
+        own = np.diag(self.extra_variance_adu2.astype(np.float64))
+        if self.group_drift_adu2 is None:
+            return own
+        return own + np.where(self.group[:, None] == self.group, self.group_drift_adu2[self.group], 0.0)
 
     def excess_variance(self, k: int, signal_adu: F4) -> F4:
         """(P,) variance of cell k beyond noise and bias: multiplicative error and drift of the pedestal [ADU²]."""
@@ -158,10 +169,13 @@ class Prior:
     """Gaussian prior of each pixel's parameters: mean (3, P) and precision (6, P) as 00, 01, 02, 11, 12, 22.
 
     It must make every shape parameter determined, however weakly.
+    twice (6, P) : what the mean and the pixel's own data have in common: the covariance of their gradients and its
+    transpose; None: nothing.
     """
 
     mean: F8
     precision: F8
+    twice: F8 | None = None
 
 
 class Fitted(NamedTuple):

@@ -417,4 +417,4 @@ def with_glow(prior: Prior, start: F8, slot: int, expected: F8, error: F8) -> tu
     mean, precision, first = prior.mean.copy(), prior.precision.copy(), start.copy()
     mean[slot] = first[slot] = expected
     precision[SLOT_OF_DIAGONAL[slot]] = 1.0 / error**2
-    return Prior(mean, precision), first
+    return replace(prior, mean=mean, precision=precision), first

@@ -17,7 +17,8 @@ from darkpipe.science.fit import Cells, Fitted, Prior, Problem, Stations, fit_ti
 from darkpipe.science.misfit import Misfit, brightest_signal, find_misfits, signal_to_noise
 from darkpipe.science.models.base import Model, Reference, design_slope
 from darkpipe.science.models.families import EXPONENTIAL, LINEAR
-from darkpipe.science.shape_prior import ShapePrior, estimate_shape_prior, prior_by_level
+from darkpipe.science.shape_nodes import estimate_shape_prior
+from darkpipe.science.shape_prior import ShapePrior, prior_by_level
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]

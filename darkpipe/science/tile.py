@@ -21,7 +21,7 @@ from darkpipe.science.models.families import synthesize
 from darkpipe.science.population import Population, prior_of, problem_for, with_misfits
 from darkpipe.science.residuals import scattered
 from darkpipe.science.saturation import Saturation
-from darkpipe.science.shape_prior import held_by_prior, parts_of_prior
+from darkpipe.science.shape_prior import held_by_prior, parts_of_prior, with_common_error
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
@@ -96,7 +96,8 @@ def fit_unit(
     # a parameter that the prior holds costs the cells no degree of freedom
     spared = np.rint(np.nan_to_num(parts_of_prior(prior, fitted.covariance).sum(axis=0))).astype(np.int16)
     dof = np.where(fitted.dof > 0, fitted.dof + spared, fitted.dof).astype(np.int16)
-    moved = move_reference(unit.model, fitted.parameters, fitted.covariance, unit.fit_reference, unit.map_reference)
+    whole = with_common_error(prior, fitted.covariance)
+    moved = move_reference(unit.model, fitted.parameters, whole, unit.fit_reference, unit.map_reference)
     parameters, covariance = (array.astype(np.float32) for array in moved)
     levels = np.stack([fitted.offset_adu[free_level], fitted.offset_variance_adu2[free_level]])
     misfit = _misfit(fitted.chi2, dof)

@@ -9,7 +9,8 @@ from made_masters import GRID_12, GRID_24, full, pulls, scene, signal_of, spread
 from darkpipe.science.fit import fit_tile
 from darkpipe.science.models import EXP_1D, EXP_2D, EXP_T, TWO_COMPONENT
 from darkpipe.science.population import Population, prior_and_start, prior_of, with_shape_prior
-from darkpipe.science.shape_prior import ShapePrior, estimate_shape_prior, held_by_prior
+from darkpipe.science.shape_nodes import estimate_shape_prior
+from darkpipe.science.shape_prior import ShapePrior, held_by_prior, with_common_error
 
 PIXELS = 8000
 KNOWN = Population(0.98, 0.13)
@@ -219,6 +220,53 @@ def test_half_of_the_information_is_the_limit():
         prior = replace(weak, precision=precision)
         fitted = fit_tile(made.problem, made.cells, prior, weak.mean.copy())
         assert (held_by_prior(made.problem, prior, fitted.covariance) == expected).mean() > 0.95
+
+
+@pytest.mark.parametrize("model", [EXP_2D, TWO_COMPONENT])
+def test_what_drifts_in_all_pixels_is_in_the_prior_and_in_what_it_makes(model):
+    """Pedestals of cells and of their biases that drift, in twelve campaigns of one sensor."""
+    cell, bias, level = 0.6, 0.5, 60.0
+    made, hot = crowd(level, model=model, cells=GRID_12, pixels=1500, read_noise_adu=1.0, bias_sigma_adu=0.0)
+    groups = made.cells.group_variance_adu2.shape[0]
+    known = replace(
+        made.cells,
+        extra_variance_adu2=np.full(made.temperature_c.size, cell**2),
+        group_variance_adu2=np.full((groups, hot.size), np.float32(bias**2)),
+        group_drift_adu2=np.full(groups, bias**2),
+    )
+    off, of_prior, stated, blind = [], [], [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        drift = cell * rng.normal(size=made.temperature_c.size) - bias * rng.normal(size=groups)[known.group]
+        signal = made.cells.signal_adu + drift[:, None].astype(np.float32)
+        some = replace(made, cells=replace(known, signal_adu=signal))
+        population = learnt(some)
+        prior, fitted = fits(some, population)
+        of_prior.append(population.shape_prior.at(np.array([level]))[0][-1, 0])
+        blind.append(population.shape_prior.shared_at(np.array([level]))[-1, -1, 0])
+        departure, error = shape_error(made, fitted.parameters, with_common_error(prior, fitted.covariance))
+        off.append(np.median(departure[~hot]))
+        stated.append(np.median(error[~hot]) ** 2 - spread(departure[~hot]) ** 2)
+    # a spread of twelve is known to a fifth
+    assert np.std(of_prior) / np.sqrt(np.mean(blind)) == pytest.approx(1.0, abs=0.5)
+    assert np.std(off) / np.sqrt(np.mean(stated)) == pytest.approx(1.0, abs=0.5)
+
+
+def shape_error(made, parameters, covariance):
+    """By how much the last shape parameter of each pixel is off, times its level for two currents, and its error."""
+    p, truth = parameters, made.truth
+    if made.model is EXP_2D:
+        return p[2] - truth[2], np.sqrt(covariance[5])
+    share = truth[0] / (truth[0] + truth[1])
+    error = (1 - share) ** 2 * covariance[0] - 2 * share * (1 - share) * covariance[1] + share**2 * covariance[3]
+    return (1 - share) * (p[0] - truth[0]) - share * (p[1] - truth[1]), np.sqrt(error)
+
+
+def test_without_drift_nothing_is_in_common():
+    made, _ = crowd(60.0, pixels=1000)
+    prior, fitted = fits(made, learnt(made))
+    assert not prior.twice.any()
+    assert with_common_error(prior, fitted.covariance) is fitted.covariance
 
 
 def test_it_survives_as_plain_data():
