@@ -21,7 +21,7 @@ import pytest
 import run_pipeline
 
 PROJECT = Path(run_pipeline.__file__).resolve().parent
-PAGES = ("first_ten_minutes.md", "which_campaign.md", "scheduling.md")
+PAGES = ("first_ten_minutes.md", "scheduling.md", "which_campaign.md")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TAKES_FRAMES = ("--mode acquire", "--config observatory.yaml --mode full")
 SOURCES = [
