@@ -141,7 +141,7 @@ def _changes_panel(page: Figure, top: float, width: float, listed: Rows, kinds: 
     axes.tick_params(labelsize=8, length=2)
     axes.grid(axis="x", color="#d0d0d0", linewidth=0.5)
     axes.set_axisbelow(True)
-    axes.legend(loc="lower right", fontsize=8, frameon=False)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, fontsize=8, frameon=False)
 
 
 def _time_text(hours: float) -> str:
@@ -163,9 +163,13 @@ def _campaign_text(meta: Mapping[str, Any]) -> str:
     numbers = sorted({int(c[2]) for c in cells})
     darks = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
     return (
-        f"{len(temperatures)} temperatures ({_listed(temperatures)} °C), {len(exposures)} exposures "
+        f"{_counted(temperatures, 'temperature')} ({_listed(temperatures)} °C), {_counted(exposures, 'exposure')} "
         f"({_listed(exposures)} s), {darks} darks a cell, {meta['biases']} biases a temperature"
     )
+
+
+def _counted(values: Sequence[float], what: str) -> str:
+    return f"{len(values)} {what}" + ("s" if len(values) != 1 else "")
 
 
 def _listed(values: Sequence[float]) -> str:

@@ -128,7 +128,8 @@ def predict(
     cells = masters_without_noise(problem, truth, planned, kind, noise)
     points = unit.model.design(temperature_c, exposure_s, unit.fit_reference)
     signal, total = _carried(problem, points, *_fitted(problem, cells, kind, truth))
-    own = _carried(problem, points, *_fitted(problem, _own_errors(planned, kind, noise, cells), kind, truth))[1]
+    alone = replace(kind, population=replace(kind.population, common_law_k=0.0))
+    own = _carried(problem, points, *_fitted(problem, _own_errors(planned, noise, cells), alone, truth))[1]
     if other is not None and outside is not None and outside.any():
         another = _by_another_law(other, planned, cells, kind, temperature_c, exposure_s)
         with np.errstate(invalid="ignore"):
@@ -167,7 +168,7 @@ def _bias_variance(planned: PlannedCells, noise: CameraNoise, drift: Drift) -> N
     return np.array(variance, np.float32)[:, None]
 
 
-def _own_errors(planned: PlannedCells, kind: PixelKind, noise: CameraNoise, cells: Cells) -> Cells:
+def _own_errors(planned: PlannedCells, noise: CameraNoise, cells: Cells) -> Cells:
     """The same masters without the errors that all pixels share: drift, and temperatures."""
     quiet = replace(noise, drift_adu=0.0, jitter_k=0.0)
     zero = np.zeros_like(planned.exposure_s)

@@ -22,6 +22,7 @@ from darkpipe.science.design import Unit, make_unit
 from darkpipe.science.fit import Stations
 from darkpipe.science.models import EXP_1D, EXP_2D, EXP_T, TWO_COMPONENT, Model
 from darkpipe.science.models.base import Reference
+from darkpipe.science.population import Population
 from darkpipe.science.sensor import growth
 
 T = np.repeat([-10.0, -5.0, 0.0], 3)
@@ -110,14 +111,15 @@ def test_more_frames_never_harm(change: dict[str, int]) -> None:
 
 
 def test_what_all_pixels_share_is_told_apart() -> None:
-    at = {"unit": unit(EXP_2D), "kind": HOT, "temperature_c": AT[0], "exposure_s": AT[1]}
-    quiet = predict(planned=plan(), noise=NOISE, **at)
-    for planned, noise in (
-        (plan(temperature_k=0.2), NOISE),
-        (plan(), replace(NOISE, drift_adu=2.0)),
-        (plan(), replace(NOISE, jitter_k=0.2)),
+    off_law = replace(HOT, population=Population(common_law_k=0.2))
+    quiet = predict(unit(EXP_2D), plan(), HOT, NOISE, *AT)
+    for planned, kind, noise in (
+        (plan(temperature_k=0.2), HOT, NOISE),
+        (plan(), off_law, NOISE),
+        (plan(), HOT, replace(NOISE, drift_adu=2.0)),
+        (plan(), HOT, replace(NOISE, jitter_k=0.2)),
     ):
-        found = predict(planned=planned, noise=noise, **at)
+        found = predict(unit(EXP_2D), planned, kind, noise, *AT)
         assert (found.shared_adu > 0).all()
         own = np.sqrt(found.error_adu**2 - found.shared_adu**2)
         np.testing.assert_allclose(own, quiet.error_adu, rtol=1e-4)
