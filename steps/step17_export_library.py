@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from darkpipe.files.model_maps import Description, FittedModel, read_description
 from darkpipe.files.products import Card
 from darkpipe.files.synthetic import Wanted, model_for
 from darkpipe.files.tables import read_table
+from darkpipe.files.values import Card as RawCard
 from darkpipe.files.wanted_darks import cells_of_model, inputs_of_dark, say_outside
 from darkpipe.jobs.contract import Job
 
@@ -116,7 +118,7 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
 def _campaign(folder: ModelDir) -> OutputDir | None:
     """The campaign around a model: of the only configuration, or of one of several; None where it was moved alone."""
     around = folder.path.absolute().parent
-    if (around / OutputDir(around).index.name).is_file():
+    if OutputDir(around).index.is_file():
         return OutputDir(around, "")
     if SAFE_NAME.match(around.name) and OutputDir(around.parent).index.is_file():
         return OutputDir(around.parent, around.name)
@@ -154,7 +156,9 @@ def _camera(settings: Settings, campaign: OutputDir | None, description: Descrip
         log.warning("no raw frame of this model is at hand: its darks get the little that is known; give --like FRAME")
         return _Camera(cards_by_name(description.configuration))
     info = survey_of(campaign.survey(survey_key(frame.file))).info
-    raw = describe(frame.path).cards if frame.path.is_file() else ()
+    raw: tuple[RawCard, ...] = ()
+    with contextlib.suppress(FrameError):  # it may be gone: its survey still tells the most of it
+        raw = describe(frame.path).cards
     if info is None:
         return _Camera(cards_by_name(description.configuration), frame.pedestal_adu)
     return _Camera(camera_cards(raw, info, settings.include_bias), frame.pedestal_adu, 2 if info.bayer else 1)

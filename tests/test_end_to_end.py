@@ -71,7 +71,7 @@ def test_full_as_a_library(finished: Campaign) -> None:
     assert report.up_to_date
     assert [count.step for count in report.counts] == [
         *("load_data", "subtract_bias", "group_darks", "mask_hotpixels", "fit_dark_model"),
-        *("generate_synthetic_darks", "evaluate_model"),
+        *("generate_synthetic_darks", "evaluate_model", "bad_pixels"),
     ]
     rows = [row for _, rows in report.summaries for row in rows]
     assert ("frames", "60 found, 60 accepted, 0 rejected") in rows
@@ -280,6 +280,6 @@ def test_one_worker_makes_the_same_bytes(plain: Campaign, tmp_path: Path) -> Non
     fresh = Campaign(tmp_path / "fresh", plain.sensor)
     shutil.copytree(plain.raw, fresh.raw)
     report = run_well(fresh, workers=1)
-    assert steps_run(report)[-1] == "evaluate_model"
+    assert steps_run(report)[-1] == "bad_pixels"
     assert len(labels(report)) == len(set(labels(report)))
     assert differing(products(fresh.out), products(plain.out)) == []

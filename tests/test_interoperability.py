@@ -16,7 +16,11 @@ from helpers import CELL_NAMES, CELLS, STUCK_HIGH, Campaign, make_campaign, run_
 from other_programs import TOP, Siril, fitsverify
 from sky import Sky, write_light
 
+from darkpipe.errors import FrameError
 from darkpipe.files.bad_pixels import write_siril_list
+from darkpipe.files.lights import describe
+from darkpipe.files.master_export import camera_cards
+from darkpipe.files.products import write_primary
 from darkpipe.science.flags import DQ, MODEL_INVALID
 from master_controller import MasterController
 
@@ -111,6 +115,26 @@ def test_ccdproc_finds_darks_by_their_headers(plain: Campaign, tmp_path: Path) -
 
 
 # fitsverify
+def units_of(path: Path) -> set[str]:
+    with fits.open(path) as hdus:
+        return {hdu.header["BUNIT"] for hdu in hdus if "BUNIT" in hdu.header}
+
+
+def test_headers_of_real_cameras_conform_in_a_library(real_data: Path, tmp_path: Path) -> None:
+    seen = 0
+    for path in sorted((real_data / "headers").iterdir()):
+        try:
+            found = describe(path)
+        except FrameError:
+            continue
+        cards = camera_cards(found.cards, found.info, include_bias=True)
+        assert {"XBINNING", "YBINNING"} <= {key for key, _, _ in cards}
+        write_primary(tmp_path / f"{path.stem}.fits", np.zeros((4, 5), np.uint16), cards)
+        seen += 1
+    assert seen > 20
+    assert fitsverify(sorted(tmp_path.iterdir())) == []
+
+
 def test_every_product_conforms_to_fits(finished: Campaign, tmp_path: Path, em_plain: EmFolder) -> None:
     export(finished, tmp_path / "uint16")
     export(finished, tmp_path / "float32", format="float32", unit_range=True, include_bias=False)
@@ -132,6 +156,10 @@ def test_every_product_conforms_to_fits(finished: Campaign, tmp_path: Path, em_p
     assert {"bias", "dark_masks_by_temp", "dark_model", "synthetic", "calibrated", "em_darks", "noise_maps"} <= kinds
     assert len(files) > 80
     assert fitsverify(files) == []
+    units = {unit for path in files for unit in units_of(path)}
+    assert {"adu", "electron"} < units
+    for unit in units - {"adu / s**gamma"}:  # a power of its own for each pixel
+        u.Unit(unit)
 
 
 def test_products_of_a_sensor_that_glows_conform_to_fits(tmp_path: Path) -> None:

@@ -248,6 +248,30 @@ def test_a_model_that_was_moved_alone_says_what_it_lacks(
     assert header(dark_of(tmp_path / "out", -5.0, 100.0))["XPIXSZ"] == 3.76
 
 
+def test_without_its_raw_frames_a_campaign_still_tells(work: Campaign) -> None:
+    shutil.rmtree(work.raw)
+    export(work, **ASKED)
+    cards = header(dark_of(work.out, -7.5, 50.0))
+    assert (cards["GAIN"], cards["OFFSET"], cards["XBINNING"], cards["INSTRUME"]) == (100, 50, 1, "Simulated CCD")
+
+
+def test_the_model_of_one_of_several_configurations(work: Campaign, tmp_path: Path) -> None:
+    """Its index stands in the folder above."""
+    biases = [p for p in sorted(work.raw.glob("*.fits")) if header(p)["IMAGETYP"] == "Bias Frame"]
+    for path in biases[:2]:
+        with fits.open(path, mode="update") as hdus:
+            hdus[0].header["GAIN"] = 200
+    run_well(work, chosen={"until_step": 5}, select={"gain": "100"})
+    folder = work.out / "Simulated-CCD_g100_o50_b1_48x40"
+    moved = Campaign(tmp_path / "elsewhere", work.sensor)
+    export(moved, model_dir=folder, **ASKED)
+    cards = header(dark_of(moved.out, -7.5, 50.0))
+    assert (cards["GAIN"], cards["EGAIN"]) == (100.0, 0.8)
+    given = {"output_dir": work.out, "select": {"gain": "100"}, "export_library": ASKED}
+    MasterController(given).run("export_library").raise_for_failure()
+    assert dark_of(folder, -7.5, 50.0).read_bytes() == dark_of(moved.out, -7.5, 50.0).read_bytes()
+
+
 def test_a_frame_of_another_camera_is_refused(work: Campaign, tmp_path: Path) -> None:
     frame = tmp_path / "other.fits"
     with fits.open(work.frames_of(0.0, 100.0)[0]) as hdus:
