@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as below
     from darkpipe.library.fitting import fit_dark_model as fit_dark_model
     from darkpipe.library.frame import Frame as Frame
     from darkpipe.library.model import DarkModel as DarkModel
+    from darkpipe.library.noise_maps import fit_noise_maps as fit_noise_maps
+    from darkpipe.library.noise_maps import read_noise_maps as read_noise_maps
     from darkpipe.library.origin import FitsRange as FitsRange
     from darkpipe.library.simulated import SimulatedCampaign as SimulatedCampaign
     from darkpipe.library.simulated import example_model as example_model
@@ -40,6 +42,7 @@ _HOMES = {
     "darkpipe.library.fitting": ("FitOptions", "fit_dark_model"),
     "darkpipe.library.frame": ("Frame",),
     "darkpipe.library.model": ("DarkModel",),
+    "darkpipe.library.noise_maps": ("fit_noise_maps", "read_noise_maps"),
     "darkpipe.library.origin": ("FitsRange",),
     "darkpipe.library.simulated": ("SimulatedCampaign", "example_model", "simulate_campaign"),
     "darkpipe.science.em_darks": ("synthesised_dark", "traditional_dark"),
@@ -70,21 +73,25 @@ __all__ = [
     "example_model",
     "find_hot_pixels",
     "fit_dark_model",
+    "fit_noise_maps",
     "measure_read_noise",
     "median_frame",
+    "read_noise_maps",
     "simulate_campaign",
     "synthesised_dark",
     "traditional_dark",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import a name of the library when it is first used (PEP 562)."""
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(_HOME_OF[name]), name)
-    globals()[name] = found
-    return found
+if not TYPE_CHECKING:  # which would take any name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        """Import a name of the library when it is first used (PEP 562)."""
+        if name not in _HOME_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(import_module(_HOME_OF[name]), name)
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

@@ -52,6 +52,7 @@ def text_of(page: Path) -> str:
     return html.unescape(re.sub(r"<[^>]+>", "", page.read_text(encoding="utf-8")))
 
 
+@pytest.mark.slow
 def test_every_page_is_in_the_index(built: Path) -> None:
     index = (built / "index.html").read_text(encoding="utf-8")
     pages = [p.relative_to(DOCS).with_suffix(".html").as_posix() for p in DOCS.rglob("*.md") if "_build" not in p.parts]
@@ -61,6 +62,7 @@ def test_every_page_is_in_the_index(built: Path) -> None:
         assert page == "index.html" or f'href="{page}"' in index, page
 
 
+@pytest.mark.slow
 def test_links_to_the_readme_lead_to_its_page(built: Path) -> None:
     page = (built / "acquisition" / "no_camera.html").read_text(encoding="utf-8")
     assert 'href="../readme.html#your-own-frames"' in page
@@ -68,6 +70,7 @@ def test_links_to_the_readme_lead_to_its_page(built: Path) -> None:
     assert "Changes" in text_of(built / "changelog.html")
 
 
+@pytest.mark.slow
 def test_the_library_is_described(built: Path) -> None:
     page = (built / "api" / "library.html").read_text(encoding="utf-8")
     for name in sorted(set(darkpipe.__all__) - {"__version__"}):
@@ -77,6 +80,7 @@ def test_the_library_is_described(built: Path) -> None:
     assert "dark = model.synthesize(temperature_c=-8.0, exposure_s=180.0)" in text
 
 
+@pytest.mark.slow
 def test_the_tutorial_is_shown_with_its_pictures(built: Path) -> None:
     page = (built / "tutorial.html").read_text(encoding="utf-8")
     assert page.count("<img") >= 2

@@ -171,3 +171,17 @@ def test_real_frames(real_data: Path) -> None:
         strip = frames.read_rows(100, 164)
     expected = np.stack([fits.getdata(path)[100:164] for path in paths])
     np.testing.assert_array_equal(strip, expected)
+
+
+def test_frames_in_memory_are_frames(tmp_path: Path) -> None:
+    paths = plain(tmp_path)
+    images = [np.asarray(fits.getdata(path), np.uint16) for path in paths]
+    mixed = [*paths[:3], *images[3:]]
+    with FrameStack(paths, [0] * 6, 50, 40) as disk, FrameStack(mixed, [0] * 6, 50, 40) as held:
+        np.testing.assert_array_equal(held.read_rows(11, 30), disk.read_rows(11, 30))
+        assert held.dtype == np.uint16
+    with FrameStack([images[0].astype(np.float32) + 0.5, images[1]], [0, 0], 50, 40) as real:
+        assert real.dtype == np.float32
+        assert real.read_rows(0, 1)[0, 0, 0] == images[0][0, 0] + 0.5
+    with pytest.raises(FrameError, match=r"shape \(50, 40\), not \(40, 50\)"):
+        FrameStack(images, [0] * 6, 40, 50)

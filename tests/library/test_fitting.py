@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import CCDData
-from helpers import Campaign, planes, run_well
+from helpers import CAMPAIGN, Campaign, make_campaign, planes, run_well
 
 import darkpipe
 from darkpipe import DarkModel, fit_dark_model
@@ -65,6 +66,34 @@ def test_the_fit_is_that_of_the_pipeline(plain: Campaign, tmp_path: Path) -> Non
         expected = planes(plain.model / name)
         for plane in set(found) - {"INPUTS"}:
             np.testing.assert_array_equal(found[plane], expected[plane], err_msg=f"{name} {plane}")
+
+
+ODD = dataclasses.replace(
+    CAMPAIGN, rows=64, cols=56, temperatures_c=(-12.0, -6.0, 0.0, 4.0), exposures_s=(30.0, 100.0, 300.0), n_darks=3,
+    glow_rate_adu_s=4.0, pedestal_drift_adu=1.0, temperature_jitter_k=0.05, thermometer_step_k=0.1, adc_bits=12,
+    left_aligned=True, bias_level_adu=300.0, hot_decades=(0.3, 1.5), gain_e_per_adu=2.0,
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_an_odd_campaign_comes_out_as_in_the_pipeline(tmp_path: Path) -> None:
+    """Glow, drift, 12 bits at the top of 16, a temperature without biases that takes the line through the others."""
+    odd = make_campaign(tmp_path, ODD)
+    for path in odd.raw.glob("*.fits"):
+        if fits.getval(path, "IMAGETYP").startswith("Bias") and fits.getval(path, "SET-TEMP") == -6.0:
+            path.unlink()
+    run_well(odd, "fit_2d_model")
+    # the header's e-/ADU is of a native count here, as the setting is
+    model, by_pipeline = fitted_to(odd, **biases_of(odd)), DarkModel.read(odd.out)
+    assert model.name == by_pipeline.name == "two_component_glow"
+    assert model.description.scale_factor == 16.0
+    assert model.description.notes == by_pipeline.description.notes
+    assert "amplifier glow" in model.description.notes[0]
+    assert model.description.models == by_pipeline.description.models
+    for temperature, exposure in ((-6.0, 100.0), (8.0, 60.0)):
+        mine, theirs = (m.synthesize(temperature, exposure, include_bias=True) for m in (model, by_pipeline))
+        for name in ("science", "error", "dq"):
+            np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name), err_msg=name)
 
 
 def test_without_biases_it_is_that_of_the_pipeline_too(work: Campaign, tmp_path: Path) -> None:

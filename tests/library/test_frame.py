@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units as u
 from astropy.nddata import CCDData, StdDevUncertainty
 
+import darkpipe
 from darkpipe import DQ, Frame
 from darkpipe.errors import SettingsError
 
@@ -57,3 +59,18 @@ def test_another_type_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="not 'int8'"):
         frame().write(tmp_path / "a.fits", "int8")  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+def test_ccddata_is_written_and_subtracted(tmp_path: Path) -> None:
+    ccdproc = pytest.importorskip("ccdproc", reason="ccdproc is not there: install requirements-dev.txt")
+    model = darkpipe.example_model()
+    dark = model.synthesize(-7.0, 120.0)
+    ccd = dark.to_ccddata()
+    ccd.write(tmp_path / "dark.fits")
+    again = CCDData.read(tmp_path / "dark.fits")
+    np.testing.assert_array_equal(again.data, dark.science)
+    np.testing.assert_array_equal(again.uncertainty.array, dark.error)
+    assert (again.meta["EXPTIME"], again.meta["CCD-TEMP"], again.meta["MODEL"]) == (120.0, -7.0, dark.header["MODEL"])
+    light = CCDData(dark.science + 10.0, unit="adu", meta={"EXPTIME": 120.0})
+    left = ccdproc.subtract_dark(light, ccd, exposure_time="EXPTIME", exposure_unit=u.s)
+    np.testing.assert_allclose(left.data[~dark.flagged()], 10.0, rtol=1e-4)

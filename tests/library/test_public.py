@@ -9,6 +9,7 @@ import inspect
 import pkgutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -66,12 +67,32 @@ def test_there_are_examples() -> None:
         assert any(found.endswith(f".{name}") for found in with_examples), name
 
 
-def test_installed_it_is_importable(tmp_path: Path) -> None:
-    """What a wheel would hold: every package of the library, and nothing that is not Python."""
-    import tomllib
+def test_every_file_of_the_packages_is_installed() -> None:
+    """By the rules of pyproject.toml: packages that can be found, modules, and what is listed as their data."""
+    setup = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    data = setup["package-data"]
+    for top in ("darkpipe", "steps", "hardware"):
+        assert f"{top}*" in setup["packages"]["find"]["include"]
+        for path in (PROJECT / top).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                package = ".".join(path.parent.relative_to(PROJECT).parts)
+                assert (path.parent / "__init__.py").is_file(), path
+                assert path.suffix == ".py" or any(path.match(p) for p in data.get(package, [])), path
 
-    found = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    assert found["packages"]["find"]["include"] == ["darkpipe*", "steps*", "hardware*"]
-    for folder in (PROJECT / "darkpipe").rglob("*"):
-        if folder.is_dir() and folder.name != "__pycache__":
-            assert (folder / "__init__.py").is_file(), folder
+
+@pytest.mark.slow
+def test_a_type_checker_knows_what_it_gets(tmp_path: Path) -> None:
+    pytest.importorskip("mypy", reason="mypy is not there: install requirements-dev.txt")
+    script = tmp_path / "uses.py"
+    script.write_text(
+        "import darkpipe\n"
+        "reveal_type(darkpipe.DarkModel.read('out').synthesize(-5.0, 60.0))\n"
+        "reveal_type(darkpipe.example_model().fits_range.exposure_s)\n"
+        "darkpipe.fit_light_model\n"
+    )
+    words = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", str(script)]
+    done = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert 'Revealed type is "darkpipe.library.frame.Frame"' in done.stdout, done.stdout + done.stderr
+    assert "tuple[float, float]" in done.stdout.lower()
+    assert done.stdout.count("error:") == 1, done.stdout
+    assert 'Module has no attribute "fit_light_model"' in done.stdout
