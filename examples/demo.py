@@ -95,7 +95,7 @@ def main() -> int:
     print("\nDarks that were never taken, made by the model, against the simulated sensor's own truth [ADU]:")
     print("      °C          s   median truth   median model   mean abs. error   median 1 σ    error / 1 σ")
     print("\n".join(rows))
-    print(f"\nResults: {folder / 'out'} (evaluation/evaluation_summary.png, logs/temperature_*.png, dark_model/)")
+    print(f"\nResults: {folder / 'out'} (evaluation/report.html, dark_model/, synthetic/)")
     return 0
 
 

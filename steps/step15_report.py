@@ -46,6 +46,7 @@ VERSION = 1
 
 MOST_LOGS = 6
 PACKAGES = ("numpy", "scipy", "astropy", "numba", "matplotlib")
+OVER = ("over exposure", "over temperature")  # curves of sample pixels
 FROM_EVALUATION = ("evaluation_summary", "parameter_maps", "hot_pixel_map")  # pictures of step 7
 
 
@@ -71,9 +72,10 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     if not settings.write:
         return
     subject = Subject.of(out)
-    if (samples := _samples_job(subject)) is not None:
+    samples = _samples_job(subject)
+    if samples is not None:
         yield [samples]
-    pictures = _picture_jobs(subject, samples is not None)
+    pictures = _picture_jobs(subject, samples is not None and bool(read_sample_pixels(out.sample_pixels, OVER[0])))
     yield pictures
     drawn = [path for job in pictures for path in job.outputs]
     yield [_page_job(subject, drawn, settings)]
@@ -148,16 +150,9 @@ def _picture_jobs(subject: Subject, samples: bool) -> list[Job]:
     if (glow := subject.glow()) is not None and subject.description is not None:
         shape = {"shape": list(subject.description.shape)}
         jobs.append(Job(draw_glow, (glow,), (out.picture("glow_map"),), shape, label="glow map"))
-    if place.bias_frames.is_file() and out.index.is_file() and len(read_table(place.bias_frames)):
-        jobs.append(
-            Job(
-                draw_biases,
-                (place.bias_frames, out.index, place.biases, place.reference),
-                (out.picture("bias_levels"),),
-                {},
-                label="levels of the biases",
-            )
-        )
+    if out.index.is_file() and any(np.isfinite(r["level_raw"]) and r["bias"] for r in rows_of(place.bias_frames)):
+        inputs = (place.bias_frames, out.index, place.biases, place.reference)
+        jobs.append(Job(draw_biases, inputs, (out.picture("bias_levels"),), {}, label="levels of the biases"))
     logs = [log for log in temperature_logs(subject.raw_frames()) if read_log(log) is not None][-MOST_LOGS:]
     return jobs + [Job(draw_log, (log,), (out.picture(log.stem),), {}, label=log.stem) for log in logs]
 
@@ -225,7 +220,7 @@ def draw_samples(inputs: tuple[Path, ...], outputs: tuple[Path, ...]) -> dict[Pa
     draw = (dark_vs_exposure_and_temperature, dark_vs_inverse_temperature)
     titles = ("Dark signal against exposure: masters and model", "Dark signal against 1/T: masters and model")
     digests: dict[Path, str] = {}
-    for path, over, figure, title in zip(outputs, ("over exposure", "over temperature"), draw, titles, strict=True):
+    for path, over, figure, title in zip(outputs, OVER, draw, titles, strict=True):
         pixels = read_sample_pixels(inputs[0], over)
         digests |= _saved(path, figure(pixels, title, across=2))
     return digests
@@ -258,8 +253,6 @@ def draw_biases(inputs: tuple[Path, ...], outputs: tuple[Path, ...]) -> dict[Pat
         for r in frames
         if r["bias"] in temperatures and np.isfinite(r["level_raw"])
     ]
-    if not rows:
-        raise ProductError("no bias frame has a level", where=inputs[0], do="run with --force 2")
     return _saved(outputs[0], bias_levels(rows))
 
 

@@ -50,13 +50,14 @@ def assert_true(campaign: Campaign, path: Path, temperature_c: float, exposure_s
     assert (cards["CCD-TEMP"], cards["EXPTIME"]) == (temperature_c, exposure_s)
 
 
-def test_full_as_a_process_prints_a_table_and_makes_everything(finished: Campaign, tmp_path: Path) -> None:
-    fresh = Campaign(tmp_path / "fresh", finished.sensor)
-    shutil.copytree(finished.raw, fresh.raw)
+def test_full_as_a_process_prints_a_table_and_makes_everything(reported: Campaign, tmp_path: Path) -> None:
+    fresh = Campaign(tmp_path / "fresh", reported.sensor)
+    shutil.copytree(reported.raw, fresh.raw)
     done = call("--mode", "full", "--basepath", "raw", "--output_dir", "out", cwd=fresh.root)
     assert done.returncode == 0, done.stderr
-    assert differing(products(fresh.out), products(finished.out)) == []
+    assert differing(products(fresh.out), products(reported.out)) == []
     text = done.stdout
+    assert text.rstrip().splitlines()[-1].split() == ["report", str(fresh.out / "evaluation" / "report.html")]
     for word in ("60 found, 60 accepted, 0 rejected", "two_component: smallest held-out error", "-10.0", "nearest",
                  "master darks", str(fresh.out / "dark_model"), "evaluation"):  # fmt: skip
         assert word in text, word
@@ -71,7 +72,7 @@ def test_full_as_a_library(finished: Campaign) -> None:
     assert report.up_to_date
     assert [count.step for count in report.counts] == [
         *("load_data", "subtract_bias", "group_darks", "mask_hotpixels", "fit_dark_model"),
-        *("generate_synthetic_darks", "evaluate_model", "bad_pixels"),
+        *("generate_synthetic_darks", "evaluate_model", "bad_pixels", "report"),
     ]
     rows = [row for _, rows in report.summaries for row in rows]
     assert ("frames", "60 found, 60 accepted, 0 rejected") in rows

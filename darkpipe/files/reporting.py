@@ -174,7 +174,7 @@ def read_facts(named: Mapping[str, Path], campaign: str) -> dict[str, Any]:
 
 def rows_of(path: Path | None) -> list[Row]:
     """The rows of a table as plain data; none where there is no file."""
-    if path is None:
+    if path is None or not path.is_file():
         return []
     table = read_table(path)
     return [{n: _plain(r[n]) for n in table.colnames} for r in table]
