@@ -31,6 +31,7 @@ import yaml
 from astropy.io import fits
 
 import run_pipeline
+from darkpipe.files.frame_set import SELECT_KEYS
 from darkpipe.files.headers import QUANTITIES
 from darkpipe.files.index import SELECTABLE
 from darkpipe.science.flags import DQ
@@ -238,6 +239,6 @@ def test_quality_bits_are_those_of_the_program() -> None:
 
 def test_words_of_settings_are_those_of_the_program() -> None:
     text = (PROJECT / "docs" / "how_to.md").read_text(encoding="utf-8")
-    for start, known in (("Quantities: ", QUANTITIES), ("Keys: ", SELECTABLE)):
+    for start, known in (("Quantities: ", QUANTITIES), ("Keys: ", SELECTABLE), ("A selection goes by ", SELECT_KEYS)):
         listed = text.partition(start)[2].partition(". ")[0].partition(".\n")[0].partition(". The column")[0]
         assert set(re.findall(r"`(\w+)`", listed)) == set(known)
