@@ -74,12 +74,12 @@ def held_out_facts(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     held = all(str(r["kind"]) == "held out" for r in told)
     ratio = _mean([_ratio(r, "mae_unflagged_adu") for r in told])
     nearest = _mean([_ratio(r, "nearest_scaled_mae_unflagged_adu") for r in told])
-    items = [("Held-out error" if held else "Error on new frames", f"{plain(ratio, 3)} × noise floor")]
+    items = [("Held-out error" if held else "Error on new frames", f"{number(ratio).text} × noise floor")]
     if math.isfinite(nearest):
-        items.append(("Nearest master, scaled", f"{plain(nearest, 3)} × noise floor"))
+        items.append(("Nearest master, scaled", f"{number(nearest).text} × noise floor"))
     spread = [float(r["pull_spread_unflagged"]) for r in told if math.isfinite(float(r["pull_spread_unflagged"]))]
     if spread:
-        items.append(("Spread of the pulls, median", plain(float(np.median(spread)), 3)))
+        items.append(("Spread of the pulls, median", number(float(np.median(spread))).text))
     return items
 
 

@@ -48,8 +48,8 @@ def test_the_model_that_makes_the_darks_is_told_of_in_order() -> None:
 
 def test_accuracy_in_a_few_figures() -> None:
     items = dict(held_out_facts(facts(row(0.0, 30.0), row(0.0, 300.0, mae_unflagged_adu=6.5))))
-    assert items["Held-out error"] == "1.5 × noise floor"
-    assert items["Nearest master, scaled"] == "2 × noise floor"
+    assert items["Held-out error"] == "1.50 × noise floor"
+    assert items["Nearest master, scaled"] == "2.00 × noise floor"
     assert items["Spread of the pulls, median"] == "1.02"
     inner = row(0.0, 30.0, kind="in sample", mae_adu=NAN)
     assert held_out_facts(facts(inner)) == [("Held-out error", "no cell could be left out")]
