@@ -214,7 +214,7 @@ def test_nothing_is_dropped_in_silence(tmp_path: Path) -> None:
     assert rows["flat/00001.fits"] == ("left out", "kind is flat, selected is dark")
     told = [f"{name}: {text}" for name, text in report.summaries[0][1]]
     assert any(text.startswith("rejected: torn.fits") for text in told)
-    assert any(text == "left out: 1 frames: kind is flat, selected is dark" for text in told)
+    assert any(text == "left out: 1 frame: kind is flat, selected is dark" for text in told)
     assert any(text.startswith("master: median of 4 frames") for text in told)
 
 
