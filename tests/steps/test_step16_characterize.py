@@ -60,6 +60,7 @@ def test_master_and_residuals_are_those_of_numpy(tmp_path: Path, method: str) ->
     master = planes(out / "master_dark.fits")
     assert {name: plane.dtype.name for name, plane in master.items() if name != "INPUTS"} == {
         "SCI": "float32", "ERR": "float32", "DQ": "uint16", "SIGMA": "float32", "COUNT": "uint16",
+        "EXPECTED": "float32",
     }  # fmt: skip
     np.testing.assert_allclose(master["SCI"], PLAIN[method](wide, axis=0), rtol=3e-7)
     np.testing.assert_allclose(master["SIGMA"], wide.std(axis=0, ddof=1), rtol=0.05, atol=0.3)
