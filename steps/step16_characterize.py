@@ -49,7 +49,7 @@ NAME = "characterize"
 VERSION = 1
 
 WINDOW_SIDE = 200  # of the window that is drawn where none is given
-FRAME_MARGIN = 2.0  # sigma of a frame by which the black point lies below that of the master
+FRAME_MARGIN = 2.0  # sigma of a frame by which black and white point lie further apart than those of the master
 NOISIER = 1.1  # found / expected sigma from which on a frame is named
 DRIFT = 1.0  # spread of levels, in sigma of a pixel, from which on it is said
 WARMER_C = 1.0  # spread of readings from which on it is said
@@ -373,7 +373,10 @@ def summary(out: OutputDir) -> list[tuple[str, str]]:
     hot = [int(np.median(statistics[name])) for name in ("before_hot", "after_hot")]
     lines += [("hot pixels", f"{hot[0]:,} before, {hot[1]:,} after (median frame)")]
     lines += [("look at", text) for text in _odd(statistics, after)]
-    lines += [("left out", f"{count} frames: {reason}") for reason, count in left_out.most_common(MOST_LINES)]
+    lines += [
+        ("left out", f"{count} {'frame' if count == 1 else 'frames'}: {reason}")
+        for reason, count in left_out.most_common(MOST_LINES)
+    ]
     return [*lines, ("products", str(out.characterized))]
 
 

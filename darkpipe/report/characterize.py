@@ -37,7 +37,7 @@ from darkpipe.science.classic_master import Method, residual_tail, robust_residu
 from darkpipe.science.image_statistics import image_statistics
 from darkpipe.science.stretch import Kind, Stretch
 
-_SIDE = 900
+_SIDE = 1024
 _LEFT, _TOP = 110, 120
 _LINE = 26
 
@@ -82,14 +82,15 @@ def chosen_points(
     ----------
     image : (rows, cols); its 0.5 and 99.5 (log: 99.9) percentiles are the points, or, `about_zero`, equal distances
         from zero.
-    margin : by which the black point is taken lower, so that a noisier image can be drawn with it too.
+    margin : by which the points are taken further apart on each side, so that a noisier image can be drawn with them.
 
     Raises
     ------
     ValueError : points that do not make a stretch; it names those that were taken from the image.
     """
     low, high = robust_limits(image, 0.5, 99.9 if kind == "log" else 99.5)
-    low -= margin if math.isfinite(margin) else 0.0
+    if math.isfinite(margin):
+        low, high = low - margin, high + margin
     if about_zero:
         high = max(abs(low), abs(high), 1.0)
         low = -high
@@ -303,7 +304,7 @@ def _finish(axes: Axes, across: str, up: str, note: str) -> None:
     drawn = drawn[drawn > 1e-6]
     low, high = (float(drawn.min()) / 2, float(drawn.max())) if drawn.size else (0.1, 1.0)
     axes.set_ylim(low, max(high, 10.0 * low) * 20)  # room for the legend
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:,g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:,.10g}"))
     axes.set_xlabel(across, fontsize=8.5)
     axes.set_ylabel(up, fontsize=8.5)
     axes.tick_params(labelsize=7.5)

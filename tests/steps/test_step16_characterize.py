@@ -60,6 +60,7 @@ def test_master_and_residuals_are_those_of_numpy(tmp_path: Path, method: str) ->
     master = planes(out / "master_dark.fits")
     assert {name: plane.dtype.name for name, plane in master.items() if name != "INPUTS"} == {
         "SCI": "float32", "ERR": "float32", "DQ": "uint16", "SIGMA": "float32", "COUNT": "uint16",
+        "EXPECTED": "float32",
     }  # fmt: skip
     np.testing.assert_allclose(master["SCI"], PLAIN[method](wide, axis=0), rtol=3e-7)
     np.testing.assert_allclose(master["SIGMA"], wide.std(axis=0, ddof=1), rtol=0.05, atol=0.3)
@@ -214,7 +215,7 @@ def test_nothing_is_dropped_in_silence(tmp_path: Path) -> None:
     assert rows["flat/00001.fits"] == ("left out", "kind is flat, selected is dark")
     told = [f"{name}: {text}" for name, text in report.summaries[0][1]]
     assert any(text.startswith("rejected: torn.fits") for text in told)
-    assert any(text == "left out: 1 frames: kind is flat, selected is dark" for text in told)
+    assert any(text == "left out: 1 frame: kind is flat, selected is dark" for text in told)
     assert any(text.startswith("master: median of 4 frames") for text in told)
 
 
