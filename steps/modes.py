@@ -23,11 +23,11 @@ STEP_MODULES = (
     "steps.step12_fit_noise_maps",
     "steps.step13_synthetic_noise_map_dark",
     "steps.step14_calibrate",
-    "steps.step15_report",
+    "steps.step15_list_bad_pixels",
     "steps.step16_characterize",
     "steps.step17_export_library",
     "steps.step18_plan_campaign",
-    "steps.step19_list_bad_pixels",
+    "steps.step19_report",
 )
 """The order, but where a mode says another. Steps 0 and 1, those of an EM-CCD and 16 see the whole output directory,
 the others one configuration at a time."""
@@ -92,9 +92,9 @@ ONE_CELL = {
 NEW_FRAMES = (9, 2, 3, 8)
 
 EVALUATION: dict[str, Any] = {
-    "steps": (7, 15),
+    "steps": (7, 19),
     "frame_steps": (1, 2, 3, 4),
-    "prunes": (1, 2, 3, 4, 7, 15),
+    "prunes": (1, 2, 3, 4, 7, 19),
     "model_dir": "evaluate_model.model_dir",
 }
 
@@ -106,7 +106,7 @@ def _synthetic(what: str) -> dict[str, str]:
 MODES: dict[str, Mode] = {
     "full": Mode(
         "everything: missing frames (with a camera), index, bias, master darks, models, darks, evaluation, report",
-        steps=(1, 2, 3, 4, 5, 6, 7, 19, 15),
+        steps=(1, 2, 3, 4, 5, 6, 7, 15, 19),
         camera_steps=(0,),
         overrides=_synthetic("cells"),
         required=FRAMES,
@@ -117,11 +117,11 @@ MODES: dict[str, Mode] = {
     "cameras": Mode("list the cameras that answer on this network", question="steps.step0_acquire_darks.list_cameras"),
     "fit_2d_model": Mode(
         "fit the models of temperature and exposure",
-        steps=(1, 2, 3, 4, 5, 19),
+        steps=(1, 2, 3, 4, 5, 15),
         overrides={"fit_dark_model.model_set": "two_dimensional"},
         required=FRAMES,
         checks=NEW_FRAMES,
-        prunes=(1, 2, 3, 4, 8, 9, 19),
+        prunes=(1, 2, 3, 4, 8, 9, 15),
     ),
     "synthetic_only": Mode(
         "synthetic darks from a model: every cell, or the given --temps", (6,), overrides=_synthetic("temperatures")
@@ -144,7 +144,7 @@ MODES: dict[str, Mode] = {
         "synthetic against real masters; with --basepath: against those of new frames", **EVALUATION
     ),
     "evaluate_2d_model": Mode("the same as evaluation_only", **EVALUATION),
-    "report": Mode("the report of what is there, anew: evaluation/report.html", steps=(15,), prunes=(15,)),
+    "report": Mode("the report of what is there, anew: evaluation/report.html", steps=(19,), prunes=(19,)),
     "check_model": Mode(
         "new frames against a model: has the camera aged? Ends with 3 if the model has drifted or is stale",
         steps=(1, 2, 3, 8),

@@ -29,7 +29,7 @@ NAMES = (
     *("subtract_bias", "group_darks", "mask_hotpixels", "fit_dark_model"),
     *("generate_synthetic_darks", "evaluate_model", "check_model", "new_frames"),
     *("load_em_frames", "traditional_dark", "fit_noise_maps", "synthetic_noise_map_dark", "calibrate"),
-    *("report", "characterize", "export_library", "plan_campaign", "bad_pixels"),
+    *("bad_pixels", "characterize", "export_library", "plan_campaign", "report"),
 )
 ALL_TARGETS = {target for flag in FLAGS for target in flag.targets} | {
     place for mode in MODES.values() for place in (*mode.overrides, *mode.required.values())

@@ -30,7 +30,7 @@ def by_bits(campaign: Campaign, bits: int) -> set[tuple[int, int]]:
 
 
 def list_again(campaign: Campaign, **settings: Any) -> list[str]:
-    report = run(campaign, chosen={"from_step": 19}, **{SECTION: settings})
+    report = run(campaign, chosen={"from_step": 15}, **{SECTION: settings})
     report.raise_for_failure()
     return labels(report)
 

@@ -1,4 +1,4 @@
-"""Step 15: everything about a campaign and its model on one page that needs no other file -> evaluation/report.html."""
+"""Step 19: everything about a campaign and its model on one page that needs no other file -> evaluation/report.html."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step 19: the bad pixels of a model as lists that other programs read -> dark_model/bad_pixels_*."""
+"""Step 15: the bad pixels of a model as lists that other programs read -> dark_model/bad_pixels_*."""
 
 from __future__ import annotations
 
