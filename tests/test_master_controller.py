@@ -427,7 +427,7 @@ def test_a_mode_says_what_it_needs(root: Path) -> None:
 
 def test_new_frames_bring_their_steps_along(root: Path) -> None:
     plain = controller(root)
-    assert plain.numbers("evaluation_only") == (7, 15)
+    assert plain.numbers("evaluation_only") == (7, 19)
     flags = {"load_data": {"basepath": root / "raw"}}
     with_frames = MasterController({}, flags=flags, steps=toy_steps.STEPS, layout=ToyPlace)
     assert with_frames.numbers("evaluation_only") == (1, 2, 3, 4, 7, 15)
