@@ -122,7 +122,7 @@ def test_a_removed_cell_takes_its_products_along(finished: Campaign, tmp_path: P
     assert {name for name in vanished if not name.startswith("survey/")} == {
         f"dark_masks_by_temp/darks_{gone}.fits",
         f"synthetic/synthetic_dark_{gone}.fits",
-        f"evaluation/cells/{gone}.json",
+        *(f"evaluation/cells/{gone}.{kind}" for kind in ("json", "npz")),
         *(f"evaluation/{kind}_{gone}.png" for kind in ("mae", "mape", "synthetic_dark")),
     }
     assert len([name for name in vanished if name.startswith("survey/")]) == 4
