@@ -313,6 +313,8 @@ def _agree(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     groups = [[row for row in rows if int(row["group"]) == number] for number in numbers]
     words = [_words(group[0]) for group in groups]
     differing = [name for name in words[0] if len({told[name] for told in words}) > 1]
+    if all(same_exposure(float(group[0]["exposure_s"]), float(groups[0][0]["exposure_s"])) for group in groups):
+        differing = [name for name in differing if name != "exposure"]
     listed = "; ".join(
         f"{len(group)} of {', '.join(told[name] for name in differing)} "
         f"({_shortened([str(row['file']) for row in group], 3)})"

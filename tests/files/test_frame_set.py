@@ -115,6 +115,13 @@ def test_frames_that_do_not_agree_are_named_by_group(
     assert advice in str(caught.value)
 
 
+def test_what_agrees_within_its_tolerance_is_not_blamed(tmp_path: Path) -> None:
+    path = make(tmp_path, survey(0), survey(1, exposure_s=30.1, filter_name="R"), survey(2, exposure_s=30.05))
+    with pytest.raises(DesignError, match=r"2 of no filter \(a\.fits, c\.fits\); 1 of filter R \(b\.fits\)") as caught:
+        read_set(path)
+    assert "--select exposure" not in str(caught.value)
+
+
 def test_readings_may_differ_where_the_set_point_is_one(tmp_path: Path) -> None:
     found = read_set(make(tmp_path, survey(0, temperature_c=-10.4), survey(1, temperature_c=None)))
     assert len(found.names) == 2
