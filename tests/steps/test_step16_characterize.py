@@ -129,7 +129,8 @@ def test_headers_say_what_was_done_and_keep_what_was_there(tmp_path: Path) -> No
     out = well(tmp_path)
     top = header(out / "master_dark.fits")
     expected = {"IMAGETYP": "Master Dark", "EXPTIME": 30.0, "CCD-TEMP": -10.0, "SET-TEMP": -10.5, "NCOMBINE": 4,
-                "COMBINE": "median", "FILTER": "R", "GAIN": 10, "INSTRUME": "QHY42", "PEDESTAL": -100.0, "STEP": "characterize"}  # fmt: skip
+                "COMBINE": "median", "FILTER": "R", "GAIN": 10, "INSTRUME": "QHY42", "PEDESTAL": -100.0,
+                "STEP": "characterize"}  # fmt: skip
     assert {key: top[key] for key in expected} == expected
     assert "DATE-OBS" not in top  # of no single frame
     assert inputs_of(out / "master_dark.fits") == [f"{k:05d}.fits" for k in range(1, 5)]
