@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,7 +38,7 @@ from darkpipe.files.frame_set import (
 )
 from darkpipe.files.index import ACCEPTED, MOST_LINES, read_index, survey_key, survey_of
 from darkpipe.files.layout import OutputDir
-from darkpipe.files.products import read_planes
+from darkpipe.files.products import Card, read_planes
 from darkpipe.files.tables import read_table, table_of, write_table
 from darkpipe.jobs.contract import Job
 from darkpipe.report.characterize import before_and_after, chosen_points, set_statistics, stretched_image
@@ -48,6 +48,7 @@ from darkpipe.science.stretch import Kind, Stretch
 NAME = "characterize"
 VERSION = 1
 
+STEP: Sequence[Card] = (("STEP", NAME, "step that made this"), ("STEPVERS", VERSION, "its version"))
 WINDOW_SIDE = 200  # of the window that is drawn where none is given
 FRAME_MARGIN = 2.0  # sigma of a frame by which black and white point lie further apart than those of the master
 NOISIER = 1.1  # found / expected sigma from which on a frame is named
@@ -196,7 +197,7 @@ def combine(
     """Median or average of the set."""
     frames = read_set(inputs[0])
     made = combine_set(frames, method, hot_sigma)
-    return {outputs[0]: write_classic_master(outputs[0], made, frames, method)}
+    return {outputs[0]: write_classic_master(outputs[0], made, frames, method, STEP)}
 
 
 _OF_A_FRAME = ("file", "kind", "exposure_s", "temperature_c", "set_point_c", "date_obs", "n_high")

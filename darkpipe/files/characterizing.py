@@ -130,8 +130,10 @@ def _errors(variance: F4, count: NDArray[np.uint16], prior: VariancePrior, facto
     return error
 
 
-def write_classic_master(path: Path, master: ClassicMaster, frames: FrameSet, method: Method) -> str:
-    """Write the master; returns the digest."""
+def write_classic_master(
+    path: Path, master: ClassicMaster, frames: FrameSet, method: Method, more: Sequence[Card] = ()
+) -> str:
+    """Write the master, with more cards at the end of its header; returns the digest."""
     kind = str(frames.rows[0]["kind"])
     temperatures = _finite(frames.numbers("temperature_c"))
     levels = frames.numbers("median_raw")
@@ -151,6 +153,7 @@ def write_classic_master(path: Path, master: ClassicMaster, frames: FrameSet, me
         ("HOTABOVE", master.statistics.hot_above, "[adu] hot pixels lie above it"),
         ("N_HOT", master.statistics.hot, "hot pixels"),
         *([("PEDESTAL", pedestal, "[adu] to be added, as in the frames")] if pedestal else []),
+        *more,
     ]
     kept, _ = kept_cards(read_light(frames.paths[0]).cards, {key for key, _, _ in cards} | {"CREATOR"})
     header = [*(card for card in kept if card[0] in _configuration_keywords()), *cards]

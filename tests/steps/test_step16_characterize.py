@@ -86,6 +86,24 @@ def test_master_and_residuals_are_those_of_numpy(tmp_path: Path, method: str) ->
     assert rows.meta["master"]["median_adu"] == pytest.approx(np.median(master["SCI"]), abs=0.6)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", ["median", "average"])
+def test_another_package_makes_the_same(tmp_path: Path, method: str) -> None:
+    ccdproc = pytest.importorskip("ccdproc", reason="pip install ccdproc")
+    from astropy import units as u
+    from astropy.nddata import CCDData
+
+    made = write_alike(tmp_path / "frames", 6)
+    out = well(tmp_path, combine=method)
+    darks = [CCDData.read(path, unit=u.adu) for path in sorted(made.folder.iterdir())]
+    master = ccdproc.combine(darks, method=method)
+    np.testing.assert_allclose(planes(out / "master_dark.fits")["SCI"], master.data, rtol=3e-7)
+    left = ccdproc.subtract_dark(darks[5], master, data_exposure=30 * u.s, dark_exposure=30 * u.s, scale=False)
+    np.testing.assert_allclose(planes(out / "subtracted" / "00006.fits")["SCI"], left.data, atol=0.01)
+    # and it reads what is made here
+    assert CCDData.read(out / "master_dark.fits", hdu="SCI").unit == u.adu
+
+
 @pytest.mark.parametrize("method", ["median", "average"])
 @pytest.mark.parametrize("n", [2, 3, 4, 10])
 def test_the_noise_after_subtraction_is_what_was_expected(tmp_path: Path, method: str, n: int) -> None:
@@ -111,7 +129,8 @@ def test_headers_say_what_was_done_and_keep_what_was_there(tmp_path: Path) -> No
     out = well(tmp_path)
     top = header(out / "master_dark.fits")
     expected = {"IMAGETYP": "Master Dark", "EXPTIME": 30.0, "CCD-TEMP": -10.0, "SET-TEMP": -10.5, "NCOMBINE": 4,
-                "COMBINE": "median", "FILTER": "R", "GAIN": 10, "INSTRUME": "QHY42", "PEDESTAL": -100.0}  # fmt: skip
+                "COMBINE": "median", "FILTER": "R", "GAIN": 10, "INSTRUME": "QHY42", "PEDESTAL": -100.0,
+                "STEP": "characterize"}  # fmt: skip
     assert {key: top[key] for key in expected} == expected
     assert "DATE-OBS" not in top  # of no single frame
     assert inputs_of(out / "master_dark.fits") == [f"{k:05d}.fits" for k in range(1, 5)]
