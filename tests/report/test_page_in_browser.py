@@ -120,7 +120,7 @@ def test_a_picture_opens_in_full_size_and_closes(browser: Any, report: Path) -> 
         assert large is not None
         assert large.bounding_box()["width"] == seen.ask("document.querySelector('dialog img').naturalWidth")  # type: ignore[index]
         seen.page.keyboard.press("Escape")
-        assert seen.page.query_selector("dialog") is None
+        seen.page.wait_for_selector("dialog", state="detached")
         assert seen.complaints == []
 
 
