@@ -6,7 +6,7 @@ import base64
 import html
 import io
 import re
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from matplotlib import rc_context
@@ -17,7 +17,7 @@ POINTS = 12.0  # size of letters; 1 em of the page is 16 px = 12 pt
 SETTINGS = {"mathtext.fontset": "cm", "svg.hashsalt": "darkpipe", "svg.fonttype": "path"}
 
 
-@lru_cache(maxsize=None)
+@cache
 def drawn(tex: str) -> tuple[str, float, float, float]:
     """The drawing as SVG, and its width, height and depth below the line of the text, in em.
 
