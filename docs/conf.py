@@ -10,6 +10,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 import docstrings  # noqa: E402 - after the path
+import equations  # noqa: E402
 
 from darkpipe.version import __version__  # noqa: E402
 
@@ -36,6 +37,7 @@ autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 default_role = "code"
 
+html_math_renderer = "pictures"  # see equations.py
 html_theme = "furo"
 html_title = f"darkpipe {__version__}"
 html_static_path = ["_static"]
@@ -52,10 +54,7 @@ RELATIVE = re.compile(r"(\]\()(?!https?:|#|/)")
 
 
 def read_source(app: object, name: str, content: list[str]) -> None:
-    """README and changelog of the repository are pages here; the index lists the pages that there are."""
-    if name == "index":
-        lines = content[0].splitlines()
-        content[0] = "\n".join(line for line in lines if not line.endswith("*") or any(HERE.glob(f"{line}.md")))
+    """README and changelog of the repository are pages here."""
     if name in OF_REPOSITORY:
         text = (HERE.parent / OF_REPOSITORY[name]).read_text(encoding="utf-8")
         content[0] = RELATIVE.sub(r"\1../", text).replace("](../docs/", "](")
@@ -72,6 +71,7 @@ def process_signature(
 
 def setup(app: object) -> None:
     """Hooks of this project."""
+    equations.setup(app)
     app.connect("source-read", read_source)  # type: ignore[attr-defined]
     app.connect("autodoc-process-docstring", docstrings.process)  # type: ignore[attr-defined]
     app.connect("autodoc-process-signature", process_signature)  # type: ignore[attr-defined]

@@ -29,8 +29,8 @@ STEP_MODULES = (
     "steps.step18_plan_campaign",
     "steps.step19_report",
 )
-"""The order, but where a mode says another. Steps 0 and 1, those of an EM-CCD and 16 see the whole output directory,
-the others one configuration at a time."""
+"""The order, but where a mode says another. Steps 0 and 1, those of an EM-CCD, 16 and 18 see the whole output
+directory, the others one configuration at a time."""
 
 
 def number_of(module: str) -> int:

@@ -324,9 +324,8 @@ def summary(out: OutputDir) -> list[tuple[str, str]]:
     told = [r for r in done if math.isfinite(float(r["hot_c"])) and math.isfinite(float(r["header_c"]))]
     if told:
         apart = sorted(float(r["hot_c"]) - float(r["header_c"]) for r in told)
-        lines.append(
-            ("hot pixels", f"{apart[len(apart) // 2]:+.2f} °C from the readings (median of {len(apart)} frames)")
-        )
+        middle = round(apart[len(apart) // 2], 2) + 0.0  # no -0.00
+        lines.append(("hot pixels", f"{middle:+.2f} °C from the readings (median of {len(apart)} frames)"))
     notes = [{"file": r["file"], "reason": r["note"]} for r in done]
     lines += [("temperature", line) for line in rejection_lines(notes, out.calibrated_table)]
     return lines + [("left out", line) for line in rejection_lines(rows, out.calibrated_table)]

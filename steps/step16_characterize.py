@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from darkpipe.errors import SettingsError
 from darkpipe.files.atomic import replace_file
 from darkpipe.files.characterizing import (
+    MasterFacts,
     combine_set,
     of_master,
     read_facts,
@@ -42,7 +43,7 @@ from darkpipe.files.products import Card, read_planes
 from darkpipe.files.tables import read_table, table_of, write_table
 from darkpipe.jobs.contract import Job
 from darkpipe.report.characterize import before_and_after, chosen_points, set_statistics, stretched_image
-from darkpipe.report.figures import save_png
+from darkpipe.report.figures import cell_name, save_png
 from darkpipe.science.stretch import Kind, Stretch
 
 NAME = "characterize"
@@ -294,6 +295,11 @@ def _saved(figures: Mapping[Path, Callable[[], Figure]]) -> dict[Path, str]:
     return digests
 
 
+def _place(facts: MasterFacts, exposure_s: float) -> str:
+    """'−10.0 °C, 300 s'; frames without a temperature have their exposure alone."""
+    return cell_name(facts.temperature_c, exposure_s) if math.isfinite(facts.temperature_c) else f"{exposure_s:g} s"
+
+
 def draw_master(
     inputs: tuple[Path, ...],
     outputs: tuple[Path, ...],
@@ -307,7 +313,7 @@ def draw_master(
     (value,) = read_planes(inputs[0], ["SCI"])
     facts = read_facts(inputs[0])
     stretch = _stretch(value, points, inputs[0])
-    title = f"Master {kind}, {exposure_s:g} s"
+    title = f"Master {kind}, {_place(facts, exposure_s)}"
     said = f"{facts.combine} of {facts.frames} frames"
     r0, r1, c0, c1 = window
     part = f"{said}, rows {r0} to {r1 - 1}, columns {c0} to {c1 - 1}"
@@ -334,7 +340,9 @@ def draw_frame(
     raw, residual = residual_of(inputs[0], inputs[1])
     (value,) = read_planes(inputs[1], ["SCI"])
     stretch, flat = _stretch(value, points, inputs[1]), _stretch(residual, rest)
-    title, less = f"One {kind}, {exposure_s:g} s", f"One {kind} less the master, {exposure_s:g} s"
+    facts = read_facts(inputs[1])
+    place = _place(facts, exposure_s)
+    title, less = f"One {kind}, {place}", f"One {kind} less the master, {place}"
     r0, r1, c0, c1 = window
     part = f"{name}, rows {r0} to {r1 - 1}, columns {c0} to {c1 - 1}"
     figures: dict[Path, Callable[[], Figure]] = {
@@ -342,7 +350,6 @@ def draw_frame(
         outputs[1]: lambda: stretched_image(residual, flat, less, name, outline=(r0, r1, c0, c1)),
     }
     if len(outputs) > 2:
-        facts = read_facts(inputs[1])
         made: dict[str, Any] = {"noise": facts.noise_adu, "frames": facts.frames, "method": facts.combine}
         if np.ptp(facts.expected_adu) > 0.02 * facts.noise_adu:  # levels differ: the form is another
             made["frames"] = 0

@@ -161,6 +161,7 @@ def _dark_jobs(subject: Subject, cell: Cell) -> list[Job]:
     """The master of a cell, and what is left of it beside the model."""
     out, place = subject.out, subject.place
     about = {"cell": vars(cell)}
+    seen = any(r["cell"] == cell.name and r["kind"] == "seen" for r in rows_of(out.evaluation_table))
     jobs = [
         Job(
             draw_master,
@@ -172,7 +173,7 @@ def _dark_jobs(subject: Subject, cell: Cell) -> list[Job]:
     ]
     if (key := _key(subject, cell)) is not None:
         inputs = (place.master_dark(cell.name), place.reference, *subject.model_files(key))
-        params = {**about, "model": key, "own": subject.own}
+        params = {**about, "model": key, "own": subject.own or seen}
         jobs.append(
             Job(draw_residual, inputs, (out.picture("residual", cell.name),), params, label=f"residual {cell.name}")
         )

@@ -27,6 +27,7 @@ from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import Cell, read_cells, read_reference
 from darkpipe.files.model_maps import Description, read_description
 from darkpipe.files.products import read_planes
+from darkpipe.files.seen_frames import seen_cells
 from darkpipe.files.synthetic import model_for
 from darkpipe.files.tables import read_table, table_of, write_table
 from darkpipe.jobs.contract import Job
@@ -36,7 +37,7 @@ from darkpipe.science.blocks import block_mean
 from darkpipe.science.models import MODELS
 
 NAME = "evaluate_model"
-VERSION = 4
+VERSION = 5
 
 PICTURE_SIDE = 512
 SMALL_SIDE = 160  # of the maps that stand side by side in the report
@@ -70,6 +71,12 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     own = folder.path.resolve() == place.model.path.resolve()
     description = read_description(folder.description)
     cells = read_cells(place.groups)
+    known = (
+        set() if own else seen_cells(place.group_frames, place.index, place.campaign or "", folder.frames)
+    )  # frames of the model, given as new ones
+    if known:
+        log.warning("the model was fitted to frames of %d of these %d cells: errors there are in sample", len(known),
+                    len(cells))  # fmt: skip
     jobs = []
     for cell in cells:
         try:
@@ -77,12 +84,15 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
         except DesignError as error:
             log.warning("cell %s is not evaluated: %s", cell.name, error)
             continue
-        jobs.append(_cell_job(out, place, folder, description, settings, cell, key, own))
+        jobs.append(_cell_job(out, place, folder, description, settings, cell, key, own, cell.name in known))
     if not jobs:
         raise DesignError("the model fits none of these masters", where=folder.path)
     yield jobs
     measured = tuple(j.outputs[0] for j in jobs)
-    tables = [_table_job(out, folder, description, measured, own), _candidates_job(out, folder, description, own)]
+    tables = [
+        _table_job(out, folder, description, measured, own, known),
+        _candidates_job(out, folder, description, own),
+    ]
     yield [*tables, *_picture_jobs(out, folder, description, settings)]
     yield [_summary_job(out, description)]
 
@@ -107,6 +117,7 @@ def _cell_job(
     cell: Cell,
     key: str,
     own: bool,
+    seen: bool,
 ) -> Job:
     m = description.find(key)
     extra = (folder.held_out(m.name, m.cell), folder.held_out_maps(m.name, m.cell)) if own else ()
@@ -115,7 +126,7 @@ def _cell_job(
     outputs: list[Path] = [out.measured_cell(cell.name), out.error_maps(cell.name)]
     if settings.pictures:
         outputs += [out.picture(kind, cell.name) for kind in ("mae", "mape", "synthetic_dark")]
-    params = {"cell": vars(cell), "model": key, "own": own, "pictures": settings.pictures}
+    params = {"cell": vars(cell), "model": key, "own": own, "seen": seen, "pictures": settings.pictures}
     return Job(evaluate, inputs, tuple(outputs), params, label=f"evaluate {cell.name}")
 
 
@@ -126,6 +137,7 @@ def evaluate(
     cell: dict[str, Any],
     model: str,
     own: bool,
+    seen: bool,
     pictures: bool,
 ) -> dict[Path, str]:
     """Errors of the model against one master, as numbers and small maps, and three pictures: absolute and relative
@@ -159,9 +171,10 @@ def evaluate(
         return digests
     said = held_out_row(inputs[-2], it.name) if held_out else found
     cell_of = (it.temperature_c, it.exposure_s)
+    kind = "held out" if held_out else "in sample" if seen or (own and row["inside"]) else "new"
     figures = (
-        error_map(absolute, "MAE", "ADU", *cell_of, held_out=held_out, summary=said),
-        error_map(relative, "MAPE", "%", *cell_of, held_out=held_out, summary=said),
+        error_map(absolute, "MAE", "ADU", *cell_of, kind=kind, summary=said),
+        error_map(relative, "MAPE", "%", *cell_of, kind=kind, summary=said),
         dark_image(block_mean(signal, PICTURE_SIDE), *cell_of, subtitle=fitted.key),
     )
     for path, figure in zip(outputs[2:], figures, strict=True):
@@ -170,10 +183,11 @@ def evaluate(
 
 
 def _table_job(
-    out: OutputDir, folder: ModelDir, description: Description, measured: tuple[Path, ...], own: bool
+    out: OutputDir, folder: ModelDir, description: Description, measured: tuple[Path, ...], own: bool, seen: set[str]
 ) -> Job:
     held = tuple(folder.held_out(m.name, m.cell) for m in description.models) if own else ()
-    params = {"chosen": description.chosen, "models": [m.key for m in description.models] if own else []}
+    models = [m.key for m in description.models] if own else []
+    params = {"chosen": description.chosen, "models": models, "known": sorted(seen)}
     return Job(
         tabulate, (folder.description, *measured, *held), (out.evaluation_table,), params, label="evaluation.ecsv"
     )
@@ -215,7 +229,9 @@ def rank(inputs: tuple[Path, ...], outputs: tuple[Path, ...]) -> dict[Path, str]
     return {outputs[0]: write_table(outputs[0], table)}
 
 
-def tabulate(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, chosen: str, models: list[str]) -> dict[Path, str]:
+def tabulate(
+    inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, chosen: str, models: list[str], known: list[str]
+) -> dict[Path, str]:
     """One row a model and cell: held-out errors where there are any, with in-sample ones and the baseline beside."""
     description, *numbers = inputs
     n = len(numbers) - len(models)
@@ -231,7 +247,8 @@ def tabulate(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, chosen: str
     for row in drawn:
         if (row["model"], row["cell"]) in seen:
             continue
-        rows.append({"model": row["model"], "kind": "new" if row["inside"] else "extrapolated", **row})
+        kind = "seen" if row["cell"] in known else "new" if row["inside"] else "extrapolated"
+        rows.append({"model": row["model"], "kind": kind, **row})
     median = {r["cell"]: r["median_signal_adu"] for r in drawn}
     for row in rows:
         row["median_signal_adu"] = median.get(row["cell"], math.nan)
@@ -266,7 +283,8 @@ def _summary_rows(path: Path, only: str) -> list[dict[str, Any]]:
     for r in table:
         if only and str(r["model"]).split("/")[0] != only:
             continue
-        held = str(r["kind"]) != "in sample"
+        held = str(r["kind"]) not in ("in sample", "seen")
+        inside = number(r, "mae_adu" if str(r["kind"]) == "seen" else "in_sample_mae_adu")
         rows.append(
             {
                 "model": str(r["model"]),
@@ -277,7 +295,7 @@ def _summary_rows(path: Path, only: str) -> list[dict[str, Any]]:
                 "n_frames": int(r["n_frames"]),
                 "median_signal_adu": float(r["median_signal_adu"]),
                 "mae_held_out_adu": float(r["mae_adu"]) if held else math.nan,
-                "mae_in_sample_adu": number(r, "in_sample_mae_adu"),
+                "mae_in_sample_adu": inside,
                 "mae_baseline_adu": number(r, "nearest_scaled_mae_adu"),
                 "noise_floor_adu": float(r["noise_floor_adu"]),
                 "pull_spread": float(r["pull_spread_unflagged"]),

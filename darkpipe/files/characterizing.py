@@ -179,11 +179,12 @@ def _finite(values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class MasterFacts:
-    """What a classical master says of itself: how it was made and of how many frames, robust sigma of the noise of one
-    frame, and (n,) of each frame less the master; NaN where the frames did not tell."""
+    """What a classical master says of itself: how it was made and of how many frames, their mean temperature, robust
+    sigma of the noise of one frame, and (n,) of each frame less the master; NaN where the frames did not tell."""
 
     combine: Method
     frames: int
+    temperature_c: float
     noise_adu: float
     expected_adu: F4
 
@@ -197,9 +198,9 @@ def read_facts(path: Path) -> MasterFacts:
         when it is missing or damaged.
     """
     top = read_header(path)
-    frames = int(read_header(path)["NCOMBINE"])
     (expected,) = read_planes(path, ["EXPECTED"])
-    return MasterFacts(top["COMBINE"], frames, float(top.get("NOISE", math.nan)), expected[0])
+    temperature, noise = (float(top.get(key, math.nan)) for key in ("CCD-TEMP", "NOISE"))
+    return MasterFacts(top["COMBINE"], int(top["NCOMBINE"]), temperature, noise, expected[0])
 
 
 @dataclass(frozen=True)

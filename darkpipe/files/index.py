@@ -266,11 +266,17 @@ def read_frames(path: Path, campaign: str, kinds: Iterable[str] = ("bias", "dark
 
 
 MOST_LINES = 20
+ALIKE = 10  # frames with one reason, from which on they are counted and not listed
 
 
 def rejection_lines(rows: Iterable[Mapping[str, Any]], table: Path) -> list[str]:
-    """What to say of rejected frames (rows with 'file' and 'reason'): the first ones, and where the others stand."""
-    lines = [f"{r['file']}: {r['reason']}" for r in rows if str(r["reason"])]
+    """What to say of rejected frames (rows with 'file' and 'reason'): the first ones, and where the others stand.
+    Many with one reason are one line, so that they do not hide the others."""
+    told = [(str(r["file"]), str(r["reason"])) for r in rows if str(r["reason"])]
+    counts = Counter(reason for _, reason in told)
+    first = {reason: file for file, reason in reversed(told)}
+    lines = [f"{n} frames: {why} (the first: {first[why]})" for why, n in counts.most_common() if n >= ALIKE]
+    lines += [f"{file}: {reason}" for file, reason in told if counts[reason] < ALIKE]
     more = len(lines) - MOST_LINES
     return lines if more <= 1 else [*lines[:MOST_LINES], f"and {more} more: see {table.name}"]
 

@@ -31,8 +31,9 @@ set point of the light frames; most programs do not look at it.
 Siril
     set32bits
     calibrate light_ -dark=FOLDER/master_dark_....fits   (1.0: preprocess)
-    {siril} All kinds of pixels will do. Give the name with .fits: it has dots of its own. Without set32bits
-    values below 0 are cut off. 1.0 also replaces pixels that are hot in the dark; since 1.2 that is -cc=dark.
+    {siril} All kinds of pixels will do. Give the name with .fits: it has
+    dots of its own. Without set32bits values below 0 are cut off. 1.0 also replaces pixels that are hot in the dark;
+    since 1.2 that is -cc=dark.
 PixInsight, WeightedBatchPreprocessing
     Add the file as a dark. A master is known by the word "master" in IMAGETYP. Darks are matched by exposure and
     binning, so add those of one temperature alone. Needs pixels of type uint16, or float32 of the range 0 to 1.
@@ -88,10 +89,10 @@ def write_page(
         per native ADU.
     """
     beyond = [row for row in rows if row["extrapolated"]]
-    clipped = sum(row["n_clipped"] for row in rows)
+    clipped, blank = sum(row["n_clipped"] for row in rows), max(row["n_blank"] for row in rows)
     if form["type"] == "uint16":
         pixels = "Pixels are uint16 raw counts, rounded (0.29 counts rms)"
-        pixels += f"; in all darks {clipped} were cut off at 0 or 65535."
+        pixels += f"; in all darks {clipped} were cut off at 0 or 65535." if clipped else "; none is cut off."
     elif form["unit_range"]:
         pixels = "Pixels are float32 from 0 to 1: 1 stands for 65535 raw counts."
     else:
@@ -110,7 +111,9 @@ def write_page(
         extrapolated=f"{len(beyond)} of them are extrapolated: column `extrapolated` of library.ecsv."
         if beyond
         else "None of them is extrapolated.",
-        blank=f"Up to {max(row['n_blank'] for row in rows)} pixels have no model; they hold the median around them.",
+        blank=f"Up to {blank} pixels have no model; they hold the median around them."
+        if blank
+        else "Every pixel has a model.",
         image_type=form["image_type"],
         siril="No -bias, no -opt: the bias is in the dark."
         if form["include_bias"]

@@ -140,6 +140,7 @@ def products_of(subject: Subject) -> list[Path]:
     files += [place.master_dark(c.name) for c in subject.cells]
     if folder is not None and subject.description is not None:
         files += [folder.description, folder.hot_pixel_mask, folder.saturation_map, folder.bias_line, folder.frames]
+        files += folder.bad_pixels.values()
         for m in subject.description.models:
             files += [*folder.maps(m.name, m.cell).values(), folder.covariance(m.name, m.cell)]
             files += [folder.chi2(m.name, m.cell), folder.status_map(m.name, m.cell), folder.offset(m.name, m.cell)]

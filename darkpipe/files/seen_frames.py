@@ -73,6 +73,18 @@ def has_unseen(index: Path, campaign: str, seen: Path) -> bool:
         return False
 
 
+def seen_cells(group_frames: Path, index: Path, campaign: str, seen: Path) -> set[str]:
+    """The cells of a campaign that hold a frame which the model has seen: what it leaves of these is no test of it.
+
+    group_frames : table of the frames of each cell. None are found where the model does not tell what it was made of.
+    """
+    if not (group_frames.is_file() and index.is_file() and _digests(index) & _digests(seen)):
+        return set()
+    known = {str(digest) for digest in read_table(seen)["digest"]}
+    mine = {f.file for f in read_frames(index, campaign) if f.digest in known}
+    return {str(r["cell"]) for r in read_table(group_frames) if str(r["file"]) in mine}
+
+
 def _digests(table: Path) -> set[bytes]:
     """Whatever looks like the digest of a frame."""
     try:

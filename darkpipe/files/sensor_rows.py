@@ -208,7 +208,7 @@ def current_rows(
             "deg_C",
             f"ln 2 / (d ln I/dT) {at} (EMVA 1288 R3.0: T_d)",
         ),
-        row("activation_energy_ev", energy, energy_error, "eV", f"k T2 d ln I/dT {at}"),
+        row("activation_energy_ev", energy, energy_error, "eV", f"k T^2 d ln I/dT {at}"),
     ]
 
 

@@ -348,7 +348,8 @@ class DarkModel:
     # --- words and files ---------------------------------------------------------------------------------------------
 
     def report(self) -> str:
-        """What the model is, in lines of text: formula, range, why it was chosen, numbers of the camera, notes."""
+        """What the model is, in lines of text: formula, range, why it was chosen, numbers of the camera, notes, and
+        where the page is that the pipeline wrote of it (`evaluation/report.html`), if there is one."""
         known = self.description
         lines = [f"model {self.name}" + (f": {known.why}" if self._wanted == "auto" else "")]
         for m in known.models:
@@ -368,6 +369,7 @@ class DarkModel:
         )
         lines += [f"note: {note}" for note in known.notes]
         lines += [f"left out: {name}: {why}" for name, why in self.rejected.items()]
+        lines += [f"report: {self._origin.report}"] if self._origin.report is not None else []
         return "\n".join(lines)
 
     def write(self, path: str | PathLike[str]) -> Path:

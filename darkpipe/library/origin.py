@@ -38,6 +38,7 @@ class Origin:
 
     cells : (temperature [°C], exposure [s]) of each. saturation_raw : raw counts from which on a frame is saturated.
     read_noise : its map. masters : with their cells. rejected : reasons by frame. tables : by their place in the model.
+    report : the page that the pipeline wrote of it.
     """
 
     cells: Sequence[tuple[float, float]] = ()
@@ -46,6 +47,7 @@ class Origin:
     masters: Sequence[tuple[Product, Cell]] = ()
     rejected: Mapping[str, str] = field(default_factory=dict)
     tables: Mapping[Path, Table] = field(default_factory=dict)
+    report: Path | None = None
 
 
 def configured(path: Path, configuration: str | None) -> ModelDir:
@@ -82,4 +84,5 @@ def origin_on_disk(folder: ModelDir, description: Description) -> Origin:
     masters: list[tuple[Product, Cell]] = []
     if beside.groups.is_file():
         masters = [(p, c) for c in read_cells(beside.groups) if (p := beside.master_dark(c.name)).is_file()]
-    return Origin(cells, saturation, noise, masters)
+    report = beside.report if beside.report.is_file() else None
+    return Origin(cells, saturation, noise, masters, report=report)

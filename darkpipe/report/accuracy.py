@@ -54,6 +54,7 @@ KINDS: Final = {
     "held out": "the cell was left out of the fit that predicted it",
     "in sample": "the cell could not be left out",
     "new": "the fit has not seen these frames",
+    "seen": "the fit has seen frames of this cell, so that its errors are in sample",
     "extrapolated": "outside of the range of the model",
 }
 
@@ -68,9 +69,11 @@ def of_chosen(facts: Mapping[str, Any]) -> list[Row]:
 def held_out_facts(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The accuracy in two or three figures."""
     rows = of_chosen(facts)
-    told = [r for r in rows if str(r["kind"]) != "in sample"]
+    told = [r for r in rows if str(r["kind"]) not in ("in sample", "seen")]
     if not told:
-        return [("Held-out error", "no cell could be left out")] if rows else []
+        seen = any(str(r["kind"]) == "seen" for r in rows)
+        why = "none: the fit has seen these frames" if seen else "no cell could be left out"
+        return [("Held-out error", why)] if rows else []
     held = all(str(r["kind"]) == "held out" for r in told)
     ratio = _mean([_ratio(r, "mae_unflagged_adu") for r in told])
     nearest = _mean([_ratio(r, "nearest_scaled_mae_unflagged_adu") for r in told])

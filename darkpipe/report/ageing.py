@@ -151,12 +151,13 @@ def _draw_levels(axes: Axes, cells: Rows) -> None:
 def _draw_pulls(axes: Axes, cells: Rows) -> None:
     x = np.arange(len(cells), dtype=np.float64)
     axes.axhline(1.0, color=BLACK, linewidth=0.8)
-    top = 1.3
+    low, top = 0.6, 1.3
     for name, colour, marker, shift in (("pull_spread", BLUE, "o", -0.12), ("pull_spread_hot", VERMILION, "s", 0.12)):
         pulls = _column(cells, name)
         axes.plot(x + shift, pulls, marker, color=colour, markersize=4, zorder=4)
-        top = max([top, *(1.1 * pulls[np.isfinite(pulls)])])
-    axes.set_ylim(0.6, top)
+        told = pulls[np.isfinite(pulls)]
+        low, top = min([low, *(0.9 * told)]), max([top, *(1.1 * told)])
+    axes.set_ylim(low, top)
     axes.set_ylabel("spread of the pulls", fontsize=9)
 
 

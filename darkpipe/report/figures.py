@@ -65,6 +65,12 @@ _SIDE = 512
 _LEFT, _TOP = 80, 92
 _NAMES = {"MAE": "Absolute error of the synthetic dark", "MAPE": "Relative error of the synthetic dark"}
 
+_ORIGINS = {
+    "held out": "cell left out of the fit",
+    "in sample": "in sample: the cell was part of the fit",
+    "new": "frames that the fit has not seen",
+}
+
 
 def cell_name(temperature_c: float, exposure_s: float) -> str:
     """A cell as people write it: ``−10.0 °C, 300 s``."""
@@ -78,7 +84,7 @@ def error_map(
     unit: str,
     temperature_c: float,
     exposure_s: float,
-    held_out: bool,
+    kind: str,
     summary: Mapping[str, float],
 ) -> Figure:
     """Map of the errors of one cell.
@@ -88,19 +94,18 @@ def error_map(
     image : (rows, columns) absolute error [ADU] or relative error [%]; NaN where there is none.
     what : 'MAE' (absolute) or 'MAPE' (relative).
     unit : of the image, beside the colour bar.
-    held_out : whether the cell was left out of the fit that predicted it.
+    kind : 'held out' (the cell was left out of the fit that predicted it), 'in sample' or 'new'.
     summary : figures of `darkpipe.science.metrics.CellErrors.summary`; those present are printed below.
     """
     pixels = _image(image)
     small = block_mean(pixels, _SIDE)
     low, high = robust_limits(small, 0, 99.5, low=0.0)
-    kind = "cell left out of the fit" if held_out else "in sample: the cell was part of the fit"
     title = f"{_NAMES.get(what, what)}, {cell_name(temperature_c, exposure_s)}"
     lines = _error_lines(what, unit, summary)
     if what != "MAPE":
-        return _one_image(pixels, small, Scale(low, high, "cividis"), unit, title, kind, lines)
+        return _one_image(pixels, small, Scale(low, high, "cividis"), unit, title, _ORIGINS[kind], lines)
     scale = Scale(low, high, "cividis", no_value=FAINT)
-    return _one_image(pixels, small, scale, unit, title, kind, lines, "too faint to compare (grey)")
+    return _one_image(pixels, small, scale, unit, title, _ORIGINS[kind], lines, "too faint to compare (grey)")
 
 
 @drawing

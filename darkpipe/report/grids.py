@@ -113,6 +113,7 @@ GRIDS: Final[Mapping[str, tuple[str, str, float | None]]] = {  # title, unit, th
 _NOTES: Final = {
     "held out": "each cell left out of the fit that predicted it",
     "in sample": "in sample: the cells were part of the fit",
+    "seen": "in sample: the fit has seen these frames",
 }
 
 

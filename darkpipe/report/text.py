@@ -59,7 +59,8 @@ def cells_table(rows: Sequence[Mapping[str, Any]], *, max_cells: int = 40) -> li
     """The cells: a line each, by temperature and exposure.
 
     Keys of a row: ``temperature_c, exposure_s, n_frames, n_rejected, median_signal_adu, mae_held_out_adu,
-    noise_floor_adu, mae_baseline_adu``; a column that no row has is left out, a missing or not finite value is '-'.
+    mae_in_sample_adu, noise_floor_adu, mae_baseline_adu``; a column that no row has is left out, errors in sample where
+    any is held out, a missing or not finite value is '-'.
     Of more than ``max_cells`` those farthest above their noise floor are shown, and how many are not is said.
     """
     if not rows:
@@ -68,11 +69,15 @@ def cells_table(rows: Sequence[Mapping[str, Any]], *, max_cells: int = 40) -> li
     worst = sorted(ordered, key=_excess, reverse=True)[:max_cells]
     shown = ordered if len(ordered) <= max_cells else sorted(worst, key=_place)
     columns = [column for column in _COLUMNS if any(_finite(row.get(column[0])) for row in ordered)]
+    told = {column[0] for column in columns}
+    columns = [c for c in columns if c[0] != "mae_in_sample_adu" or "mae_held_out_adu" not in told]
     lines = table([head for _key, head, _form in columns], [[_cell(row, c) for c in columns] for row in shown])
     if len(shown) < len(ordered):
         lines.append(f"({len(ordered) - len(shown)} more cells, all nearer to their noise floor, are not shown)")
-    if any("mae_held_out_adu" in row for row in ordered):
+    if "mae_held_out_adu" in told:
         lines += _wrapped("MAE: mean absolute error in ADU. Held out: the cell was not part of the fit.")
+    elif "mae_in_sample_adu" in told:
+        lines += _wrapped("MAE: mean absolute error in ADU. In sample: the cell was part of the fit.")
     return lines
 
 
@@ -157,6 +162,7 @@ _COLUMNS: Final[Sequence[tuple[str, str, Callable[[Any], str]]]] = (
     ("n_rejected", "rejected", _count),
     ("median_signal_adu", "median|signal", _adu),
     ("mae_held_out_adu", "MAE|held out", _adu),
+    ("mae_in_sample_adu", "MAE|in sample", _adu),
     ("noise_floor_adu", "noise|floor", _adu),
     ("mae_baseline_adu", "MAE, nearest|master scaled", _adu),
 )

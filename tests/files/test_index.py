@@ -164,9 +164,12 @@ def test_no_frames_is_said(tmp_path: Path) -> None:
 
 
 def test_long_lists_of_rejections_are_cut() -> None:
-    rows = [{"file": f"{n}.fits", "reason": "bad"} for n in range(100)]
+    rows = [{"file": f"{n}.fits", "reason": f"bad {n}"} for n in range(100)]
     lines = rejection_lines(rows, Path("out/index.ecsv"))
-    assert (len(lines), lines[0], lines[-1]) == (21, "0.fits: bad", "and 80 more: see index.ecsv")
+    assert (len(lines), lines[0], lines[-1]) == (21, "0.fits: bad 0", "and 80 more: see index.ecsv")
+    alike = [{"file": f"{n}.fits", "reason": "a bias frame" if n % 2 else f"bad {n}"} for n in range(24)]
+    lines = rejection_lines(alike, Path("x"))
+    assert (len(lines), lines[0], lines[-1]) == (13, "12 frames: a bias frame (the first: 1.fits)", "22.fits: bad 22")
     assert rejection_lines([{"file": "a", "reason": ""}], Path("x")) == []
 
 

@@ -160,6 +160,13 @@ def test_the_report_tells_what_the_model_is(model: DarkModel) -> None:
     text = model.report()
     for part in ("model two_component: smallest held-out error", "48 x 40 pixels", "read noise", "exp_2d", "9 cells"):
         assert part in text, part
+    assert "report:" not in text  # a model in memory has no page
+
+
+def test_the_report_says_where_the_page_is(plain: Campaign) -> None:
+    page = plain.out / "evaluation" / "report.html"
+    assert page.is_file()
+    assert DarkModel.read(plain.out).report().splitlines()[-1] == f"report: {page}"
 
 
 def test_a_configuration_of_several(plain: Campaign, tmp_path: Path) -> None:

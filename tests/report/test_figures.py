@@ -56,8 +56,8 @@ def rows():
 
 def every_figure(dark, rows):
     summary = accumulate(dark, 3.0, dark + 1, 3.0, False).summary()
-    yield figures.error_map(np.abs(dark - 200), "MAE", "ADU", -10.0, 300.0, True, summary)
-    yield figures.error_map(np.abs(dark - 200), "MAPE", "%", -10.0, 300.0, False, summary)
+    yield figures.error_map(np.abs(dark - 200), "MAE", "ADU", -10.0, 300.0, "held out", summary)
+    yield figures.error_map(np.abs(dark - 200), "MAPE", "%", -10.0, 300.0, "in sample", summary)
     yield figures.dark_image(dark, -10.0, 300.0, subtitle="model exp_2d")
     yield figures.parameter_maps({"A": (dark, "ADU/s"), "C": (dark - 200, "ADU"), "gamma": (dark, "")})
     dq = np.where(dark > 1000, int(DQ.HOT), 0).astype(np.uint16)
@@ -137,7 +137,7 @@ def test_degenerate_images_are_drawn(value, shape):
     image = np.full(shape, value)
     for page in (
         figures.dark_image(image, 0.0, 1.0),
-        figures.error_map(np.abs(image), "MAE", "ADU", 0.0, 1.0, True, {}),
+        figures.error_map(np.abs(image), "MAE", "ADU", 0.0, 1.0, "new", {}),
         figures.parameter_maps({"A": (image, "ADU/s")}),
     ):
         assert png(page)[:4] == b"\x89PNG"

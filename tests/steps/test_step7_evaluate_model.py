@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
+from astropy.io import fits
 from helpers import CAMPAIGN, CELL_NAMES, CELLS, Campaign, planes, row, run_well, table
 
 from darkpipe.science.flags import MODEL_INVALID
@@ -140,20 +142,27 @@ def test_without_pictures_only_the_summary_is_drawn(work: Campaign) -> None:
 
 
 def test_new_frames_against_an_old_model(work: Campaign, tmp_path: Path) -> None:
-    """Evaluation of a model from elsewhere: masters of its own, no held-out column, nothing fitted."""
+    """Evaluation of a model from elsewhere: masters of its own, no held-out column, nothing fitted. A cell with a frame
+    that the model was fitted to is no test of it."""
     new = Campaign(tmp_path / "new", work.sensor)
     new.raw.mkdir(parents=True)
     for path in (*work.frames_of(-5.0, 100.0), *work.frames_of(0.0, 30.0), *work.raw.glob("frame_000[1-8].fits")):
-        (new.raw / path.name).write_bytes(path.read_bytes())
+        shutil.copy(path, new.raw)
+    for path in work.frames_of(-5.0, 100.0):
+        with fits.open(new.raw / path.name, mode="update") as units:
+            units[0].header["OBSERVER"] = "somebody else"  # as good as another frame
     given = {"output_dir": new.out, "evaluate_model": {"model_dir": work.out, "pictures": False}}
     flags = {"load_data": {"basepath": str(new.raw)}}
     report = MasterController(given, flags=flags).run("evaluation_only")
     report.raise_for_failure()
     rows = table(new.out / "evaluation" / "evaluation.ecsv")
     assert list(rows["cell"]) == ["T-5.0C_texp100s", "T0.0C_texp30s"]
-    assert set(rows["kind"]) == {"new"}
+    assert list(rows["kind"]) == ["new", "seen"]
     assert "in_sample_mae_adu" not in rows.colnames
     assert not (new.model / "model.yaml").exists()
+    page = (new.out / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert "Seen: the fit has seen frames of this cell" in page
+    assert "New: the fit has not seen these frames" in page
     assert all(0.8 < r["mae_unflagged_adu"] / r["noise_floor_unflagged_adu"] < 1.8 for r in rows)
 
 
