@@ -75,9 +75,11 @@ def test_every_file_of_the_packages_is_installed() -> None:
         assert f"{top}*" in setup["packages"]["find"]["include"]
         for path in (PROJECT / top).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
-                package = ".".join(path.parent.relative_to(PROJECT).parts)
-                assert (path.parent / "__init__.py").is_file(), path
-                assert path.suffix == ".py" or any(path.match(p) for p in data.get(package, [])), path
+                home = next(folder for folder in path.parents if (folder / "__init__.py").is_file())
+                package = ".".join(home.relative_to(PROJECT).parts)
+                assert path.suffix != ".py" or home == path.parent, path
+                listed = [home / pattern for pattern in data.get(package, [])]
+                assert path.suffix == ".py" or any(path.match(str(pattern)) for pattern in listed), path
 
 
 @pytest.mark.slow
