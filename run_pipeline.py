@@ -20,7 +20,7 @@ from darkpipe.jobs.contract import sections_of
 from darkpipe.settings import RunSettings, commented_yaml, nested, read_yaml
 from darkpipe.version import __version__
 from master_controller import MODES, MasterController, mode_named
-from steps.flags import FLAGS, number, numbers
+from steps.flags import FLAGS, Flag, number, numbers
 
 INTERRUPTED = 130
 EXIT_CODES = """exit codes:
@@ -110,17 +110,27 @@ def refuse_idle_flags(given: Mapping[str, Any], mode: str, controller: MasterCon
     SettingsError
         naming the flag and the modes that it is for.
     """
-    steps = [controller.steps[number] for number in controller.numbers(mode)]
-    sections = {*RunSettings.model_fields, *(name for step in steps for name in sections_of(step))}
+    sections = _sections(mode, controller)
     for flag in FLAGS:
         if given[flag.name] is None or not flag.targets:
             continue
-        heard = any(target.partition(".")[0] in sections for target in flag.targets)
+        heard = _hears(sections, flag)
         if not heard or (flag.modes and mode not in flag.modes):
-            advice = f"It is for: {', '.join(flag.modes)}" if flag.modes else None
+            modes = flag.modes or tuple(name for name in MODES if _hears(_sections(name, controller), flag))
+            advice = f"It is for: {', '.join(modes)}"
             if mode in flag.modes:
                 advice = "It needs a camera: give --camera_address, or a section `camera` in the settings"
             raise SettingsError(f"--{flag.name} has no effect in mode '{mode}'", do=advice)
+
+
+def _sections(mode: str, controller: MasterController) -> set[str]:
+    """Sections of the settings that something in this mode looks at."""
+    steps = [controller.steps[number] for number in controller.numbers(mode)]
+    return {*RunSettings.model_fields, *(name for step in steps for name in sections_of(step))}
+
+
+def _hears(sections: set[str], flag: Flag) -> bool:
+    return any(target.partition(".")[0] in sections for target in flag.targets)
 
 
 def run(given: Mapping[str, Any]) -> int:

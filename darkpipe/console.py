@@ -18,6 +18,7 @@ from rich.table import Table
 from darkpipe.jobs.report import RunReport
 
 MOST_LINES_IN_ORDER = 10
+MOST_LINES_ALIKE = 20  # jobs of one step with one reason, beyond which the first and the last are named
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 
 
@@ -187,10 +188,15 @@ def _dry_run_lines(report: RunReport) -> Iterator[str]:
     told = len(ordered) > MOST_LINES_IN_ORDER
     if told:
         yield f"{ordered[0].step}: {len(ordered)} jobs one after the other, {ordered[0].label} … {ordered[-1].label}"
+    alike: dict[tuple[str, str, str], list[str]] = {}
     for job in report.jobs:
-        if told and job.in_order:
-            continue
-        yield ": ".join(filter(None, (job.campaign, job.step, job.label, job.reason)))
+        if not (told and job.in_order):
+            alike.setdefault((job.campaign, job.step, job.reason), []).append(job.label)
+    for (campaign, step, reason), labels in alike.items():
+        if len(labels) > MOST_LINES_ALIKE:
+            labels = [f"{len(labels)} jobs, {labels[0]} … {labels[-1]}"]
+        for label in labels:
+            yield ": ".join(filter(None, (campaign, step, label, reason)))
     for step, campaign in report.unknown:
         yield ": ".join(filter(None, (campaign, step, "not yet known, its inputs are to be made first")))
     if report.up_to_date:

@@ -279,9 +279,11 @@ def _nearest(model: type[BaseModel], place: str, key: str) -> str:
     siblings = list(_fields(model))
     if close := difflib.get_close_matches(key, siblings, n=1):
         return f"Did you mean '{place}{close[0]}'?"
-    below = {name: f"{place}{section}.{name}" for section, name in _grandchildren(model)}
+    below: dict[str, list[str]] = {}
+    for section, name in _grandchildren(model):
+        below.setdefault(name, []).append(f"'{place}{section}.{name}'")
     if close := difflib.get_close_matches(key, list(below), n=1, cutoff=0.8):
-        return f"Did you mean '{below[close[0]]}'?"
+        return f"Did you mean {' or '.join(below[close[0]])}?"
     return f"Known here: {', '.join(siblings)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,8 @@ from darkpipe.jobs.contract import Job
 
 NAME = "generate_synthetic_darks"
 VERSION = 3
+
+log = logging.getLogger("darkpipe")
 
 
 class Settings(BaseModel):
@@ -66,6 +69,8 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
         job = _job(out, folder, description, settings, key, temperature, exposure, requested)
         jobs.setdefault(job.outputs[0], job)
     say_outside(outside)
+    if settings.what == "single":
+        log.info("the dark: %s", next(iter(jobs)))
     yield list(jobs.values())
 
 

@@ -198,9 +198,10 @@ def read_facts(path: Path) -> MasterFacts:
         when it is missing or damaged.
     """
     top = read_header(path)
+    frames = int(read_header(path)["NCOMBINE"])
+    temperature_c = float(read_header(path).get("CCD-TEMP", math.nan))
     (expected,) = read_planes(path, ["EXPECTED"])
-    temperature, noise = (float(top.get(key, math.nan)) for key in ("CCD-TEMP", "NOISE"))
-    return MasterFacts(top["COMBINE"], int(top["NCOMBINE"]), temperature, noise, expected[0])
+    return MasterFacts(top["COMBINE"], frames, temperature_c, float(top.get("NOISE", math.nan)), expected[0])
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,11 @@ class Frame:
     unit: str = "adu"
     cards: tuple[products.Card, ...] = ()
 
+    def __repr__(self) -> str:
+        planes = [name for name in ("error", "dq") if getattr(self, name) is not None]
+        rows, cols = self.science.shape
+        return f"<Frame {rows} x {cols}, {self.unit or 'without unit'}, with {' and '.join(planes)}>"
+
     def __post_init__(self) -> None:
         if self.dq.size == 0:
             object.__setattr__(self, "dq", np.zeros(self.science.shape, np.uint16))

@@ -365,7 +365,7 @@ class DarkModel:
         )
         lines.append(
             f"gain {known.gain_e_per_adu:g} e-/ADU, read noise {known.read_noise_adu:g} ADU, "
-            f"{known.scale_factor:g} raw counts per ADU"
+            f"{known.scale_factor:g} raw count{'s' if known.scale_factor != 1 else ''} per ADU"
         )
         lines += [f"note: {note}" for note in known.notes]
         lines += [f"left out: {name}: {why}" for name, why in self.rejected.items()]

@@ -50,6 +50,10 @@ def test_a_frame_without_error_and_bits() -> None:
     assert bare.to_ccddata().uncertainty is None
 
 
+def test_a_frame_is_shown_in_a_line() -> None:
+    assert repr(Frame(np.ones((2, 3), np.float32))) == "<Frame 2 x 3, adu, with dq>"
+
+
 def test_planes_must_fit() -> None:
     with pytest.raises(SettingsError, match="error has the shape"):
         Frame(IMAGE, np.zeros((1, 1), np.float32))

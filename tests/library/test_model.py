@@ -163,10 +163,13 @@ def test_the_report_tells_what_the_model_is(model: DarkModel) -> None:
     assert "report:" not in text  # a model in memory has no page
 
 
-def test_the_report_says_where_the_page_is(plain: Campaign) -> None:
-    page = plain.out / "evaluation" / "report.html"
-    assert page.is_file()
-    assert DarkModel.read(plain.out).report().splitlines()[-1] == f"report: {page}"
+def test_the_report_says_where_the_page_is(plain: Campaign, tmp_path: Path) -> None:
+    shutil.copytree(plain.model, tmp_path / "dark_model")
+    assert "report:" not in DarkModel.read(tmp_path).report()
+    page = tmp_path / "evaluation" / "report.html"
+    page.parent.mkdir()
+    page.touch()
+    assert DarkModel.read(tmp_path).report().splitlines()[-1] == f"report: {page}"
 
 
 def test_a_configuration_of_several(plain: Campaign, tmp_path: Path) -> None:
