@@ -69,9 +69,15 @@ def process_signature(
     return tuple(text if text is None else ARRAY.sub(r"NDArray[\1]", text) for text in (signature, returns))  # type: ignore[return-value]
 
 
+def skip_member(app: object, what: str, name: str, found: object, skip: bool, options: object) -> bool | None:
+    """Fields of a named tuple are told of in the text of its class."""
+    return True if str(getattr(found, "__doc__", "")).startswith("Alias for field number") else None
+
+
 def setup(app: object) -> None:
     """Hooks of this project."""
     equations.setup(app)
     app.connect("source-read", read_source)  # type: ignore[attr-defined]
     app.connect("autodoc-process-docstring", docstrings.process)  # type: ignore[attr-defined]
+    app.connect("autodoc-skip-member", skip_member)  # type: ignore[attr-defined]
     app.connect("autodoc-process-signature", process_signature)  # type: ignore[attr-defined]

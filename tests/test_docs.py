@@ -71,6 +71,15 @@ def test_links_to_the_readme_lead_to_its_page(built: Path) -> None:
 
 
 @pytest.mark.slow
+def test_equations_need_no_network(built: Path) -> None:
+    page = (built / "how_it_works.html").read_text(encoding="utf-8")
+    assert page.count('class="equation"') > 30
+    assert 'alt="\\mathrm{exp\\_2d}' in page
+    for path in built.rglob("*.html"):
+        assert not re.search(r'<(?:script|link|img)[^>]* (?:src|href)="https?:', path.read_text(encoding="utf-8")), path
+
+
+@pytest.mark.slow
 def test_the_library_is_described(built: Path) -> None:
     page = (built / "api" / "library.html").read_text(encoding="utf-8")
     for name in sorted(set(darkpipe.__all__) - {"__version__"}):
