@@ -36,6 +36,7 @@ from benchmarks.judging import Array, Bools, Outcome, find_synthetic, pull_of, r
 from benchmarks.pulls import Judged, common_parts
 
 BEYOND_C = 10.0
+LAWS = {"two_component": "exp_2d", "exp_2d": "two_component"}  # each model, and the one that ERR holds it against
 LARGEST_BIAS = 0.02
 BITS = {"HOT": 1, "WARM": 2, "DEAD": 4, "SATURATED": 8, "UNSTABLE": 16, "NONLINEAR": 32, "FIT_FAILED": 256}
 EXTRAPOLATED = 1 << 10
@@ -58,12 +59,18 @@ def simulated_verdicts(folder: Path, seed: int) -> list[Verdict]:
     run_pipeline("--mode", "full", "--basepath", folder / "raw", "--output_dir", folder / "out")
     warm, exposures = max(recipe.temperatures_c) + BEYOND_C, (30.0, 300.0)
     verdicts = []
-    for model in ("two_component", "exp_2d"):
-        said = ask(folder / "out", model, warm, exposures)
+    said_of, darks = {}, {}
+    for model in LAWS:  # one after the other: darks of both stand at the same place
+        said_of[model] = ask(folder / "out", model, warm, exposures)
         outcome = Outcome(sensor, folder / "out", model)
+        darks[model] = {exposure: outcome.dark(warm, exposure) for exposure in exposures}
+    for model, said in said_of.items():
         judged = model == "two_component"
         for exposure in exposures:
-            dark = outcome.dark(warm, exposure)
+            dark, beside = darks[model][exposure], darks[LAWS[model]][exposure]
+            # without half the difference of the laws, which is an error only where the law is not the sensor's
+            own = np.sqrt(np.maximum(dark.error**2 - 0.25 * (dark.value - beside.value) ** 2, 0.0))
+            fit_alone = dataclasses.replace(dark, error=own)
             where = f"{model}: {warm:g} C, {exposure:g} s"
             for kind, pixels in (("bulk", ~sensor.hot), ("hot", sensor.hot)):
                 chosen = pixels & dark.inside & np.isfinite(dark.value)
@@ -74,6 +81,8 @@ def simulated_verdicts(folder: Path, seed: int) -> list[Verdict]:
                 shown = f"{off:+.3%} +- {sigma:.3%}"
                 verdicts.append(Verdict(f"{where}, {kind}: median relative error", shown, target, ok))
                 verdicts.append(spread_verdict(f"  pulls, {kind}", pull_of(dark)[chosen], judged=judged))
+                alone = pull_of(fit_alone)[chosen]
+                verdicts.append(spread_verdict(f"  of the fit's own error, {kind}", alone, judged=judged))
             marked = float(np.mean((dark.dq & EXTRAPOLATED) != 0))
             verdicts.append(Verdict("  pixels marked EXTRAPOLATED", f"{marked:.1%}", "all", marked == 1.0))
         verdicts.append(warning_verdict(said, recipe.temperatures_c))

@@ -96,6 +96,8 @@ def test_nothing_is_loaded_from_elsewhere(reported: Campaign) -> None:
 def test_digests_are_those_of_the_files(page: Page, reported: Campaign) -> None:
     for name in (
         "dark_model/model.yaml",
+        "dark_model/bad_pixels_siril.lst",
+        "dark_model/bad_pixels_pixinsight.txt",
         f"dark_masks_by_temp/darks_{CELL_NAMES[0]}.fits",
         f"synthetic/synthetic_dark_{CELL_NAMES[-1]}.fits",
         "evaluation/evaluation.ecsv",
@@ -238,6 +240,13 @@ def test_new_frames_against_a_model_from_elsewhere(reported: Campaign, tmp_path:
         new.add_frame(-5.0, 100.0, repeat)
     given = {"output_dir": new.out, "evaluate_model": {"model_dir": reported.out, "pictures": False}}
     flags = {"load_data": {"basepath": str(new.raw)}}
+    MasterController(given, flags=flags).run("evaluation_only").raise_for_failure()
+    page = Page(report_of(new))
+    assert "Held-out error none: the fit has seen these frames" in page.text
+    assert "Error on new frames" not in page.text
+    for path in reported.frames_of(-5.0, 100.0):
+        with fits.open(new.raw / path.name, mode="update") as units:
+            units[0].header["OBSERVER"] = "somebody else"  # as good as another frame
     MasterController(given, flags=flags).run("evaluation_only").raise_for_failure()
     page = Page(report_of(new))
     assert "the fit has not seen these frames" in page.text
