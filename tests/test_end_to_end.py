@@ -178,6 +178,8 @@ def test_evaluation_of_new_frames_against_a_model(finished: Campaign, tmp_path: 
     new.raw.mkdir(parents=True)
     for path in (*finished.frames_of(0.0, 100.0), *finished.raw.glob("frame_00[4-6]*.fits")):
         shutil.copy(path, new.raw)
+        with fits.open(new.raw / path.name, mode="update") as units:
+            units[0].header["OBSERVER"] = "somebody else"  # as good as another frame
     more = ["--basepath", str(new.raw), "--model_dir", str(finished.out), "--quiet"]
     assert main(flags(new, mode, *more, pictures=mode == "evaluation_only")) == 0
     rows = table(new.out / "evaluation" / "evaluation.ecsv")
