@@ -27,8 +27,10 @@ FEWEST = 100  # pixels of a node
 MOST = 4000
 TOLD = 5.0  # signal-to-noise of a level from which the pixels of a node may tell their scatter
 SYSTEMATIC = 0.03  # of the variance of measurement: by so much the noise model may be wrong beyond what chi² shows
+LEAST_NOISE = 0.1  # of what the noise model says
 TAIL = 5.0  # scatter of the few pixels of other physics, in units of that of the rest
 TAILS = (0.02, 100.0)  # their part of the pixels of a node before these are looked at, and of how many pixels that is
+MOSTLY = 0.7  # part of the pixels of a node that are none of its tails, at least
 LOST = 25.0  # squared distance from the mean beyond which a pixel says nothing about it
 MISFIT_SIGMAS = 6.0  # chi² beyond this many of its own sigma: no shape describes the pixel
 PASSES = 8  # of linearising about the node's mean again
@@ -174,6 +176,7 @@ def _moments(found: Measured, tells: bool) -> tuple[F8, F8, F8, F8]:
         if tells:
             wide = inverse(TAIL**2 * scatter[:, :, None] * level**2 + noise)
             odds = _odds(told, wide, distance, np.einsum("ap,abp,bp->p", residual, wide, residual), tails)
+            odds = odds if odds.mean() > MOSTLY else np.ones(level.size)  # tails are of few pixels
             tails = float((TAILS[0] * TAILS[1] + (1.0 - odds).sum()) / (TAILS[1] + level.size))
         counts = odds * (distance < max(LOST, 4.0 * float(np.median(distance))))
         mean_covariance = np.linalg.inv(np.einsum("abp,p->ab", told, level**2 * counts))
@@ -189,7 +192,7 @@ def _moments(found: Measured, tells: bool) -> tuple[F8, F8, F8, F8]:
 def _noise_scale(chi2: F8, dof: F8) -> float:
     """By how much the squares of what no shape explains exceed those of the noise model, of the typical pixel."""
     expected = np.median(dof) * (1.0 - 2.0 / (9.0 * max(float(np.median(dof)), 1.0))) ** 3  # Wilson and Hilferty
-    return float(np.median(chi2) / expected) if expected > 0 else 1.0
+    return max(float(np.median(chi2) / expected), LEAST_NOISE) if expected > 0 else 1.0
 
 
 def _odds(told: F8, wide: F8, distance: F8, far: F8, tails: float) -> F8:
