@@ -232,12 +232,10 @@ def test_glow_is_shown_where_there_is_some(tmp_path: Path) -> None:
 
 
 def test_new_frames_against_a_model_from_elsewhere(reported: Campaign, tmp_path: Path) -> None:
-    new = Campaign(tmp_path / "new", reported.sensor, reported.defects)
+    new = Campaign(tmp_path / "new", reported.sensor)
     new.raw.mkdir(parents=True)
-    for path in reported.raw.glob("frame_000[1-8].fits"):
+    for path in (*reported.frames_of(-5.0, 100.0), *reported.raw.glob("frame_000[1-8].fits")):
         shutil.copy(path, new.raw)
-    for repeat in range(90, 94):
-        new.add_frame(-5.0, 100.0, repeat)
     given = {"output_dir": new.out, "evaluate_model": {"model_dir": reported.out, "pictures": False}}
     flags = {"load_data": {"basepath": str(new.raw)}}
     MasterController(given, flags=flags).run("evaluation_only").raise_for_failure()
