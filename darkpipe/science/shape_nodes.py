@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -49,13 +50,18 @@ def _floats(values: NDArray[np.float64]) -> tuple[float, ...]:
 
 
 class _Found(NamedTuple):
-    """What the pixels of a node tell: mean (m,) and covariance of their shapes, both with their errors. error (m, m) is
-    the 1 sigma of each element of the scatter, infinite where it cannot be told."""
+    """What the pixels of a node tell: mean (m,) and covariance of their shapes, both with their errors.
+
+    own : (m, m) covariance of the mean by the noise of the pixels. shared : (m, n) what n errors that all pixels share
+    do to it, as by `_shared_effect`. error : (m, m) 1 sigma of each element of the scatter, infinite where it cannot be
+    told.
+    """
 
     level: float
     pixels: int
     mean: F8
-    mean_covariance: F8
+    own: F8
+    shared: F8
     scatter: F8
     error: F8
 
@@ -78,13 +84,10 @@ def estimate_shape_prior(problem: Problem, cells: Cells, start: Sequence[float])
     error = float(np.median(found.level_information[usable] ** -0.5))
     typical = TYPICAL_SHARE if problem.family != EXPONENTIAL else TYPICAL_SHAPE[problem.free[1:]]
     nodes: list[_Found] = []
-    shared: list[F8] = []
     for members in _members(found.level[usable], error, usable):
         begin = nodes[-1].mean if nodes else theta
-        node = _node(problem, cells.at(members), found.level[members], begin, error, typical)
-        shared.append(_shared_effect(problem, cells.at(members), node.mean, node.level))
-        nodes.append(node)
-    return ShapePrior(_floats(theta), _joined(nodes, shared, theta, typical))
+        nodes.append(_node(problem, cells.at(members), found.level[members], begin, error, typical))
+    return ShapePrior(_floats(theta), _joined(nodes, theta, typical))
 
 
 def _members(level: F8, error: float, pixels: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
@@ -117,25 +120,19 @@ def _node(problem: Problem, cells: Cells, levels: F8, begin: F8, error: float, t
     mean = begin.copy()
     for _ in range(PASSES):
         found = measure(shape_at(problem, mean), cells, known)
-        shift, mean_covariance, scatter, error_of_scatter = _moments(found, tells)
+        shift, own, scatter, error_of_scatter = _moments(found, tells)
         # noise in the levels adds to their square, and nothing to what they tell of the mean
         mean = np.clip(mean + shift * min(square / signal, 2.0), begin - REACH * typical, begin + REACH * typical)
-        if np.all(shift**2 < SETTLED * np.diagonal(mean_covariance)):
+        if np.all(shift**2 < SETTLED * np.diagonal(own)):
             break
-    mean_covariance = mean_covariance * (square / signal) ** 2 + _shared_error(problem, cells, mean, level)
-    return _Found(level, levels.size, mean, mean_covariance, scatter, error_of_scatter)
-
-
-def _shared_error(problem: Problem, cells: Cells, mean: F8, level: float) -> F8:
-    """Covariance (m, m) of a node's mean from errors that all pixels of a cell share (drift of the pedestal, and of its
-    bias): no number of pixels averages them away."""
-    effect = _shared_effect(problem, cells, mean, level)
-    return np.asarray(effect @ effect.T)
+    shared = _shared_effect(problem, cells, mean, level)
+    return _Found(level, levels.size, mean, own * (square / signal) ** 2, shared, scatter, error_of_scatter)
 
 
 def _shared_effect(problem: Problem, cells: Cells, mean: F8, level: float) -> F8:
-    """(m, n) what n independent such errors, of 1 sigma each, do to a node's mean; alike in all nodes. Found from what
-    1 ADU in each cell does to a pixel of this level."""
+    """(m, n) what n independent errors of 1 sigma that all pixels of a cell share (drift of the pedestal, and of its
+    bias) do to a node's mean: no number of pixels averages them away. The errors are the same in all nodes. Found from
+    what 1 ADU in each cell does to a pixel of this level."""
     n = cells.extra_variance_adu2.size
     shape = shape_at(problem, mean)
     whole = int(np.argmax((cells.count > 0).sum(axis=0)))
@@ -241,27 +238,23 @@ def _scatter(told: F8, residual: F8, noise: F8, level: F8, weight: F8, least: F8
     return np.asarray((vectors * np.maximum(values, 1.0)) @ vectors.T * np.outer(unit, unit)), error
 
 
-def _joined(found: Sequence[_Found], shared: Sequence[F8], start: F8, typical: F8) -> tuple[Node, ...]:
+def _joined(found: Sequence[_Found], start: F8, typical: F8) -> tuple[Node, ...]:
     """Nodes of what was found, given from the brightest to the faintest.
 
-    shared : what errors that all pixels share do to the mean of each node, as by `_shared_effect`. They are the same in
-    all nodes, so that no joining averages them away.
-
-    A mean is combined with that of the next brighter node, which holds to within one scatter for a factor e in level,
-    or as far as the means of the brighter nodes move: a node without signal has the mean of its neighbour.
+    Errors that all pixels share are the same in all nodes, so that no joining averages them away. A mean is combined
+    with that of the next brighter node, which holds to within one scatter for a factor e in level, or as far as the
+    means of the brighter nodes move: a node without signal has the mean of its neighbour.
     """
     nodes: list[Node] = []
     level, mean, alone = found[0].level, start, np.diag((REACH * typical) ** 2)
-    effect = np.zeros_like(shared[0])
-    known = zip(found, shared, _paces(found, shared), _scatters(found, typical), strict=True)
-    for f, of_node, moved, scatter in known:
+    effect = np.zeros_like(found[0].shared)
+    for f, moved, scatter in zip(found, _paces(found), _scatters(found, typical), strict=True):
         alone = alone + np.diag(np.maximum(np.diagonal(scatter), moved)) * abs(np.log(level / f.level))
         expected = alone + effect @ effect.T
-        gain = expected @ np.linalg.inv(expected + f.mean_covariance)
+        gain = expected @ np.linalg.inv(expected + f.own + f.shared @ f.shared.T)
         kept = np.eye(mean.size) - gain
-        own = f.mean_covariance - of_node @ of_node.T
-        alone = kept @ alone @ kept.T + gain @ own @ gain.T
-        level, mean, effect = f.level, mean + gain @ (f.mean - mean), kept @ effect + gain @ of_node
+        alone = kept @ alone @ kept.T + gain @ f.own @ gain.T
+        level, mean, effect = f.level, mean + gain @ (f.mean - mean), kept @ effect + gain @ f.shared
         common = effect @ effect.T
         half = np.triu_indices(mean.size)
         nodes.append(
@@ -289,18 +282,15 @@ def _scatters(found: Sequence[_Found], typical: F8) -> Iterator[F8]:
         yield alike * np.outer(sigma, sigma)
 
 
-def _paces(found: Sequence[_Found], shared: Sequence[F8]) -> list[F8]:
+def _paces(found: Sequence[_Found]) -> list[F8]:
     """(m,) of each node, square by which the means of the brighter ones move for a factor e in level, beyond their
     errors; 0 where they do not."""
     square, distance = np.zeros_like(found[0].mean), 0.0
-    paces = []
-    for k, f in enumerate(found):
+    paces = [square]
+    for brighter, f in pairwise(found):
         paces.append(np.maximum(square, 0.0) / distance if distance > 0 else np.zeros_like(square))
-        if k > 0:
-            before, difference = found[k - 1], shared[k] - shared[k - 1]
-            alone = (f.mean_covariance - shared[k] @ shared[k].T) + (
-                before.mean_covariance - shared[k - 1] @ shared[k - 1].T
-            )
-            square = square + (f.mean - before.mean) ** 2 - np.diagonal(alone + difference @ difference.T)
-            distance += abs(np.log(before.level / f.level))
+        difference = f.shared - brighter.shared
+        expected = f.own + brighter.own + difference @ difference.T
+        square = square + (f.mean - brighter.mean) ** 2 - np.diagonal(expected)
+        distance += abs(np.log(brighter.level / f.level))
     return paces
