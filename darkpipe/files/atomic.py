@@ -7,13 +7,14 @@ A reader meets the old content or the new one, never half of either. Names of dr
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import os
 import re
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import xxhash
 
@@ -49,9 +50,9 @@ def replace_file(path: Path, write: Callable[[BinaryIO], None]) -> str:
     draft = path.with_name(f".{path.name}.{os.getpid()}-{next(_NUMBERS)}{DRAFT_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(draft, "wb") as stream:  # astropy knows no mode "x"; the name is unique anyhow
+        with _Digesting(draft) as stream:
             write(stream)
-        digest = file_digest(draft)
+        digest = stream.digest() or file_digest(draft)
         _replace(draft, path)
     except OSError as error:
         raise ProductError(
@@ -63,6 +64,41 @@ def replace_file(path: Path, write: Callable[[BinaryIO], None]) -> str:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
     return digest
+
+
+class _Digesting(io.BufferedWriter):
+    """A new file whose digest is taken of what passes through, as long as that comes in one go from first to last."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "w"))  # the name is unique: no mode "x"
+        self._hasher = xxhash.xxh3_128()
+        self._straight = True
+
+    def write(self, data: Any, /) -> int:
+        if self._straight:
+            self._hasher.update(data)
+        return super().write(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        self._straight = False
+        return super().seek(offset, whence)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        self._straight = False
+        return super().truncate(size)
+
+    def fileno(self) -> int:
+        # who asks for that writes past this object, as numpy's tofile does
+        self._straight = False
+        return super().fileno()
+
+    def detach(self) -> io.RawIOBase:
+        self._straight = False
+        return super().detach()
+
+    def digest(self) -> str:
+        """Of the content, once it is closed; '' if it has to be read again for that."""
+        return self._hasher.hexdigest() if self._straight else ""
 
 
 def replace_text(path: Path, text: str) -> str:

@@ -5,23 +5,28 @@ The same content gives the same bytes: no date stands in a product, and the chec
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_file
+from darkpipe.files.fits_reading import Unplain, planes_of
+from darkpipe.files.fits_writing import Unit, image_header, text_table, write_units
 from darkpipe.science.flags import MODEL_INVALID
 from darkpipe.version import __version__
 
+if TYPE_CHECKING:
+    from astropy.io import fits
+
 Card = tuple[str, Any, str]
-CHECKSUM_COMMENT = "of this HDU"  # astropy's default comment holds the time of writing
 
 
 @dataclass
@@ -63,8 +68,8 @@ def write_frame(path: Path, frame: Frame) -> str:
     ProductError
         when the file cannot be replaced.
     """
-    hdus = _hdus(frame)
-    return replace_file(path, lambda stream: _write(hdus, stream))
+    units = units_of(frame)
+    return replace_file(path, lambda stream: write_units(units, stream))
 
 
 def with_mask(frame: Frame) -> Frame:
@@ -78,35 +83,30 @@ def with_mask(frame: Frame) -> Frame:
 
 def write_primary(path: Path, image: NDArray[Any], cards: Sequence[Card]) -> str:
     """Write an image into the primary HDU, as capture software does; returns the digest."""
-    hdu = fits.PrimaryHDU(image)
-    _fill(hdu.header, cards)
-    hdu.header["CREATOR"] = (f"darkpipe {__version__}", "software")
-    return replace_file(path, lambda stream: _write(fits.HDUList([hdu]), stream))
+    unit = Unit(_primary(cards, image.shape, image.dtype), image)
+    return replace_file(path, lambda stream: write_units([unit], stream))
 
 
-def _write(hdus: fits.HDUList, stream: BinaryIO) -> None:
-    for hdu in hdus:
-        hdu.add_checksum(when=CHECKSUM_COMMENT)
-    hdus.writeto(stream)
-
-
-def _hdus(frame: Frame) -> fits.HDUList:
-    primary = fits.PrimaryHDU()
-    _fill(primary.header, frame.header)
-    primary.header["CREATOR"] = (f"darkpipe {__version__}", "software")
-    hdus = fits.HDUList([primary])
+def units_of(frame: Frame) -> list[Unit]:
+    """A frame as header units, in the order of the file."""
+    units = [Unit(_primary(frame.header))]
     for name, plane in frame.planes.items():
-        hdu = fits.ImageHDU(np.ascontiguousarray(plane), name=name)
+        header = image_header(plane.shape, plane.dtype, name)
         if name in ("SCI", "ERR") and frame.unit:
-            hdu.header["BUNIT"] = frame.unit
+            header["BUNIT"] = frame.unit
         if name == "SCI":
-            _fill(hdu.header, frame.image_header)
-        hdus.append(hdu)
+            _fill(header, frame.image_header)
+        units.append(Unit(header, plane))
     if len(frame.inputs):
-        names = [_printable(name) for name in frame.inputs]
-        column = fits.Column("FILE", f"{max(map(len, names))}A", array=np.array(names))
-        hdus.append(fits.BinTableHDU.from_columns([column], name="INPUTS"))
-    return hdus
+        units.append(text_table("INPUTS", "FILE", [_printable(name) for name in frame.inputs]))
+    return units
+
+
+def _primary(cards: Sequence[Card], shape: Sequence[int] = (), kind: np.dtype[Any] | None = None) -> fits.Header:
+    header = image_header(shape, kind or np.dtype(np.uint8))
+    _fill(header, cards)
+    header["CREATOR"] = (f"darkpipe {__version__}", "software")
+    return header
 
 
 def _fill(header: fits.Header, cards: Sequence[Card]) -> None:
@@ -132,15 +132,25 @@ def _printable(text: str) -> str:
     return "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in ascii_text)
 
 
+def _missing(path: Path) -> ProductError:
+    return ProductError("a product is missing", where=path, do="run the step that makes it again")
+
+
+def _unreadable(path: Path, error: Exception) -> ProductError:
+    return ProductError(f"a product cannot be read ({error})", where=path, do="run with --force")
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[fits.HDUList]:
+    from astropy.io import fits
+
     try:
         with fits.open(path, memmap=False) as hdus:  # sections are read from the file all the same
             yield hdus
     except FileNotFoundError:
-        raise ProductError("a product is missing", where=path, do="run the step that makes it again") from None
+        raise _missing(path) from None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ProductError(f"a product cannot be read ({error})", where=path, do="run with --force") from error
+        raise _unreadable(path, error) from error
 
 
 def read_planes(path: Product, names: Sequence[str], rows: slice = slice(None)) -> list[NDArray[Any]]:
@@ -154,6 +164,26 @@ def read_planes(path: Product, names: Sequence[str], rows: slice = slice(None)) 
     """
     if isinstance(path, Frame):
         return [np.array(path.planes[name][..., rows, :]) for name in names]
+    try:
+        return _read_plain(path, names, rows)
+    except Unplain:
+        return _read_any(path, names, rows)
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _read_plain(path: Path, names: Sequence[str], rows: slice) -> list[NDArray[Any]]:
+    planes = planes_of(path)
+    if rows.step not in (None, 1) or any(name not in planes for name in names):
+        raise Unplain
+    with open(path, "rb", buffering=0) as stream:
+        bounds = [rows.indices(planes[name].shape[-2])[:2] for name in names]
+        return [planes[n].read(stream.fileno(), a, max(a, b)) for n, (a, b) in zip(names, bounds, strict=True)]
+
+
+def _read_any(path: Path, names: Sequence[str], rows: slice) -> list[NDArray[Any]]:
     with _opened(path) as hdus:
         out = []
         for name in names:
@@ -167,6 +197,16 @@ def read_header(path: Product) -> Mapping[str, Any]:
     """The primary header of a product."""
     if isinstance(path, Frame):
         return {key: value for key, value, _ in _writable(path.header)}
+    try:
+        status = os.stat(path)
+    except OSError:
+        status = None
+    return dict(_cards_of(path, status and (status.st_ino, status.st_mtime_ns, status.st_size)))
+
+
+@lru_cache(maxsize=1024)
+def _cards_of(path: Path, stamp: tuple[int, int, int] | None) -> dict[str, Any]:
+    """Of a file with this stamp: a fit asks for the headers of the same masters for each of its tiles."""
     with _opened(path) as hdus:
         return dict(hdus[0].header)
 
@@ -176,9 +216,13 @@ def read_shape(path: Product) -> tuple[int, int]:
     if isinstance(path, Frame):
         rows, cols = path.science.shape
         return int(rows), int(cols)
-    with _opened(path) as hdus:
-        rows, cols = hdus["SCI"].shape
-        return int(rows), int(cols)
+    try:
+        planes = planes_of(path)
+        rows, cols = planes["SCI"].shape
+    except (OSError, Unplain, KeyError, ValueError):
+        with _opened(path) as hdus:
+            rows, cols = hdus["SCI"].shape
+    return int(rows), int(cols)
 
 
 def read_inputs(path: Path) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import pytest
 import xxhash
 
@@ -46,6 +47,30 @@ def test_the_digest_is_that_of_the_file_even_after_seeking(tmp_path: Path) -> No
     digest = replace_file(tmp_path / "x", write)
     assert (tmp_path / "x").read_bytes() == b"headtail"
     assert digest == xxhash.xxh3_128_hexdigest(b"headtail")
+
+
+@pytest.mark.parametrize("how", ["plain", "tofile", "savez", "truncate"])
+def test_the_digest_is_that_of_the_file_however_it_is_written(tmp_path: Path, how: str) -> None:
+    numbers = np.arange(100_000, dtype=np.int32)
+
+    def write(stream: BinaryIO) -> None:
+        stream.write(b"head")
+        if how == "plain":
+            for k in range(0, numbers.size, 777):
+                stream.write(memoryview(numbers[k : k + 777]).cast("B"))
+        elif how == "tofile":
+            stream.flush()
+            numbers.tofile(stream)
+        elif how == "savez":
+            np.savez(stream, numbers=numbers)
+        else:
+            stream.write(b"more")
+            stream.truncate(2)
+
+    digest = replace_file(tmp_path / "x", write)
+    content = (tmp_path / "x").read_bytes()
+    assert digest == xxhash.xxh3_128_hexdigest(content)
+    assert len(content) == 2 if how == "truncate" else content.startswith(b"head")
 
 
 def test_a_reader_never_meets_half_a_file(tmp_path: Path) -> None:

@@ -1,0 +1,192 @@
+"""Header units of FITS files as bytes: pixels are turned round, summed and handed on piece by piece, with no copy.
+
+DATASUM and CHECKSUM follow the checksum convention (FITS standard 4.0, appendix J): the ones' complement sum of the
+big-endian 32-bit words of a unit. It may be taken in any order, so the pixels of a strip add to it when they come.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkpipe.files.fits_bytes import BLOCK
+
+if TYPE_CHECKING:
+    from astropy.io import fits
+
+CHECKSUM_COMMENT = "of this HDU"  # a fixed one: astropy's holds the time of writing
+_PIECE = 1 << 16  # pixels: a piece stays in the second-level cache
+_BITPIX = {"u1": 8, "i2": 16, "u2": 16, "i4": 32, "u4": 32, "i8": 64, "u8": 64, "f4": -32, "f8": -64}
+_EXCLUDED = frozenset(b":;<=>?@[\\]^_`")  # between the digits and letters of ASCII
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A header unit: its header without checksums, and its data: an array of pixels, or bytes as they are."""
+
+    header: fits.Header
+    data: NDArray[Any] | bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the data, without padding."""
+        return self.data.nbytes if isinstance(self.data, np.ndarray) else len(self.data)
+
+    def word_sum(self) -> int:
+        """DATASUM."""
+        return pixel_sum(self.data) if isinstance(self.data, np.ndarray) else word_sum(self.data)
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """The data as they stand in the file. Each piece holds until the next is asked for."""
+        if isinstance(self.data, np.ndarray):
+            yield from stored_pieces(self.data)
+        elif self.data:
+            yield self.data
+
+
+def stored_kind(kind: np.dtype[Any]) -> tuple[np.dtype[Any], int]:
+    """Big-endian type that pixels of a type are stored in, and BZERO: unsigned ones are stored with an offset.
+
+    Raises ValueError for a type that FITS does not know.
+    """
+    code = f"{kind.kind}{kind.itemsize}"
+    if code not in _BITPIX:
+        raise ValueError(f"FITS has no pixels of type {kind}")
+    zero = 1 << (8 * kind.itemsize - 1) if code in ("u2", "u4", "u8") else 0
+    return np.dtype(f">{code}"), zero
+
+
+def stored_pieces(plane: NDArray[Any]) -> Iterator[memoryview]:
+    """Bytes of an array (any shape) as FITS stores them, in pieces that share one buffer."""
+    stored, zero = stored_kind(plane.dtype)
+    flat = plane.reshape(-1)
+    turned = np.empty(min(_PIECE, flat.size), stored)
+    for first in range(0, flat.size, _PIECE):
+        piece = flat[first : first + _PIECE]
+        out = turned[: piece.size]
+        # adding half the range to an unsigned number, or taking it off, turns its highest bit over
+        out[...] = piece ^ piece.dtype.type(zero) if zero else piece
+        yield out.view(np.uint8).data
+
+
+def image_header(shape: Sequence[int], kind: np.dtype[Any], name: str = "") -> fits.Header:
+    """Header of an image extension, or of a primary unit where it has no name."""
+    from astropy.io import fits
+
+    _, zero = stored_kind(kind)
+    header = fits.Header()
+    if name:
+        header["XTENSION"] = ("IMAGE", "Image extension")
+    else:
+        header["SIMPLE"] = (True, "conforms to FITS standard")
+    header["BITPIX"] = (_BITPIX[f"{kind.kind}{kind.itemsize}"], "array data type")
+    header["NAXIS"] = (len(shape), "number of array dimensions")
+    for axis, length in enumerate(reversed(shape), 1):
+        header[f"NAXIS{axis}"] = length
+    if name:
+        header["PCOUNT"] = (0, "number of parameters")
+        header["GCOUNT"] = (1, "number of groups")
+    else:
+        header["EXTEND"] = True
+    if zero:
+        header["BSCALE"] = 1
+        header["BZERO"] = zero
+    if name:
+        header["EXTNAME"] = (name, "extension name")
+    return header
+
+
+def text_table(name: str, column: str, texts: Sequence[str]) -> Unit:
+    """A table of one column of ASCII texts."""
+    from astropy.io import fits
+
+    width = max(map(len, texts))
+    header = fits.Header()
+    header["XTENSION"] = ("BINTABLE", "binary table extension")
+    header["BITPIX"] = (8, "array data type")
+    header["NAXIS"] = (2, "number of array dimensions")
+    header["NAXIS1"] = (width, "length of dimension 1")
+    header["NAXIS2"] = (len(texts), "length of dimension 2")
+    header["PCOUNT"] = (0, "number of group parameters")
+    header["GCOUNT"] = (1, "number of groups")
+    header["TFIELDS"] = (1, "number of table fields")
+    header["TTYPE1"] = column
+    header["TFORM1"] = f"{width}A"
+    header["EXTNAME"] = (name, "extension name")
+    return Unit(header, b"".join(text.encode("ascii").ljust(width, b"\0") for text in texts))
+
+
+def write_units(units: Iterable[Unit], stream: BinaryIO) -> None:
+    """Write units one after the other, each with its checksums."""
+    for unit in units:
+        stream.write(with_checksums(unit.header, unit.word_sum()))
+        for piece in unit.pieces():
+            stream.write(piece)
+        stream.write(bytes(-unit.size % BLOCK))
+
+
+def word_sum(raw: bytes | memoryview) -> int:
+    """Ones' complement sum of the big-endian 32-bit words of bytes, filled up with zeros."""
+    whole = len(raw) // 4 * 4
+    total = int(np.frombuffer(raw, ">u4", whole // 4).sum(dtype=np.uint64))
+    return folded(total + int.from_bytes(bytes(raw[whole:]).ljust(4, b"\0"), "big"))
+
+
+def pixel_sum(plane: NDArray[Any]) -> int:
+    """The same of an array as it will be stored, taken in the byte order of this machine."""
+    size = plane.dtype.itemsize
+    if size == 1 or sys.byteorder != "little":
+        return folded(sum(word_sum(piece) for piece in stored_pieces(plane)))
+    _, zero = stored_kind(plane.dtype)
+    flat, total = plane.reshape(-1), 0
+    for first in range(0, flat.size, _PIECE):
+        piece = flat[first : first + _PIECE]
+        piece = piece ^ piece.dtype.type(zero) if zero else np.ascontiguousarray(piece)
+        if size * piece.size % 4:
+            piece = np.append(piece, piece.dtype.type(0))
+        total += int(np.add.reduce(piece.view(np.uint32), dtype=np.uint64))
+    # pairs of two bytes come in the other order: a ones' complement sum turns with its words
+    return folded(total << 16) if size == 2 else folded(total)
+
+
+def folded(total: int) -> int:
+    """A sum of words with its carries added at the low end."""
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    return total
+
+
+def with_checksums(header: fits.Header, data_sum: int) -> bytes:
+    """A header as bytes, with the cards CHECKSUM and DATASUM at its end; it stays as it was."""
+    complete = header.copy()
+    complete["CHECKSUM"] = ("0" * 16, CHECKSUM_COMMENT)
+    complete["DATASUM"] = (str(data_sum), CHECKSUM_COMMENT)
+    empty = complete.tostring().encode("ascii")
+    complete["CHECKSUM"] = _encoded(0xFFFFFFFF ^ folded(word_sum(empty) + data_sum))
+    return bytes(complete.tostring().encode("ascii"))
+
+
+def _encoded(value: int) -> str:
+    """Sixteen letters and digits whose words add up to a value (appendix J of the standard)."""
+    columns = []
+    for byte in value.to_bytes(4, "big"):
+        four = [byte // 4 + 48 + (byte % 4 if k == 0 else 0) for k in range(4)]
+        while any(letter in _EXCLUDED for letter in four):
+            for k in (0, 2):
+                if four[k] in _EXCLUDED or four[k + 1] in _EXCLUDED:
+                    four[k] += 1
+                    four[k + 1] -= 1
+        columns.append(four)
+    letters = bytes(columns[k % 4][k // 4] for k in range(16))
+    return (letters[-1:] + letters[:-1]).decode("ascii")
+
+
+def units_size(shape: Sequence[int], kind: np.dtype[Any]) -> int:
+    """Bytes that the data of an image take in a file, padding included."""
+    return -(-prod(shape) * kind.itemsize // BLOCK) * BLOCK
