@@ -29,17 +29,17 @@ from darkpipe.files.corrections import (
 )
 from darkpipe.files.index import ACCEPTED, RawFrame, read_frames, rejection_lines
 from darkpipe.files.layout import OutputDir
-from darkpipe.files.masters import Master, ReferenceValues, master_frame, read_reference, write_reference
+from darkpipe.files.masters import ReferenceValues, read_reference, write_reference
 from darkpipe.files.measure import RawStack, read_noise_map
 from darkpipe.files.products import Card, Frame, read_planes, write_frame
 from darkpipe.files.reference import Overrides, reference_values, settled
-from darkpipe.files.stacking import Stack, combine_stack
+from darkpipe.files.stacking import Clipping, Stack, combine_stack, combined_strips, write_master
 from darkpipe.files.tables import read_table, write_table
 from darkpipe.files.witnesses import GainCell, Witnesses, bias_witnesses, choose_witnesses, names, of_names
 from darkpipe.jobs.contract import Job
 
 NAME = "subtract_bias"
-VERSION = 3
+VERSION = 4
 
 
 class Settings(BaseModel):
@@ -185,9 +185,8 @@ def combine_biases(
     stack = Stack(inputs[-len(files) :], hdus, shape[0], shape[1], offsets, pedestal_adu)
     noise = inputs[1] if noise_map else None
     level_adu = pattern_top_raw / reference.scale_factor
-    made = combine_stack(stack, reference, noise, None, kappa=kappa, relative_error=0.0, bias_level_adu=level_adu,
-        temperature_c=temperature_c,
-    )  # fmt: skip
+    how = Clipping(kappa, 0.0, bias_level_adu=level_adu, temperature_c=temperature_c)
+    made = combined_strips(stack, reference, noise, None, how)
     cards: list[Card] = [
         ("IMAGETYP", "Master Bias", "kind of frame"),
         ("CCD-TEMP", temperature_c, "[deg C] temperature of the master"),
@@ -196,7 +195,7 @@ def combine_biases(
         ("STEP", NAME, "step that made this"),
         ("STEPVERS", VERSION, "its version"),
     ]
-    return {outputs[0]: write_frame(outputs[0], master_frame(made, cards, files, frames=len(files), bias=False))}
+    return {outputs[0]: write_master(outputs[0], made, stack, cards, files, bias=False)}
 
 
 # --- reference values ------------------------------------------------------------------------------------------------
@@ -401,7 +400,7 @@ def keep(
     reference = read_reference(inputs[0])
     source = BiasSource(inputs[2], temperature_c if bias == LINE else None) if bias else None
     stack = Stack([inputs[1]], [hdu], shape[0], shape[1], [0.0], pedestal_adu)
-    made: Master = combine_stack(stack, reference, None, source, kappa=1e9, relative_error=0.0)
+    made = combine_stack(stack, reference, None, source, Clipping(1e9, 0.0))
     cards = [
         ("IMAGETYP", "Dark Frame", "bias subtracted"),
         ("EXPTIME", exposure_s, "[s]"),

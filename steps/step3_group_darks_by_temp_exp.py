@@ -15,14 +15,21 @@ from darkpipe.files.corrections import LINE, Tolerances
 from darkpipe.files.groups import group_tables
 from darkpipe.files.index import ACCEPTED, RawFrame, read_frames
 from darkpipe.files.layout import OutputDir
-from darkpipe.files.masters import master_frame, read_reference
-from darkpipe.files.products import Card, write_frame
-from darkpipe.files.stacking import Stack, combine_stack, measure_hidden_charge, spread_in_cell
+from darkpipe.files.masters import read_reference
+from darkpipe.files.products import Card
+from darkpipe.files.stacking import (
+    Clipping,
+    Stack,
+    combined_strips,
+    measure_hidden_charge,
+    spread_in_cell,
+    write_master,
+)
 from darkpipe.files.tables import read_table, write_table
 from darkpipe.jobs.contract import Job
 
 NAME = "group_darks"
-VERSION = 3
+VERSION = 4
 
 
 class Settings(BaseModel):
@@ -138,10 +145,8 @@ def combine_darks(
     spread = spread_in_cell(relative_error, temperature_sigma_c)
     noise = inputs[1] if noise_map else None
     hidden = measure_hidden_charge(stack, reference) if clamped and bias else 0.0
-    made = combine_stack(
-        stack, reference, noise, source, kappa=kappa, relative_error=spread, hidden_adu=hidden,
-        temperature_c=temperature_c,
-    )  # fmt: skip
+    how = Clipping(kappa, spread, temperature_c=temperature_c, hidden_adu=hidden)
+    made = combined_strips(stack, reference, noise, source, how)
     cards: list[Card] = [
         ("IMAGETYP", "Master Dark", "bias subtracted" if bias else "bias NOT subtracted: there was none"),
         ("EXPTIME", exposure_s, "[s]"),
@@ -160,5 +165,4 @@ def combine_darks(
         ("STEP", NAME, "step that made this"),
         ("STEPVERS", VERSION, "its version"),
     ]
-    frame = master_frame(made, cards, files, frames=len(files), bias=bool(bias))
-    return {outputs[0]: write_frame(outputs[0], frame)}
+    return {outputs[0]: write_master(outputs[0], made, stack, cards, files, bias=bool(bias))}

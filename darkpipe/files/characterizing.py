@@ -76,7 +76,7 @@ def combine_set(frames: FrameSet, method: Method, hot_sigma: float) -> ClassicMa
     top = min(frames.numbers("top_raw"))
     value, variance = np.empty((rows, cols), np.float32), np.empty((rows, cols), np.float32)
     count, dq = np.empty((rows, cols), np.uint16), np.zeros((rows, cols), np.uint16)
-    strips = Stack(frames.paths, hdus, rows, cols, [0.0] * n, 0.0).strips
+    strips = Stack(frames.paths, hdus, rows, cols, [0.0] * n, 0.0).strips(4)
     with FrameStack(frames.paths, hdus, rows, cols) as stack:
         for strip in strips:
             samples = stack.read_rows(strip.start, strip.stop).reshape(n, -1)

@@ -7,9 +7,8 @@ big-endian 32-bit words of a unit. It may be taken in any order, so the pixels o
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -187,6 +186,52 @@ def _encoded(value: int) -> str:
     return (letters[-1:] + letters[:-1]).decode("ascii")
 
 
-def units_size(shape: Sequence[int], kind: np.dtype[Any]) -> int:
-    """Bytes that the data of an image take in a file, padding included."""
-    return -(-prod(shape) * kind.itemsize // BLOCK) * BLOCK
+def write_in_strips(
+    units: Sequence[tuple[str | None, Unit]],
+    strips: Iterable[tuple[slice, Mapping[str, NDArray[Any]]]],
+    stream: BinaryIO,
+) -> None:
+    """Write units whose pixels come in strips of rows; those without a name are written as they are.
+
+    strips : rows and, by name, these rows of each plane, (..., rows, cols). Of the units of planes, only shape and type
+    of the data count.
+    """
+    places: dict[str, _Place] = {}
+    offset = 0
+    for name, unit in units:
+        place = _Place(unit, offset, offset + len(with_checksums(unit.header, 0)))
+        offset = place.begin + unit.size + -unit.size % BLOCK
+        if name is None:
+            stream.seek(place.header)
+            write_units([unit], stream)
+        else:
+            places[name] = place
+    for rows, planes in strips:
+        for name, place in places.items():
+            place.put(rows.start, planes[name], stream)
+    for place in places.values():
+        stream.seek(place.header)
+        stream.write(with_checksums(place.unit.header, place.total))
+    stream.truncate(offset)
+
+
+@dataclass
+class _Place:
+    """Where a unit stands in the file, and the sum of what was written of it."""
+
+    unit: Unit
+    header: int
+    begin: int
+    total: int = 0
+
+    def put(self, first: int, strip: NDArray[Any], stream: BinaryIO) -> None:
+        """Write rows from `first` on, (..., rows, cols)."""
+        assert isinstance(self.unit.data, np.ndarray)
+        *_, rows, cols = self.unit.data.shape
+        for number, part in enumerate(strip.reshape(-1, *strip.shape[-2:])):
+            within = (number * rows + first) * cols * strip.dtype.itemsize
+            # a strip that begins within a word: its sum is that of words turned by so many bytes
+            self.total = folded(self.total + (pixel_sum(part) << (-8 * within % 32)))
+            stream.seek(self.begin + within)
+            for piece in stored_pieces(part):
+                stream.write(piece)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_text
-from darkpipe.files.products import Card, Frame, Product, read_header, read_planes
+from darkpipe.files.products import Card, Frame, Product, blank, read_header, read_planes
 from darkpipe.files.tables import read_table
 from darkpipe.science.drift import Drift
 from darkpipe.science.fit import Cells, Stations
@@ -179,13 +179,29 @@ class Master:
     @classmethod
     def empty(cls, shape: tuple[int, int]) -> Master:
         """Planes to be filled."""
-        kinds = (*[np.float32] * 2, *[np.uint16] * 3, *[np.float32] * 3)
-        return cls(*(np.empty(shape, kind) for kind in kinds))
+        return cls(*(np.empty(shape, kind) for kind in cls.kinds().values()))
+
+    @classmethod
+    def blank(cls, shape: tuple[int, int]) -> Master:
+        """Planes that take no memory: what a file of strips is laid out by."""
+        return cls(*(blank(shape, kind) for kind in cls.kinds().values()))
+
+    @classmethod
+    def kinds(cls) -> dict[str, type[np.generic]]:
+        """Types of the planes by name."""
+        return {f.name: np.uint16 if f.name in ("dq", "count", "rejected") else np.float32 for f in fields(cls)}
+
+
+MASTER_PLANES = {
+    "science": "SCI", "error": "ERR", "dq": "DQ", "count": "COUNT", "rejected": "REJECTED", "chi2": "CHI2",
+    "scatter": "SCATTER", "bias_error": "BIASERR",
+}  # fmt: skip
+"""Extension of each plane of a master."""
 
 
 def master_frame(master: Master, cards: Sequence[Card], inputs: Sequence[str], *, frames: int, bias: bool) -> Frame:
     """A master as a product: SCI, ERR, DQ, COUNT; with two frames or more also REJECTED, CHI2 and SCATTER; BIASERR
-    where a bias was subtracted."""
+    where a bias was subtracted. `MASTER_PLANES` names them."""
     extra: dict[str, NDArray[Any]] = {"COUNT": master.count}
     if frames > 1:
         extra |= {"REJECTED": master.rejected, "CHI2": master.chi2, "SCATTER": master.scatter}

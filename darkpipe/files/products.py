@@ -6,10 +6,11 @@ The same content gives the same bytes: no date stands in a product, and the chec
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_file
 from darkpipe.files.fits_reading import Unplain, planes_of
-from darkpipe.files.fits_writing import Unit, image_header, text_table, write_units
+from darkpipe.files.fits_writing import Unit, image_header, text_table, write_in_strips, write_units
 from darkpipe.science.flags import MODEL_INVALID
 from darkpipe.version import __version__
 
@@ -70,6 +71,28 @@ def write_frame(path: Path, frame: Frame) -> str:
     """
     units = units_of(frame)
     return replace_file(path, lambda stream: write_units(units, stream))
+
+
+def write_strips(path: Path, template: Frame, strips: Iterable[tuple[slice, Mapping[str, NDArray[Any]]]]) -> str:
+    """Write a frame strip by strip, the same file as `write_frame` makes of the whole; returns its digest.
+
+    Parameters
+    ----------
+    template : the frame; of its planes only shapes and types count (see `blank`).
+    strips : rows and, of every plane, these rows, (..., rows, cols); all rows, in any order.
+
+    Raises
+    ------
+    ProductError
+        when the file cannot be replaced.
+    """
+    units = list(zip_longest([None, *template.planes], units_of(template)))
+    return replace_file(path, lambda stream: write_in_strips(units, strips, stream))
+
+
+def blank(shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
+    """A plane of zeros that takes no memory and cannot be written to."""
+    return np.broadcast_to(np.zeros((), kind), shape)
 
 
 def with_mask(frame: Frame) -> Frame:

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from io import FileIO
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, cast
@@ -23,6 +24,7 @@ RawSource = Path | NDArray[Any]
 """A raw frame, in a file or in memory: (rows, cols) raw counts."""
 
 _OPEN_FILES = 128  # kept open; the rest are opened for each strip (systems allow 256 to 1024)
+_PIECE_BYTES = 1 << 18
 _GONE = "Run step 1 again: the raw frames are not those it indexed."
 
 
@@ -77,14 +79,18 @@ class FrameStack:
             frame.close()
         self._folder.remove()
 
-    def read_rows(self, r0: int, r1: int) -> NDArray[Any]:
-        """Rows r0 to r1 (exclusive) of all frames: array (n, r1 - r0, cols) of `dtype`, raw counts."""
+    def read_rows(self, r0: int, r1: int, into: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Rows r0 to r1 (exclusive) of all frames: array (n, r1 - r0, cols) of `dtype`, raw counts.
+
+        into : flat array of `dtype` that is filled, as far as it is needed; None: one of its own.
+        """
         if not 0 <= r0 <= r1 <= self.rows:
             raise ValueError(f"rows {r0} to {r1} of {self.rows}")
-        out = np.empty((len(self._frames), r1 - r0, self.cols), self.dtype)
+        shape = (len(self._frames), r1 - r0, self.cols)
+        out = np.empty(shape, self.dtype) if into is None else into[: prod(shape)].reshape(shape)
         for frame, strip in zip(self._frames, out, strict=True):
             try:
-                strip[...] = frame.read_rows(r0, r1, self._buffer)
+                frame.fill(r0, r1, self._buffer, strip)
             except OSError as error:
                 raise FrameError(f"cannot be read: {error.strerror or error}", where=frame.path, do=_GONE) from error
         return out
@@ -120,30 +126,44 @@ class _Frame:
         self._file, self._size = file, size
         self._stream = open(file, "rb", buffering=0) if keep else None  # noqa: SIM115 - closed by the stack
 
-    def read_rows(self, r0: int, r1: int, buffer: bytearray) -> NDArray[Any]:
-        """Physical values of some rows, (r1 - r0, cols)."""
+    def fill(self, r0: int, r1: int, buffer: bytearray, out: NDArray[Any]) -> None:
+        """Put the physical values of some rows into out, (r1 - r0, cols)."""
         if self._stream is not None:
-            return self._read(self._stream, r0, r1, buffer)
+            self._fill(self._stream, r0, r1, buffer, out)
+            return
         with open(self._file, "rb", buffering=0) as stream:
-            return self._read(stream, r0, r1, buffer)
+            self._fill(stream, r0, r1, buffer, out)
 
-    def _read(self, stream: FileIO, r0: int, r1: int, buffer: bytearray) -> NDArray[Any]:
+    def _fill(self, stream: FileIO, r0: int, r1: int, buffer: bytearray, out: NDArray[Any]) -> None:
         if os.fstat(stream.fileno()).st_size != self._size:
             raise FrameError("the frame changed its size while it was in use", where=self.path, do=_GONE)
         kind = stored_type(self.layout)
         row_bytes = self.layout.cols * kind.itemsize
-        wanted = (r1 - r0) * row_bytes
+        # few rows at a time: they are still in the cache when they are turned round
+        height = max(1, _PIECE_BYTES // max(1, row_bytes))
+        stream.seek(self.layout.begin + r0 * row_bytes)
+        for first in range(r0, r1, height):
+            last = min(first + height, r1)
+            view = self._read(stream, (last - first) * row_bytes, buffer)
+            stored = np.frombuffer(view, kind).reshape(last - first, self.layout.cols)
+            part = out[first - r0 : last - r0]
+            if self.is_uint16 and part.dtype == np.uint16:
+                part[...] = stored.view(">u2")
+                part ^= np.uint16(0x8000)
+            else:
+                part[...] = physical(stored, self.layout)
+
+    def _read(self, stream: FileIO, wanted: int, buffer: bytearray) -> memoryview:
         if len(buffer) < wanted:
             buffer.extend(bytes(wanted - len(buffer)))
         view = memoryview(buffer)[:wanted]
-        stream.seek(self.layout.begin + r0 * row_bytes)
         done = 0
         while done < wanted:
             count = stream.readinto(view[done:])
             if not count:
                 raise FrameError("the frame is shorter than its header says", where=self.path, do=_GONE)
             done += count
-        return physical(np.frombuffer(view, kind).reshape(r1 - r0, self.layout.cols), self.layout)
+        return view
 
     def close(self) -> None:
         """Close the file."""
@@ -161,9 +181,9 @@ class _HeldFrame:
         self.is_uint16 = image.dtype == np.uint16
         self._image = image
 
-    def read_rows(self, r0: int, r1: int, buffer: bytearray) -> NDArray[Any]:
-        """Values of some rows, (r1 - r0, cols)."""
-        return self._image[r0:r1]
+    def fill(self, r0: int, r1: int, buffer: bytearray, out: NDArray[Any]) -> None:
+        """Put some rows into out, (r1 - r0, cols)."""
+        out[...] = self._image[r0:r1]
 
     def close(self) -> None:
         """Nothing is open."""
@@ -172,14 +192,14 @@ class _HeldFrame:
 class _CompressedFrame(_Frame):
     """A tile-compressed image; astropy unpacks the tiles of the rows that are asked for."""
 
-    def read_rows(self, r0: int, r1: int, buffer: bytearray) -> NDArray[Any]:
-        """Physical values of some rows, (r1 - r0, cols)."""
+    def fill(self, r0: int, r1: int, buffer: bytearray, out: NDArray[Any]) -> None:
+        """Put the physical values of some rows into out, (r1 - r0, cols)."""
         if os.stat(self.path).st_size != self._size:
             raise FrameError("the frame changed its size while it was in use", where=self.path, do=_GONE)
         with quietly():
             try:
                 with fits.open(self.path, memmap=False) as units:
-                    return np.asarray(units[self.layout.hdu].section[r0:r1])
+                    out[...] = np.asarray(units[self.layout.hdu].section[r0:r1])
             except OSError:
                 raise
             except Exception as error:  # the decoders' own errors have no common base

@@ -30,7 +30,7 @@ from darkpipe.files.model_maps import saturation_of
 from darkpipe.files.products import Card, Frame, Product
 from darkpipe.files.reference import Overrides, reference_values
 from darkpipe.files.special_pixels import ReadNoise, Thresholds, by_signal, find_saturation, find_special
-from darkpipe.files.stacking import Stack, combine_stack, measure_hidden_charge, spread_in_cell
+from darkpipe.files.stacking import Clipping, Stack, combine_stack, measure_hidden_charge, spread_in_cell
 from darkpipe.files.witnesses import bias_witnesses, choose_witnesses
 
 log = logging.getLogger("darkpipe")
@@ -169,8 +169,8 @@ def _stack(frames: Sequence[RawFrame], offset_adu: Sequence[float]) -> Stack:
 def _master_bias(stack: BiasStack, reference: ReferenceValues, noise: Frame | None, how: Choices) -> Frame:
     scale = reference.scale_factor
     made = combine_stack(
-        _stack(stack.frames, [o / scale for o in stack.offset_raw]), reference, noise, None, kappa=how.kappa,
-        relative_error=0.0, bias_level_adu=stack.pattern_top_raw / scale, temperature_c=stack.temperature_c,
+        _stack(stack.frames, [o / scale for o in stack.offset_raw]), reference, noise, None,
+        Clipping(how.kappa, 0.0, bias_level_adu=stack.pattern_top_raw / scale, temperature_c=stack.temperature_c),
     )  # fmt: skip
     cards: list[Card] = [("CCD-TEMP", stack.temperature_c, "[deg C] temperature of the master")]
     names = [f.file for f in stack.frames]
@@ -211,11 +211,9 @@ def _master_dark(cell: Cell, members: Sequence[tuple[RawFrame, float]], known: _
     elif cell.bias:
         source = BiasSource(known.biases[cell.bias])
     hidden = measure_hidden_charge(stack, known.reference) if known.clamped and cell.bias else 0.0
-    made = combine_stack(
-        stack, known.reference, known.noise, source, kappa=known.how.kappa,
-        relative_error=spread_in_cell(known.how.relative_error, cell.temperature_sigma_c), hidden_adu=hidden,
-        temperature_c=cell.temperature_c,
-    )  # fmt: skip
+    spread = spread_in_cell(known.how.relative_error, cell.temperature_sigma_c)
+    how = Clipping(known.how.kappa, spread, temperature_c=cell.temperature_c, hidden_adu=hidden)
+    made = combine_stack(stack, known.reference, known.noise, source, how)
     cards: list[Card] = [
         ("EXPTIME", cell.exposure_s, "[s]"),
         ("CCD-TEMP", cell.temperature_c, "[deg C] that is fitted"),

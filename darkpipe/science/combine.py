@@ -90,11 +90,12 @@ def clipped_mean(
     noise = _per_pixel(read_noise_adu, p, "read_noise_adu")
     _check_numbers(noise, relative_error, gain_e_per_adu=gain_e_per_adu, kappa=kappa, scale_factor=scale_factor)
     signal = bias_adu is not None
-    bias = np.nan_to_num(_per_pixel(0.0 if bias_adu is None else bias_adu, p, "bias_adu"), nan=0.0)
+    bias = _per_pixel(0.0 if bias_adu is None else bias_adu, p, "bias_adu")
+    if np.isnan(bias.sum()):
+        bias = np.nan_to_num(bias, nan=0.0)
     reach = kappa * math.sqrt(1.0 + 1.0 / max(n // 2, 1))
     model = (1.0 / gain_e_per_adu if signal else 0.0, relative_error**2 if signal else 0.0, reach, kappa)
-    mean, error, chi2, scatter = (np.empty(p, np.float32) for _ in range(4))
-    count, rejected, dq = (np.empty(p, np.uint16) for _ in range(3))
+    floats, counts = np.empty((4, p), np.float32), np.empty((3, p), np.uint16)
     clip_strip(
         raw,
         comparators(n),
@@ -103,9 +104,11 @@ def clipped_mean(
         noise * noise,
         bias,
         np.array(model, np.float32),
-        (mean, error, chi2, scatter),
-        (count, rejected, dq),
+        floats,
+        counts,
     )
+    mean, error, chi2, scatter = floats
+    count, rejected, dq = counts
     return Combined(mean=mean, error=error, count=count, rejected=rejected, chi2=chi2, scatter=scatter, dq=dq)
 
 
@@ -122,7 +125,7 @@ def median(samples: NDArray[Any]) -> Floats:
 
 
 def _check_numbers(noise: Floats, relative_error: float, **above_zero: float) -> None:
-    if not (np.isfinite(noise).all() and (noise >= 0).all()):
+    if noise.size and not (noise.min() >= 0 and noise.max() < np.inf):  # NaN is neither
         raise ValueError("read_noise_adu must be finite and not negative")
     for name, value in above_zero.items():
         if not value > 0:

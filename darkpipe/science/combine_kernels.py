@@ -12,6 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from darkpipe.science.combine_calm import (
+    COUNTED,
+    SUMS,
+    WIDTH,
+    conclude,
+    gather_sums,
+    judge,
+    judge_closely,
+    surely_within,
+)
 from darkpipe.science.flags import DQ
 from darkpipe.science.jit import kernel
 
@@ -373,38 +383,89 @@ def _finish(raw: Any, limits: Any, valid: Any, sums: Any, floats: Any, counts: A
 
 
 @kernel
+def _clip_block(
+    raw: Any, net: Any, offset: Any, limits: Any, noise2: Any, bias: Any, model: Any, floats: Any, counts: Any
+) -> None:
+    """All that can happen to the samples of some pixels, raw (n, w); arguments as in `clip_strip`."""
+    n, w = raw.shape
+    x = np.empty((n, w), np.float32)
+    valid = np.zeros(w, np.float32)
+    ref = np.empty(w, np.float32)
+    sums = np.zeros((4, w), np.float32)
+    for i in range(n):
+        _load(raw[i], limits[0], offset[i], limits[1], limits[2], x[i], valid)
+    if n > 2:
+        y = x.copy()
+        _block_median(y, net, ref)
+        for k in range(w):
+            if valid[k] < n:
+                ref[k] = _valid_median(x[:, k])
+        start = ref.copy()
+        _clip_twice(x, bias, noise2, model, ref, sums)
+        _special_pixels(x, valid, bias, noise2, model, ref, sums, start)
+    else:
+        _special_pixels(x, valid, bias, noise2, model, ref, sums, ref)
+    _statistics(ref, bias, noise2, model, sums, floats)
+    _rejected_scatter(x, valid, bias, noise2, model, sums, floats)
+    _finish(raw, limits, valid, sums, floats, counts)
+
+
+@kernel
+def _clip_chosen(
+    raw: Any, chosen: Any, net: Any, offset: Any, limits: Any, noise2: Any, bias: Any, model: Any,
+    floats: Any, counts: Any,
+) -> None:  # fmt: skip
+    """`_clip_block` for some columns of raw, put together so that they fill blocks of their own."""
+    n = raw.shape[0]
+    width = block_width(n)
+    for s in range(0, chosen.size, width):
+        columns = chosen[s : s + width]
+        w = columns.size
+        mine = np.empty((n, w), raw.dtype)
+        for i in range(n):
+            row, out = raw[i], mine[i]
+            for k in range(w):
+                out[k] = row[columns[k]]
+        bias_of, noise_of = bias[columns], noise2[columns]
+        mine_f, mine_n = np.empty((4, w), np.float32), np.empty((3, w), np.uint16)
+        _clip_block(mine, net, offset, limits, noise_of, bias_of, model, mine_f, mine_n)
+        for plane in range(4):
+            for k in range(w):
+                floats[plane, columns[k]] = mine_f[plane, k]
+        for plane in range(3):
+            for k in range(w):
+                counts[plane, columns[k]] = mine_n[plane, k]
+
+
+@kernel
 def clip_strip(
     raw: Any, net: Any, offset: Any, limits: Any, noise2: Any, bias: Any, model: Any, floats: Any, counts: Any
 ) -> None:
-    """Clipped mean over axis 0 of raw (n, p), block by block.
+    """Clipped mean over axis 0 of raw (n, p), block by block: of calm pixels at once, the others put together.
 
-    limits: 1/scale, valid_low, valid_high; model: 1/g, relative_error², kappa·f, kappa; floats: mean, error, chi2,
-    scatter (p,); counts: count, rejected, dq (p,), all written.
+    limits: 1/scale, valid_low, valid_high; model: 1/g, relative_error², kappa·f, kappa; floats (4, p): mean, error,
+    chi2, scatter; counts (3, p): count, rejected, dq; all written.
     """
     n, p = raw.shape
-    width = block_width(n)
-    for s in range(0, p, width):
-        e = min(p, s + width)
-        w = e - s
-        x = np.empty((n, w), np.float32)
-        valid = np.zeros(w, np.float32)
-        ref = np.empty(w, np.float32)
-        sums = np.zeros((4, w), np.float32)
-        for i in range(n):
-            _load(raw[i, s:e], limits[0], offset[i], limits[1], limits[2], x[i], valid)
-        if n > 2:
-            y = x.copy()
-            _block_median(y, net, ref)
-            for k in range(w):
-                if valid[k] < n:
-                    ref[k] = _valid_median(x[:, k])
-            start = ref.copy()
-            _clip_twice(x, bias[s:e], noise2[s:e], model, ref, sums)
-            _special_pixels(x, valid, bias[s:e], noise2[s:e], model, ref, sums, start)
-        else:
-            _special_pixels(x, valid, bias[s:e], noise2[s:e], model, ref, sums, ref)
-        out_f = (floats[0][s:e], floats[1][s:e], floats[2][s:e], floats[3][s:e])
-        out_n = (counts[0][s:e], counts[1][s:e], counts[2][s:e])
-        _statistics(ref, bias[s:e], noise2[s:e], model, sums, out_f)
-        _rejected_scatter(x, valid, bias[s:e], noise2[s:e], model, sums, out_f)
-        _finish(raw[:, s:e], limits, valid, sums, out_f, out_n)
+    scale, sums = limits[0], np.empty(SUMS, np.float32)
+    within = surely_within(limits, offset)
+    calm, others = np.empty(WIDTH, np.uint8), np.empty(p, np.int64)
+    found = 0
+    few = np.uint16(_FEW if n < 2 else 0)
+    for s in range(0, p, WIDTH):
+        e = min(p, s + WIDTH)
+        bias_of, noise_of, judged = bias[s:e], noise2[s:e], calm[: e - s]
+        gather_sums(raw, s, e, scale, offset, sums)
+        some = judge(n, within, bias_of, noise_of, model, sums, judged)
+        if n > COUNTED and some > 0:
+            judge_closely(raw, s, e, within, scale, offset, model, bias_of, noise_of, sums, judged)
+        out = floats[0, s:e], floats[1, s:e], floats[2, s:e], floats[3, s:e]
+        conclude(n, bias_of, noise_of, model, sums, out[0], out[1], out[2], out[3])
+        if some > 0:
+            for k in range(e - s):
+                others[found] = s + k
+                found += judged[k] == 0
+    counts[0], counts[1], counts[2] = np.uint16(n), np.uint16(0), few
+    if n < 2:
+        floats[3] = np.float32(np.nan)
+    _clip_chosen(raw, others[:found], net, offset, limits, noise2, bias, model, floats, counts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from darkpipe.files.fits_writing import (
     word_sum,
     write_units,
 )
+from darkpipe.files.products import Frame, blank, write_frame, write_strips
 
 RNG = np.random.default_rng(5)
 KINDS = ["u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
@@ -67,3 +69,23 @@ def test_sums_of_pixels_are_those_of_their_bytes(kind: str, step: int) -> None:
 def test_a_type_that_fits_does_not_know_is_refused() -> None:
     with pytest.raises(ValueError, match="float16"):
         image_header((2, 2), np.dtype(np.float16), "SCI")
+
+
+@pytest.mark.parametrize("cols", [4, 5])
+@pytest.mark.parametrize("height", [1, 3, 7, 50])
+def test_strips_make_the_file_of_the_whole(tmp_path: Path, cols: int, height: int) -> None:
+    rows = 23
+    planes: dict[str, Any] = {kind.upper(): pixels(kind, (rows, cols)) for kind in KINDS}
+    planes["CUBE"] = pixels("u2", (3, rows, cols))
+    frame = Frame(pixels("f4", (rows, cols)), extra=planes, header=[("A", 1, "b")], inputs=["x", "yy"])
+    written = write_frame(tmp_path / "whole.fits", frame)
+    template = Frame(
+        blank((rows, cols), np.float32),
+        extra={name: blank(plane.shape, plane.dtype) for name, plane in planes.items()},
+        header=[("A", 1, "b")],
+        inputs=["x", "yy"],
+    )
+    bands = [slice(r, min(r + height, rows)) for r in range(0, rows, height)]
+    strips = ((b, {name: plane[..., b, :] for name, plane in frame.planes.items()}) for b in reversed(bands))
+    assert write_strips(tmp_path / "strips.fits", template, strips) == written
+    assert (tmp_path / "strips.fits").read_bytes() == (tmp_path / "whole.fits").read_bytes()
