@@ -11,7 +11,8 @@ from darkpipe.errors import SettingsError
 from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import read_cells, read_reference
 from darkpipe.files.model_maps import read_saturation
-from darkpipe.files.products import read_header, write_frame
+from darkpipe.files.planes import read_header
+from darkpipe.files.products import write_frame
 from darkpipe.files.special_pixels import ReadNoise, Thresholds, by_signal, find_saturation, find_special
 from darkpipe.files.tables import read_table
 from darkpipe.jobs.contract import Job

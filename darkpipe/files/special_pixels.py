@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from darkpipe.files.masters import Cell, ReferenceValues
 from darkpipe.files.model_maps import saturation_frame
-from darkpipe.files.products import Card, Frame, Product, read_header, read_planes, read_shape
+from darkpipe.files.planes import read_header, read_planes, read_shape
+from darkpipe.files.products import Card, Frame, Product
 from darkpipe.science.flags import DQ
 from darkpipe.science.hot_pixels import classify
 from darkpipe.science.saturation import WORTH_LOOKING, Saturation, common_level, find_plateaus
