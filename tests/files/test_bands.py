@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import pytest
@@ -24,7 +25,7 @@ def test_a_sample_is_the_whole_of_a_small_sensor_and_a_part_of_a_large_one() -> 
     assert 0.3 * (1 << 20) < pixels <= 1 << 20
     assert rows[0].start == 0
     assert rows[-1].stop == 6388
-    assert all(a.stop <= b.start for a, b in zip(rows, rows[1:], strict=False))
+    assert all(a.stop <= b.start for a, b in itertools.pairwise(rows))
 
 
 @pytest.mark.parametrize("threads", [1, 3])
