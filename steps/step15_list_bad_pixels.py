@@ -13,7 +13,7 @@ from darkpipe.files.bad_pixels import bits_of, write_pixinsight_list, write_siri
 from darkpipe.files.frame_match import is_bottom_up
 from darkpipe.files.layout import OutputDir
 from darkpipe.files.model_maps import read_description
-from darkpipe.files.planes import read_planes
+from darkpipe.files.products import read_planes
 from darkpipe.jobs.contract import Job
 
 NAME = "bad_pixels"

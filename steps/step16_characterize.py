@@ -39,8 +39,7 @@ from darkpipe.files.frame_set import (
 )
 from darkpipe.files.index import ACCEPTED, MOST_LINES, read_index, survey_key, survey_of
 from darkpipe.files.layout import OutputDir
-from darkpipe.files.planes import read_planes
-from darkpipe.files.products import Card
+from darkpipe.files.products import Card, read_planes
 from darkpipe.files.tables import read_table, table_of, write_table
 from darkpipe.jobs.contract import Job
 from darkpipe.report.characterize import before_and_after, chosen_points, set_statistics, stretched_image

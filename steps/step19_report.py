@@ -18,7 +18,7 @@ from darkpipe.files.evaluating import compared, read_small_maps
 from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import Cell, read_reference
 from darkpipe.files.model_maps import read_description
-from darkpipe.files.planes import read_header, read_planes
+from darkpipe.files.products import read_header, read_planes
 from darkpipe.files.reporting import Subject, product_rows, read_facts, rows_of, tables_of
 from darkpipe.files.reporting import products_of as files_of
 from darkpipe.files.sample_pixels import Source, read_sample_pixels, write_sample_pixels

@@ -31,8 +31,7 @@ from darkpipe.files.index import ACCEPTED, RawFrame, read_frames, rejection_line
 from darkpipe.files.layout import OutputDir
 from darkpipe.files.masters import Master, ReferenceValues, master_frame, read_reference, write_reference
 from darkpipe.files.measure import RawStack, read_noise_map
-from darkpipe.files.planes import read_planes
-from darkpipe.files.products import Card, Frame, write_frame
+from darkpipe.files.products import Card, Frame, read_planes, write_frame
 from darkpipe.files.reference import Overrides, reference_values, settled
 from darkpipe.files.stacking import Stack, combine_stack
 from darkpipe.files.tables import read_table, write_table

@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from darkpipe.errors import SettingsError
 from darkpipe.files.layout import OutputDir
 from darkpipe.files.masters import read_cells, read_reference
-from darkpipe.files.planes import read_header
-from darkpipe.files.products import write_frame
+from darkpipe.files.products import read_header, write_frame
 from darkpipe.files.special_pixels import ReadNoise, Thresholds, by_signal, find_saturation, find_special
 from darkpipe.files.tables import read_table
 from darkpipe.jobs.contract import Job

@@ -34,8 +34,7 @@ from darkpipe.files.index import RawFrame, read_frames
 from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import Cell, read_cells, read_reference
 from darkpipe.files.model_maps import FittedModel, read_description, read_saturation, write_description
-from darkpipe.files.planes import read_header, read_shape
-from darkpipe.files.products import write_frame
+from darkpipe.files.products import read_header, read_shape, write_frame
 from darkpipe.files.seen_frames import write_seen
 from darkpipe.files.sensor import ModelFiles, growth_maps, summary_lines, write_summary
 from darkpipe.files.sensor_rows import SummaryFiles, header_gain, sensor_rows

@@ -26,7 +26,7 @@ from darkpipe.files.evaluating import (
 from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import Cell, read_cells, read_reference
 from darkpipe.files.model_maps import Description, read_description
-from darkpipe.files.planes import read_planes
+from darkpipe.files.products import read_planes
 from darkpipe.files.seen_frames import seen_cells
 from darkpipe.files.synthetic import model_for
 from darkpipe.files.tables import read_table, table_of, write_table

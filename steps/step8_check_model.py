@@ -19,7 +19,7 @@ from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import Cell, effective_exposure, read_cells, read_reference
 from darkpipe.files.model_check import cell_table, criteria_of, read_verdict, verdict_data, write_verdict
 from darkpipe.files.model_maps import Description, read_description
-from darkpipe.files.planes import read_header
+from darkpipe.files.products import read_header
 from darkpipe.files.seen_frames import read_temperatures
 from darkpipe.files.synthetic import model_for
 from darkpipe.files.tables import read_table, write_table

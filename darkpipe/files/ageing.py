@@ -17,7 +17,7 @@ from darkpipe.files.index import ACCEPTED
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.masters import UNUSABLE, Cell, ReferenceValues, effective_exposure
 from darkpipe.files.model_maps import Description, FittedModel, ModelMaps, read_maps
-from darkpipe.files.planes import read_header, read_planes
+from darkpipe.files.products import read_header, read_planes
 from darkpipe.files.tables import read_table
 from darkpipe.science.ageing import CellChange, CellOfCheck, compare_cell, leverage
 from darkpipe.science.flags import DQ, MODEL_INVALID

@@ -12,8 +12,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from darkpipe.errors import ProductError
-from darkpipe.files.planes import read_header, read_planes
-from darkpipe.files.products import Card, Frame, Product, write_frame
+from darkpipe.files.products import Card, Frame, Product, read_header, read_planes, write_frame
 from darkpipe.science.bias import evaluate, fit_bias_line
 from darkpipe.science.flags import DQ
 

@@ -17,9 +17,8 @@ from darkpipe.files.frame_match import Window
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.lights import Light, kept_cards
 from darkpipe.files.model_maps import Description, FittedModel, read_maps
-from darkpipe.files.planes import read_planes
 from darkpipe.files.probe_files import ProbeSet, around, bands, bias_file, search_range
-from darkpipe.files.products import Card, Frame, Product, with_mask, write_frame
+from darkpipe.files.products import Card, Frame, Product, read_planes, with_mask, write_frame
 from darkpipe.science.calibration import REPAIRABLE, Calibrated, Dark, DarkNoise, calibrate, repair
 from darkpipe.science.flags import DQ
 from darkpipe.science.models import MODELS

@@ -19,7 +19,7 @@ from darkpipe.files.fitting import plan_units, read_population
 from darkpipe.files.layout import ModelDir, OutputDir, cell_name, temperature_label
 from darkpipe.files.masters import Cell, ReferenceValues, bias_groups, stations_of
 from darkpipe.files.model_maps import ANOTHER_LAW, Description, FittedModel, read_description
-from darkpipe.files.planes import read_header, read_planes
+from darkpipe.files.products import read_header, read_planes
 from darkpipe.files.sensor import UNTYPICAL, ModelFiles, sample_bands
 from darkpipe.files.tables import read_table, table_of
 from darkpipe.science.campaign import (

@@ -15,7 +15,7 @@ from darkpipe.files.ageing import combined_error, is_hot, master_noise, predict
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.masters import Cell, ReferenceValues
 from darkpipe.files.model_maps import Description, ModelMaps, read_maps
-from darkpipe.files.planes import read_planes
+from darkpipe.files.products import read_planes
 from darkpipe.files.tables import table_of
 from darkpipe.science.ageing import CellChange, Change
 from darkpipe.science.changed_pixels import Excess, HotChanges, calm, combine_excess, judge_excess

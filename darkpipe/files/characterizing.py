@@ -15,8 +15,7 @@ from darkpipe.files import keywords as kw
 from darkpipe.files.frame_set import FrameSet
 from darkpipe.files.frames import FrameStack
 from darkpipe.files.lights import kept_cards, read_light
-from darkpipe.files.planes import read_header, read_planes
-from darkpipe.files.products import Card, Frame, write_frame
+from darkpipe.files.products import Card, Frame, read_header, read_planes, write_frame
 from darkpipe.files.stacking import Stack
 from darkpipe.files.values import Card as RawCard
 from darkpipe.science.classic_master import (

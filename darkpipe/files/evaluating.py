@@ -18,8 +18,7 @@ from darkpipe.files.atomic import replace_file, replace_text
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.masters import Cell, ReferenceValues
 from darkpipe.files.model_maps import Description, read_maps
-from darkpipe.files.planes import read_planes
-from darkpipe.files.products import read_inputs
+from darkpipe.files.products import read_inputs, read_planes
 from darkpipe.files.tables import read_table
 from darkpipe.science.flags import MODEL_INVALID
 from darkpipe.science.metrics import accumulate

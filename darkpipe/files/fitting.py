@@ -20,8 +20,7 @@ from darkpipe.files.bias_files import line_of_levels
 from darkpipe.files.layout import exposure_label, temperature_label
 from darkpipe.files.masters import Cell, ReferenceValues, bias_groups, effective_exposure, read_band
 from darkpipe.files.model_maps import BY_BIAS
-from darkpipe.files.planes import read_planes
-from darkpipe.files.products import Card, Frame, Product
+from darkpipe.files.products import Card, Frame, Product, read_planes
 from darkpipe.files.tables import table_of
 from darkpipe.science.blocks import block_mean
 from darkpipe.science.design import Campaign, Unit, can_leave_out, make_unit, plan_fits

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from darkpipe.files.fitting import PICTURE_SIDE, UnitFiles
 from darkpipe.files.masters import read_band
-from darkpipe.files.planes import read_header, read_planes, read_shape
-from darkpipe.files.products import Card, Frame, Product
+from darkpipe.files.products import Card, Frame, Product, read_header, read_planes, read_shape
 from darkpipe.science.blocks import block_mean
 from darkpipe.science.fit import Cells
 from darkpipe.science.flags import DQ

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from darkpipe.files.atomic import replace_text
-from darkpipe.files.planes import read_header
+from darkpipe.files.products import read_header
 from darkpipe.files.tables import table_of, write_table
 
 _PAGE = """Master darks for other programs

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_text
-from darkpipe.files.planes import read_header, read_planes
-from darkpipe.files.products import Card, Frame, Product
+from darkpipe.files.products import Card, Frame, Product, read_header, read_planes
 from darkpipe.files.tables import read_table
 from darkpipe.science.drift import Drift
 from darkpipe.science.fit import Cells, Stations

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from darkpipe.errors import DesignError, ProductError
 from darkpipe.files.atomic import replace_text
 from darkpipe.files.layout import ModelDir
-from darkpipe.files.planes import read_header, read_planes
-from darkpipe.files.products import Card, Frame, Product
+from darkpipe.files.products import Card, Frame, Product, read_header, read_planes
 from darkpipe.science.flags import DQ
 from darkpipe.science.models import MODELS, Reference
 from darkpipe.science.models.families import signal_along, synthesize

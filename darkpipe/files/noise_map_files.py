@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.errors import ProductError
-from darkpipe.files.planes import read_header, read_planes
-from darkpipe.files.products import Card, Frame, write_frame
+from darkpipe.files.products import Card, Frame, read_header, read_planes, write_frame
 from darkpipe.science.em_darks import EmDark
 from darkpipe.science.flags import DQ
 from darkpipe.science.noise_map_summary import BiasOffset, MapSummary

@@ -19,8 +19,7 @@ from darkpipe.files.frame_match import Window
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.masters import UNUSABLE, Cell
 from darkpipe.files.model_maps import Description, FittedModel, read_maps
-from darkpipe.files.planes import read_header, read_planes
-from darkpipe.files.products import Product
+from darkpipe.files.products import Product, read_header, read_planes
 from darkpipe.science.flags import DQ, MODEL_INVALID
 from darkpipe.science.models import MODELS
 from darkpipe.science.neighbours import box_offsets, gather

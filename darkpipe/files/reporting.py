@@ -19,7 +19,7 @@ from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import Cell, read_cells
 from darkpipe.files.model_check import read_verdict
 from darkpipe.files.model_maps import Description, read_description
-from darkpipe.files.planes import read_header
+from darkpipe.files.products import read_header
 from darkpipe.files.tables import read_table
 
 Row = dict[str, Any]

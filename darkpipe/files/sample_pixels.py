@@ -16,7 +16,7 @@ from darkpipe.files.ageing import predict
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.masters import Cell, ReferenceValues, effective_exposure
 from darkpipe.files.model_maps import Description, FittedModel, ModelMaps, read_maps
-from darkpipe.files.planes import read_planes
+from darkpipe.files.products import read_planes
 from darkpipe.files.synthetic import model_for
 from darkpipe.files.tables import read_table, table_of, write_table
 from darkpipe.science.flags import DQ, MODEL_INVALID

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.files.masters import UNUSABLE
-from darkpipe.files.planes import read_header, read_planes, read_shape
-from darkpipe.files.products import Card, Frame, Product
+from darkpipe.files.products import Card, Frame, Product, read_header, read_planes, read_shape
 from darkpipe.files.tables import read_table, table_of, write_table
 from darkpipe.science.flags import DQ, MODEL_INVALID
 from darkpipe.science.models import MODELS, Reference

@@ -18,7 +18,7 @@ from darkpipe.files.fitting import UnitFiles
 from darkpipe.files.index import ACCEPTED, RawFrame
 from darkpipe.files.masters import Cell, ReferenceValues
 from darkpipe.files.model_maps import ANOTHER_LAW
-from darkpipe.files.planes import read_header, read_planes
+from darkpipe.files.products import read_header, read_planes
 from darkpipe.files.sensor import ModelFiles, PixelSet, counted, measure_sets
 from darkpipe.files.tables import read_table
 from darkpipe.science.clamp import level_scatter

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from darkpipe.files.bands import ahead, rows_of, sample_rows
 from darkpipe.files.masters import Cell, ReferenceValues
 from darkpipe.files.model_maps import saturation_frame, saturation_of
-from darkpipe.files.planes import read_header, read_planes, read_shape
-from darkpipe.files.products import Card, Frame, Product
+from darkpipe.files.products import Card, Frame, Product, read_header, read_planes, read_shape
 from darkpipe.science.flags import DQ
 from darkpipe.science.hot_pixels import Limits, population
 from darkpipe.science.saturation import Saturation, common_level, find_plateaus

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.frames import FrameStack, RawSource
 from darkpipe.files.masters import Master, ReferenceValues
-from darkpipe.files.planes import read_planes
-from darkpipe.files.products import Product
+from darkpipe.files.products import Product, read_planes
 from darkpipe.science.clamp import hidden_charge
 from darkpipe.science.combine import clipped_mean
 from darkpipe.science.flags import DQ

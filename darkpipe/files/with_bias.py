@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from darkpipe.files.bias_files import T_REF
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.model_maps import BY_BIAS, Description, ModelMaps
-from darkpipe.files.planes import read_header, read_planes
+from darkpipe.files.products import read_header, read_planes
 from darkpipe.science.bias import covariance_with
 from darkpipe.science.models import MODELS
 

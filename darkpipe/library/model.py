@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from darkpipe.errors import DesignError, SettingsError
 from darkpipe.files.layout import ModelDir, cell_name
 from darkpipe.files.model_maps import Description, FittedModel, read_description
-from darkpipe.files.planes import read_header, read_planes
+from darkpipe.files.products import read_header, read_planes
 from darkpipe.files.sensor import ModelFiles, growth_maps
 from darkpipe.files.synthetic import Wanted, model_for, outside_words, synthetic_frame
 from darkpipe.library.frame import Frame
