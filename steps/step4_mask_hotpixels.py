@@ -8,16 +8,15 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from darkpipe.errors import SettingsError
-from darkpipe.files.layout import ModelDir, OutputDir
+from darkpipe.files.layout import OutputDir
 from darkpipe.files.masters import read_cells, read_reference
-from darkpipe.files.model_maps import read_saturation
 from darkpipe.files.products import read_header, write_frame
 from darkpipe.files.special_pixels import ReadNoise, Thresholds, by_signal, find_saturation, find_special
 from darkpipe.files.tables import read_table
 from darkpipe.jobs.contract import Job
 
 NAME = "mask_hotpixels"
-VERSION = 2
+VERSION = 3
 
 
 class Settings(BaseModel):
@@ -94,8 +93,7 @@ def mask(
     """Flag pixels by the reference master, and by what all masters say of their frames."""
     noise = ReadNoise.of(read_reference(inputs[1]), inputs[2] if noise_map else None)
     thresholds = Thresholds(hot_sigma, warm_sigma, dead_sigma, unstable_rate)
-    level = read_saturation(ModelDir(inputs[0].parent))
-    found = find_special(inputs[-len(cells) :], cells, frames, ranked, thresholds, level, noise)
+    found = find_special(inputs[-len(cells) :], cells, frames, ranked, thresholds, inputs[0], noise)
     return {outputs[0]: write_frame(outputs[0], found)}
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from darkpipe.files.bands import ahead
 from darkpipe.files.fitting import PICTURE_SIDE, UnitFiles
 from darkpipe.files.masters import read_band
 from darkpipe.files.products import Card, Frame, Product, read_header, read_planes, read_shape
@@ -52,11 +53,13 @@ def search_glow(units: Sequence[UnitFiles], masters: Masters) -> list[Frame]:
     shape = read_shape(masters.paths[0])
     side = block_side(shape)
     most = max(c.frames for c in units[0].cells)
-    parts = []
-    for first in range(0, shape[0], side):
+
+    def reduced(first: int) -> Cells:
         rows = slice(first, min(first + side, shape[0]))
         cells, usable = masters.read(units[0], rows)
-        parts.append(reduce_blocks(cells, usable, (rows.stop - rows.start, shape[1]), side, most))
+        return reduce_blocks(cells, usable, (rows.stop - rows.start, shape[1]), side, most)
+
+    parts = list(ahead(reduced, range(0, shape[0], side), threads=2))
     grid = (-(-shape[0] // side), -(-shape[1] // side))
     blocks = parts[0].joined(parts[1:])
     maps = []

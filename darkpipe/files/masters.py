@@ -240,12 +240,11 @@ def read_band(
     shape = (0, 0)
     for k, path in enumerate(masters):
         sci, err, dq, kept = read_planes(path, ["SCI", "ERR", "DQ", "COUNT"], rows)
-        bias_error = read_planes(path, ["BIASERR"], rows)[0] if cells[k].bias else np.full(sci.shape, np.inf)
         if signal is None:
             shape = sci.shape
             signal = np.empty((len(cells), sci.size), np.float32)
             error, count = np.empty_like(signal), np.empty(signal.shape, np.uint16)
-            variance = np.full((len(groups), sci.size), np.nan, np.float32)
+            variance = np.empty((len(groups), sci.size), np.float32)
         elif sci.shape != shape:
             raise ProductError(f"a master has another shape, {sci.shape} against {shape}", where=cells[k].name)
         assert error is not None
@@ -253,10 +252,8 @@ def read_band(
         assert variance is not None
         signal[k], error[k] = sci.ravel(), err.ravel()
         count[k] = np.where((dq & int(UNUSABLE)) != 0, 0, kept).ravel()
-        mine = (bias_error.astype(np.float32) ** 2 + np.float32(drift.of_bias(cells[k].bias))).ravel()
-        mine[~np.isfinite(mine)] = np.inf
-        # a bias line has an error at each temperature; cells of one group have one temperature
-        variance[number[k]] = np.where(np.isnan(variance[number[k]]), mine, variance[number[k]])
+        if number[k] not in number[:k]:  # a bias line has an error at each temperature; cells of one group have one
+            variance[number[k]] = _bias_variance(path, cells[k], rows, sci.size, drift)
     assert signal is not None
     assert count is not None
     assert error is not None
@@ -282,6 +279,16 @@ def read_band(
         error,
         shape,
     )
+
+
+def _bias_variance(path: Product, cell: Cell, rows: slice, pixels: int, drift: Drift) -> NDArray[np.float32]:
+    """(P,) variance of the bias of a master [ADU²], with its drift; infinite where there is none."""
+    if not cell.bias:
+        return np.full(pixels, np.float32(np.inf))
+    error = read_planes(path, ["BIASERR"], rows)[0].ravel()
+    variance = np.asarray(error**2 + np.float32(drift.of_bias(cell.bias)), np.float32)
+    variance[~np.isfinite(variance)] = np.inf
+    return variance
 
 
 def _of_groups(number: Sequence[int], values: Sequence[float]) -> list[float]:

@@ -26,7 +26,6 @@ from darkpipe.files.groups import group_tables
 from darkpipe.files.index import ACCEPTED, RawFrame
 from darkpipe.files.masters import Cell, ReferenceValues, cells_in, master_frame
 from darkpipe.files.measure import RawStack, read_noise_map
-from darkpipe.files.model_maps import saturation_of
 from darkpipe.files.products import Card, Frame, Product
 from darkpipe.files.reference import Overrides, reference_values
 from darkpipe.files.special_pixels import ReadNoise, Thresholds, by_signal, find_saturation, find_special
@@ -233,6 +232,6 @@ def _special(
     saturation = find_saturation(masters, [c.temperature_c for c in cells], [c.exposure_s for c in cells], top)
     mask = find_special(
         masters, [c.name for c in cells], [c.frames for c in cells], by_signal(cells), how.thresholds,
-        saturation_of(saturation), ReadNoise.of(reference, noise),
+        saturation, ReadNoise.of(reference, noise),
     )  # fmt: skip
     return saturation, mask

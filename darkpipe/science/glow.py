@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import norm
 
+from darkpipe.science.block_sums import sum_blocks
 from darkpipe.science.fit import Cells, Fitted, Prior, Problem, fit_tile
 from darkpipe.science.models.families import synthesize
 from darkpipe.science.noise import robust_sigma
@@ -72,33 +74,26 @@ def reduce_blocks(cells: Cells, usable: Bools, shape: tuple[int, int], side: int
     -------
     Cells of ceil(rows/side) · ceil(cols/side) blocks; count 0 where a block has too few pixels.
     """
-    good = usable & (cells.count > 0).all(axis=0) & np.isfinite(cells.signal_adu).all(axis=0)
-    keep = _blocked(good, shape, side) > 0
-    signal = [_blocked(np.where(good, s, np.nan), shape, side) for s in cells.signal_adu]
-    number = keep.sum(axis=1)
-    for values in signal:
-        low, middle, high = (_quantile(np.sort(values, axis=1), number, q) for q in (0.158655, 0.5, 0.841345))
-        width = CLIP * np.maximum(0.5 * (high - low), 1e-6)
-        with np.errstate(invalid="ignore"):
-            keep &= np.abs(values - middle[:, None]) <= width[:, None]
-    pixels = keep.sum(axis=1)
+    grid = [-(-length // side) for length in shape]
+    blocks, (n, groups) = grid[0] * grid[1], (len(cells.signal_adu), len(cells.group_variance_adu2))
+    signal, count, bias = np.empty((n, blocks)), np.empty((n, blocks)), np.empty((groups, blocks))
+    read, pixels = np.empty(blocks), np.empty(blocks, np.int64)
+    run: Any = sum_blocks
+    run(
+        cells.signal_adu, cells.count, cells.group_variance_adu2, cells.read_variance_adu2, usable, *shape, side,
+        np.float32(CLIP), signal, count, bias, read, pixels,
+    )  # fmt: skip
     enough = pixels >= FEWEST_PIXELS
     factor = min(1.0, LARGEST_COUNT / (most_frames * side**2))
-
-    def mean(values: NDArray[np.floating]) -> F8:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(np.where(keep, values, 0.0).sum(axis=1, dtype=np.float64) / pixels)
-
-    count = [mean(_blocked(c.astype(np.float32), shape, side)) * pixels * factor for c in cells.count]
-    bias = [mean(_blocked(v, shape, side)) / pixels for v in cells.group_variance_adu2]
-    return replace(
-        cells,
-        signal_adu=np.stack([mean(values) for values in signal]).astype(np.float32),
-        count=np.where(enough, np.maximum(np.rint(np.stack(count)), 1), 0).astype(np.uint16),
-        read_variance_adu2=(mean(_blocked(cells.read_variance_adu2, shape, side)) * factor).astype(np.float32),
-        gain_e_per_adu=cells.gain_e_per_adu / factor,
-        group_variance_adu2=np.where(enough, np.stack(bias), np.inf).astype(np.float32),
-    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return replace(
+            cells,
+            signal_adu=(signal / pixels).astype(np.float32),
+            count=np.where(enough, np.maximum(np.rint(count / pixels * pixels * factor), 1), 0).astype(np.uint16),
+            read_variance_adu2=(read / pixels * factor).astype(np.float32),
+            gain_e_per_adu=cells.gain_e_per_adu / factor,
+            group_variance_adu2=np.where(enough, bias / pixels / pixels, np.inf).astype(np.float32),
+        )
 
 
 def _blocked(plane: NDArray[np.generic], shape: tuple[int, int], side: int) -> F4:
@@ -107,12 +102,6 @@ def _blocked(plane: NDArray[np.generic], shape: tuple[int, int], side: int) -> F
     padded = np.full((rows * side, cols * side), np.nan, np.float32)
     padded[: shape[0], : shape[1]] = plane.reshape(shape)
     return padded.reshape(rows, side, cols, side).swapaxes(1, 2).reshape(rows * cols, side * side)
-
-
-def _quantile(ordered: F4, number: NDArray[np.int64], q: float) -> F4:
-    """Of the first `number` values of each row, which are in ascending order."""
-    at = np.clip((q * (number - 1) + 0.5).astype(int), 0, ordered.shape[1] - 1)
-    return np.asarray(np.take_along_axis(ordered, at[:, None], axis=1)[:, 0])
 
 
 @dataclass(frozen=True)

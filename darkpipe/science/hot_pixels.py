@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.science.flags import DQ
-from darkpipe.science.noise import robust_median, robust_sigma
+from darkpipe.science.noise import MAD_TO_SIGMA
+from darkpipe.science.order import median_and_spread
 
 Bits = NDArray[np.uint16]
 Array = NDArray[np.float64]
@@ -31,6 +32,50 @@ class HotPixelStats:
     n_hot: int
     n_warm: int
     n_dead: int
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What pixels are judged by: median and robust sigma of the population of a master [ADU], and how many of its
+    pixels are population; hot, warm and dead begin so many sigma from the median, or from 0."""
+
+    median_adu: float
+    sigma_adu: float
+    n_used: int
+    hot_sigma: float = 5.0
+    warm_sigma: float = 3.0
+    dead_sigma: float = 5.0
+
+    @classmethod
+    def of(cls, dark_adu: NDArray[Any], error_adu: NDArray[Any], usable: NDArray[np.bool_], **sigmas: float) -> Limits:
+        """Of a population: dark signal and 1 sigma [ADU] of pixels of which some are usable, one shape."""
+        middle, spread = median_and_spread(dark_adu, usable)
+        floor = median_and_spread(error_adu, usable & np.isfinite(error_adu))[0]
+        return cls(middle, float(np.fmax(MAD_TO_SIGMA * spread, floor)), int(np.count_nonzero(usable)), **sigmas)
+
+    def __post_init__(self) -> None:
+        if not self.hot_sigma >= self.warm_sigma > 0:
+            raise ValueError(
+                f"hot_sigma ({self.hot_sigma}) must not be below warm_sigma ({self.warm_sigma}), both above 0"
+            )
+
+    def flag(self, dark_adu: NDArray[Any], error_adu: NDArray[Any], dq: NDArray[Any]) -> Bits:
+        """HOT, WARM and DEAD of pixels of the master, one shape: dark signal, 1 sigma [ADU] and bits."""
+        own = np.fmax(error_adu, self.sigma_adu)
+        with np.errstate(invalid="ignore"):
+            distance = (dark_adu - self.median_adu) / own
+            hot = (distance > self.hot_sigma) | ((dq & int(DQ.SATURATED)) != 0)
+            warm = (distance > self.warm_sigma) & ~hot
+            dead = distance < -self.dead_sigma
+        bits = np.zeros(dark_adu.shape, np.uint16)
+        for mask, bit in ((hot, DQ.HOT), (warm, DQ.WARM), (dead, DQ.DEAD)):
+            bits[mask] |= np.uint16(bit)
+        return bits
+
+
+def population(dark_adu: NDArray[Any], dq: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which pixels of a master are its population: those with a value that are not saturated, dead or failed."""
+    return np.asarray(np.isfinite(dark_adu) & ((dq & _NOT_POPULATION) == 0))
 
 
 def classify(
@@ -66,30 +111,20 @@ def classify(
     given = np.zeros(dark.shape, np.uint16) if dq is None else np.asarray(dq)
     if error.shape != dark.shape or given.shape != dark.shape:
         raise ValueError(f"shapes differ: dark {dark.shape}, error {error.shape}, dq {given.shape}")
-    if not hot_sigma >= warm_sigma > 0:
-        raise ValueError(f"hot_sigma ({hot_sigma}) must not be below warm_sigma ({warm_sigma}), both above 0")
-    usable = np.isfinite(dark) & ((given & _NOT_POPULATION) == 0)
-    population = dark[usable].astype(np.float64)
-    middle, floor = robust_median(population), robust_median(error[usable])
-    sigma = float(np.fmax(robust_sigma(population), floor))
-    own = np.fmax(error, sigma)
-    with np.errstate(invalid="ignore"):
-        distance = (dark - middle) / own
-        hot = (distance > hot_sigma) | ((given & int(DQ.SATURATED)) != 0)
-        warm = (distance > warm_sigma) & ~hot
-        dead = distance < -dead_sigma
-    bits = np.zeros(dark.shape, np.uint16)
-    for mask, bit in ((hot, DQ.HOT), (warm, DQ.WARM), (dead, DQ.DEAD)):
-        bits[mask] |= np.uint16(bit)
+    limits = Limits.of(
+        dark, error, population(dark, given), hot_sigma=hot_sigma, warm_sigma=warm_sigma, dead_sigma=dead_sigma
+    )
+    bits = limits.flag(dark, error, given)
+    middle, sigma = limits.median_adu, limits.sigma_adu
     stats = HotPixelStats(
         median_adu=middle,
         sigma_adu=sigma,
         hot_above_adu=middle + hot_sigma * sigma,
         warm_above_adu=middle + warm_sigma * sigma,
         dead_below_adu=middle - dead_sigma * sigma,
-        n_used=int(population.size),
-        n_hot=int(hot.sum()),
-        n_warm=int(warm.sum()),
-        n_dead=int(dead.sum()),
+        n_used=limits.n_used,
+        n_hot=int(np.count_nonzero(bits & int(DQ.HOT))),
+        n_warm=int(np.count_nonzero(bits & int(DQ.WARM))),
+        n_dead=int(np.count_nonzero(bits & int(DQ.DEAD))),
     )
     return bits, stats

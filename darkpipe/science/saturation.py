@@ -5,10 +5,14 @@ A sensor's full well often lies below the top of the converter, where no header 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from darkpipe.science.jit import kernel
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
@@ -62,14 +66,37 @@ def find_plateaus(signal_adu: F4, temperature_c: F8, exposure_s: F8, top_adu: fl
     level = np.full(pixels, np.float32(np.nan))
     cells = np.zeros(pixels, np.uint8)
     charge = np.asarray(exposure_s) * np.exp2(np.asarray(temperature_c) / DOUBLING_C)
-    filled = np.where(np.isfinite(signal_adu), signal_adu, -np.inf)
-    largest = filled.max(axis=0) if n else np.full(pixels, -np.inf)
-    for p in np.flatnonzero(largest > WORTH_LOOKING * top_adu):
-        members = filled[:, p] >= NEAR_TOP * largest[p]
-        if members.sum() >= 2 and charge[members].max() >= GROWTH * charge[members].min():
-            level[p] = np.median(filled[members, p])
-            cells[p] = min(int((filled[:, p] >= ON_PLATEAU * level[p]).sum()), 255)
+    if n:
+        look: Any = _plateaus
+        look(np.asarray(signal_adu, np.float32), charge, np.float32(WORTH_LOOKING * top_adu), level, cells)
     return level, cells
+
+
+@kernel
+def _plateaus(signal: F4, charge: F8, least: np.float32, level: F4, cells: NDArray[np.uint8]) -> None:
+    """The median of the cells near the largest signal of a pixel, where their charge should differ."""
+    n = signal.shape[0]
+    near = np.empty(n, np.float32)
+    for p in range(signal.shape[1]):
+        largest = np.float32(-np.inf)
+        for k in range(n):
+            if math.isfinite(signal[k, p]) and signal[k, p] > largest:
+                largest = signal[k, p]
+        if not largest > least:
+            continue
+        number, most, fewest = 0, -np.inf, np.inf
+        for k in range(n):
+            if math.isfinite(signal[k, p]) and signal[k, p] >= np.float32(NEAR_TOP) * largest:
+                near[number] = signal[k, p]
+                number += 1
+                most, fewest = max(most, charge[k]), min(fewest, charge[k])
+        if number >= 2 and most >= GROWTH * fewest:
+            ordered = np.sort(near[:number])
+            level[p] = np.float32(0.5) * (ordered[(number - 1) // 2] + ordered[number // 2])
+            on = 0
+            for k in range(n):
+                on += math.isfinite(signal[k, p]) and signal[k, p] >= np.float32(ON_PLATEAU) * level[p]
+            cells[p] = min(on, 255)
 
 
 def common_level(level_adu: F4, top_adu: float) -> float:

@@ -8,8 +8,8 @@ n samples has the scatter chi²(n - 1 - k) + k kappa²; k is Poisson with the ra
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from scipy.special import fdtrc, gammainccinv, gammaincinv, gammaln
 
 from darkpipe.science.flags import DQ
+from darkpipe.science.order import class_medians, median
 from darkpipe.science.shrinkage import fit_variance_prior
+from darkpipe.science.unstable_kernel import STILL, SUSPECT, add_cell, classify, count_samples, mark_whole, suspect
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
@@ -29,6 +31,7 @@ FEW_OF_CLASS = 200  # pixels below which a class takes the scale of the next fai
 FEW_TO_FIT = 5000  # pixels below which the noise model's own error is not told
 LEAST_SCALE, LEAST_OF_ORDINARY = 0.1, 0.5
 SMOOTH_ADU = 2.0  # noise of a frame below which chi² has few distinct values, so that its median says little
+ENOUGH_TO_FIT = 200_000  # pixels that their error is told from
 SURE_DOF = 1e7  # of a variance that is known
 LEAST_DOF = 2  # of two frames, one may be a cosmic ray's
 STILL_DOF, STILL_RATE = 12, 1e-12  # a pixel is constant if less than so few of the stable ones scatter as little
@@ -49,6 +52,16 @@ class CellScatter:
     variance_adu2: F4
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What the pixels say of a cell: borders of the classes (of a frame's variance over that of its read noise), the
+    scale of chi² in each, and the cosmic rays in a pixel's samples."""
+
+    steps: F4
+    scale: F4
+    hits: float
+
+
 class FrameScatter:
     """Scatter of P pixels over the cells that were added, tested whenever `flag` is called.
 
@@ -61,40 +74,64 @@ class FrameScatter:
     ----------
     read_noise_adu : (P,) or one number. noise_frames : bias frames that the map of it was made from, 0 without a map.
     kappa : the largest deviation that a high sample counts with, in sigma.
+    like : pixels of the same sensor that went through the same cells and the same tests before: what these say of the
+        noise model is taken for these pixels, too, so that a large sensor is tested band by band.
     """
 
-    def __init__(self, pixels: int, read_noise_adu: F4 | float, noise_frames: int, kappa: float) -> None:
+    def __init__(
+        self, pixels: int, read_noise_adu: F4 | float, noise_frames: int, kappa: float, like: FrameScatter | None = None
+    ) -> None:
         noise = np.broadcast_to(np.asarray(read_noise_adu, np.float32), (pixels,))
-        middle = float(np.nanmedian(noise)) if pixels else 1.0
-        self._read_variance = np.where(np.isfinite(noise), noise, middle).astype(np.float32) ** 2
-        self._noisy = self._read_variance > (NOISY * middle) ** 2
+        self._like = like
+        self._middle: float = like._middle if like is not None else 1.0
+        if like is None and pixels:
+            self._middle = median(noise[np.isfinite(noise)]) if np.ndim(read_noise_adu) else float(noise[0])
+        self._read_variance = np.where(np.isfinite(noise), noise, np.float32(self._middle)).astype(np.float32) ** 2
+        self._noisy = self._read_variance > (NOISY * self._middle) ** 2
         self._noise_frames = noise_frames
         self._kappa2 = kappa**2
         self._largest_hit = np.zeros(pixels, np.float32)  # what a cosmic ray can add to the total at most
         self._total, self._dof, self._read_dof = (np.zeros(pixels, np.float32) for _ in range(3))
         self._hits = 0.0
         self._untouched: Bools = np.ones(pixels, np.bool_)  # without a rejected sample
+        self._cells: list[_Found | None] = []
+        self._common: list[float] = []
 
     def add(self, cell: CellScatter) -> None:
         """Take in a cell; ValueError for arrays of another size."""
         if any(a.shape != self._total.shape for a in vars(cell).values()):
             raise ValueError(f"arrays must have shape {self._total.shape}")
-        good = np.isfinite(cell.scatter) & (cell.samples >= 2) & (cell.variance_adu2 > 0)
-        if not good.any():
+        found = self._measure(cell) if self._like is None else self._like._cells[len(self._cells)]
+        self._cells.append(found)
+        if found is None:
             return
-        n = int(np.bincount(cell.samples[good].astype(np.int64)).argmax())
-        whole = good & (cell.samples == n)
-        kind = self._classes(cell.variance_adu2, whole)
-        coarse = float(np.median(cell.variance_adu2[whole])) < SMOOTH_ADU**2
-        scale = _scales(cell.scatter, kind, whole, _chi2_median(n - 1), coarse)[kind]
-        share = np.minimum(self._read_variance / np.where(good, cell.variance_adu2, np.inf), 1.0)
-        dof = np.where(good, cell.samples - 1.0, 0.0).astype(np.float32)
-        self._total += np.where(good, cell.scatter / scale, np.float32(0))
-        self._largest_hit = np.maximum(self._largest_hit, np.where(good, np.float32(self._kappa2) / scale, 0))
-        self._dof += dof
-        self._read_dof += dof * share
-        self._untouched &= ~good | (cell.rejected == 0)
-        self._hits += self._hits_a_pixel(cell, whole & (kind == 0), n)
+        self._hits += found.hits
+        run: Any = add_cell
+        run(
+            cell.scatter, np.asarray(cell.samples, np.int32), np.asarray(cell.rejected, np.uint16), cell.variance_adu2,
+            self._read_variance, self._noisy, found.steps, found.scale, np.float32(self._kappa2),
+            (self._total, self._largest_hit, self._dof, self._read_dof), self._untouched,
+        )  # fmt: skip
+
+    def _measure(self, cell: CellScatter) -> _Found | None:
+        """What these pixels say of the noise model in a cell; None where the cell does not tell."""
+        counts = np.zeros(int(cell.samples.max(initial=0)) + 1, np.int64)
+        run: Any = count_samples
+        run(cell.scatter, cell.samples, cell.variance_adu2, counts)
+        if not counts.any():
+            return None
+        n = int(counts.argmax())
+        relative, kind = np.empty_like(self._total), np.empty(self._total.shape, np.uint8)
+        run = mark_whole
+        faint = run(
+            cell.scatter, cell.samples, cell.variance_adu2, self._read_variance, n, np.float32(SMOOTH_ADU**2), relative,
+            kind,
+        )  # fmt: skip
+        steps = np.array(SIGNAL_STEPS, np.float32) * class_medians(relative, kind, 1)[0][0]
+        run = classify
+        run(relative, self._noisy, steps, kind)
+        scale = _scales(cell.scatter, kind, _chi2_median(n - 1), coarse=2 * faint > counts[n])
+        return _Found(steps, scale, self._hits_a_pixel(cell, kind == 0, n))
 
     def flag(self, rate: float) -> NDArray[np.uint16]:
         """(P,) UNSTABLE where at most `rate` of stable pixels scatter as much; DEAD where a pixel does not vary.
@@ -104,15 +141,17 @@ class FrameScatter:
         if not 0.0 < rate < 1.0:
             raise ValueError(f"the rate of false positives must be between 0 and 1, not {rate}")
         bits = np.zeros(self._total.shape, np.uint16)
-        known = self._dof >= LEAST_DOF
-        dof = np.maximum(self._dof, np.float32(1))
-        suspects = np.flatnonzero(known & (self._total > _by_dof(dof, lambda d: 2.0 * gammainccinv(0.5 * d, rate))))
+        most = int(self._dof.max(initial=1))
+        code = np.empty(bits.shape, np.uint8)
+        look: Any = suspect
+        look(self._total, self._dof, _upper_limits(most, rate), _lower_limits(most), LEAST_DOF, STILL_DOF, code)
+        bits[(code & STILL) != 0] |= np.uint16(DQ.DEAD)
+        suspects = np.flatnonzero(code & SUSPECT)
         certainty = self._certainty(suspects)
-        total, free, hit = (a[suspects].astype(float) for a in (self._total, dof, self._largest_hit))
+        dof = np.maximum(self._dof[suspects], np.float32(1))
+        total, free, hit = (a.astype(float) for a in (self._total[suspects], dof, self._largest_hit[suspects]))
         chance = _chance(total, free, certainty, self._hits, hit)
         bits[suspects[chance < rate]] |= np.uint16(DQ.UNSTABLE)
-        still = self._total < _by_dof(dof, lambda d: 2.0 * gammaincinv(0.5 * d, STILL_RATE))
-        bits[(self._dof >= STILL_DOF) & still] |= np.uint16(DQ.DEAD)
         return bits
 
     def _hits_a_pixel(self, cell: CellScatter, plain: Bools, n: int) -> float:
@@ -125,58 +164,63 @@ class FrameScatter:
         calm = cell.scatter[hit] - self._kappa2 <= _chi2_median(n - 2)
         return 2.0 * int(np.count_nonzero(calm)) / max(none, 1)
 
-    def _classes(self, variance: F4, whole: Bools) -> NDArray[np.uint8]:
-        """0 for ordinary pixels, then by the share of charge in the noise; the last for noisy ones."""
-        relative = variance / self._read_variance
-        steps = np.array(SIGNAL_STEPS, np.float32) * np.median(relative[whole])
-        kind = np.searchsorted(steps, relative).astype(np.uint8)
-        kind[self._noisy] = len(SIGNAL_STEPS) + 1
-        return kind
-
     def _certainty(self, pixels: NDArray[np.intp]) -> F8:
         """Degrees of freedom that the variance of a frame is known with, of some pixels."""
-        share = self._read_dof / np.maximum(self._dof, np.float32(1))
-        ordinary = ~self._noisy & (self._dof > 0)
-        common = self._certainty_of_ordinary(ordinary, share) if ordinary.any() else SURE_DOF
+        if self._like is not None:
+            common = self._like._common[len(self._common)]
+        else:
+            ordinary = ~self._noisy & (self._dof > 0)
+            common = self._certainty_of_ordinary(ordinary) if ordinary.any() else SURE_DOF
+        self._common.append(common)
+        share = self._read_dof[pixels] / np.maximum(self._dof[pixels], np.float32(1))
         alone = min(float(self._noise_frames), common) if self._noise_frames else common
         of_read_noise = np.where(self._noisy[pixels], alone, common)
-        spread = of_read_noise / np.maximum(share[pixels].astype(np.float64), 1e-3) ** 2
+        spread = of_read_noise / np.maximum(share.astype(np.float64), 1e-3) ** 2
         return np.asarray(np.minimum(spread, SURE_DOF))
 
-    def _certainty_of_ordinary(self, ordinary: Bools, share: NDArray[np.floating]) -> float:
+    def _certainty_of_ordinary(self, ordinary: Bools) -> float:
         """The same of the read noise's variance, from how widely the chi² of pixels without outliers spread."""
-        most = float(np.median(self._dof[ordinary]))
-        middle = float(np.median(share[ordinary]))
-        some = ordinary & self._untouched & (self._dof == most) & (share > 0.8 * middle)
-        n = int(np.count_nonzero(some))
-        if n < FEW_TO_FIT:
+        share = self._read_dof / np.maximum(self._dof, np.float32(1))
+        most = median(self._dof[ordinary])
+        middle = median(np.asarray(share[ordinary], np.float32))
+        some = np.flatnonzero(ordinary & self._untouched & (self._dof == most) & (share > 0.8 * middle))
+        if some.size < FEW_TO_FIT:
             return SURE_DOF
-        return min(fit_variance_prior(self._total[some] / most, np.full(n, most)).core_dof * middle**2, SURE_DOF)
+        some = some[:: max(1, some.size // ENOUGH_TO_FIT)]
+        spread = fit_variance_prior(self._total[some] / most, np.full(some.size, most)).core_dof
+        return min(spread * middle**2, SURE_DOF)
 
 
 def _chi2_median(dof: int) -> float:
     return float(2.0 * gammaincinv(0.5 * dof, 0.5))
 
 
-def _scales(scatter: F4, kind: NDArray[np.uint8], whole: Bools, expected: float, coarse: bool) -> F4:
+def _scales(scatter: F4, kind: NDArray[np.uint8], expected: float, coarse: bool) -> F4:
     """Median chi² of each class over the expected one; of coarse data never below 1."""
     last = len(SIGNAL_STEPS) + 1
     out = np.ones(last + 1, np.float32)
+    middle, members = class_medians(scatter, kind, last + 1)
     for k in range(last + 1):
-        members = scatter[whole & (kind == k)]
-        if members.size >= FEW_OF_CLASS:
+        if members[k] >= FEW_OF_CLASS:
             least = LEAST_OF_ORDINARY if k in (0, last) else LEAST_SCALE
-            out[k] = max(float(np.median(members)) / expected, 1.0 if coarse else least)
+            out[k] = max(float(middle[k]) / expected, 1.0 if coarse else least)
         elif k:
             out[k] = out[0 if k == last else k - 1]
     return out
 
 
-def _by_dof(dof: F4, function: Callable[[F8], Any]) -> F4:
-    """A function of the degrees of freedom, which are few whole numbers above 0; (P,)."""
-    most = int(dof.max(initial=1))
-    table = np.concatenate(([0.0], np.asarray(function(np.arange(1.0, most + 1.0)), np.float64)))
-    return table.astype(np.float32)[dof.astype(np.intp)]
+@lru_cache(maxsize=64)
+def _upper_limits(most: int, rate: float) -> F4:
+    """chi² that at most `rate` of stable pixels exceed, for 0 to `most` degrees of freedom (0: those of 1)."""
+    dof = np.maximum(np.arange(most + 1.0), 1.0)
+    return np.asarray(2.0 * gammainccinv(0.5 * dof, rate), np.float32)
+
+
+@lru_cache(maxsize=64)
+def _lower_limits(most: int) -> F4:
+    """chi² that no stable pixel falls short of, for 0 to `most` degrees of freedom."""
+    dof = np.maximum(np.arange(most + 1.0), 1.0)
+    return np.asarray(2.0 * gammaincinv(0.5 * dof, STILL_RATE), np.float32)
 
 
 def _chance(total: F8, dof: F8, certainty: F8, hits: float, of_hit: F8) -> F8:

@@ -1,0 +1,47 @@
+"""Medians that are counted, against numpy's that sort: the same to the last bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from darkpipe.science.order import class_medians, median, median_and_spread
+
+SIZES = (1, 2, 3, 10, 1001, 40_000)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_medians_of_classes_are_those_of_numpy(n: int) -> None:
+    rng = np.random.default_rng(n)
+    values = rng.normal(size=n).astype(np.float32)
+    values[rng.random(n) < 0.1] = 0.0
+    values[:1] = -np.inf
+    kind = rng.integers(0, 5, n).astype(np.uint8)
+    found, number = class_medians(values, kind, 4)
+    for k in range(4):
+        members = values[kind == k]
+        assert number[k] == members.size
+        assert found[k] == np.median(members) if members.size else np.isnan(found[k])
+    assert median(values) == np.median(values)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_spread_is_that_of_numpy_in_double_precision(n: int) -> None:
+    rng = np.random.default_rng(n)
+    values = rng.normal(100.0, 7.0, n).astype(np.float32)
+    use = rng.random(n) < 0.7
+    use[0] = True
+    values[~use] = np.nan
+    some = values[use].astype(float)
+    assert median_and_spread(values, use) == (np.median(some), np.median(np.abs(some - np.median(some))))
+
+
+def test_many_alike_are_one_value() -> None:
+    values = np.full(9999, 3.0, np.float32)
+    assert median(values) == 3.0
+    assert median_and_spread(values, np.ones(9999, np.bool_)) == (3.0, 0.0)
+
+
+def test_nothing_has_no_median() -> None:
+    assert np.isnan(median(np.empty(0, np.float32)))
+    assert np.isnan(median_and_spread(np.ones(3, np.float32), np.zeros(3, np.bool_))).all()
