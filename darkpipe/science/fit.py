@@ -28,10 +28,21 @@ from darkpipe.science.fit_residuals import (
     parameter_by_bias,
     residual_parts,
 )
+from darkpipe.science.fit_packed import (
+    Block,
+    Order,
+    chi2_packed,
+    descend_packed,
+    heat_packed,
+    new_block,
+    order_of,
+)
 from darkpipe.science.flags import DQ
 from darkpipe.science.jit import inlined, kernel
 from darkpipe.science.left_out import leave_cell_out, most_outliers, unknowns_of
+from darkpipe.science.left_out_packed import leave_out_packed, offsets_packed, outliers_packed
 from darkpipe.science.models.families import evaluate
+from darkpipe.science.packed import LANES, Packed, larger, load, magnitude, splat, store, where_above
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
@@ -41,6 +52,9 @@ _BIT_FAILED = int(DQ.FIT_FAILED)
 _BIT_BOUND = int(DQ.AT_BOUND)
 _BIT_OUTLIER = int(DQ.OUTLIER)
 _BIT_FEW = int(DQ.FEW_SAMPLES)
+
+CLOSER = 1.0
+"""Mark of a pixel that was fitted, but for cells that are to be left out with a closer look; beyond: it was not."""
 
 
 class Pixels(NamedTuple):
@@ -177,6 +191,11 @@ class Prior:
     precision: F8
     twice: F8 | None = None
 
+    def at(self, pixels: NDArray[np.int64]) -> Prior:
+        """That of some of the pixels."""
+        twice = None if self.twice is None else np.take(self.twice, pixels, axis=1)
+        return Prior(np.take(self.mean, pixels, axis=1), np.take(self.precision, pixels, axis=1), twice)
+
 
 class Fitted(NamedTuple):
     """Parameters (3, P), covariance (6, P), chi² (P,), degrees of freedom (P,), DQ bits (P,), the offsets of the groups
@@ -201,6 +220,10 @@ class Fitted(NamedTuple):
     held_out_variance_adu2: F4
     held_out_common_adu2: F4
     by_bias: F4
+
+    def first(self, pixels: int) -> Fitted:
+        """The first of the pixels."""
+        return Fitted(*(np.ascontiguousarray(array[..., :pixels]) for array in self))
 
 
 @kernel
@@ -282,14 +305,91 @@ def _store(law: Law, data: Data, state: State, i: int, out: Fitted) -> None:
             slot += 1
 
 
+@inlined
+def _load_packed(law: Law, tile: Pixels, i: int, order: Order, block: Block) -> tuple[Packed, Packed, Packed]:
+    """Fill the scratch with pixels i to i + 7; returns how many cells they have, their unknowns, and 1 where their
+    errors are numbers. An absent cell gets an infinite variance."""
+    read = load(tile.read_variance_adu2, 0, i)
+    here, unknowns, fine = splat(0.0), splat(0.0), splat(1.0)
+    for a in range(3):
+        unknowns = unknowns + 1.0 * law.free[a]
+    for q in range(block.precision.shape[0]):
+        variance = load(tile.group_variance_adu2, q, i)
+        known = 1.0 / variance
+        store(block.precision, q, 0, known)
+        fine = where_above(variance, -1.0, fine, 0.0)
+        of_group = splat(0.0)
+        for at in range(order.group_start[q], order.group_start[q + 1]):
+            k = order.cells[at]
+            y, c = load(tile.signal_adu, k, i), load(tile.frames, k, i)
+            there = where_above(c, 0.0, where_above(math.inf, magnitude(y), splat(1.0), 0.0), splat(0.0))
+            share = 1.0 / larger(c, 1.0)
+            base = read * tile.read_scale[k] * share + tile.extra_variance_adu2[k]
+            store(block.y, k, 0, where_above(there, 0.5, y, 0.0))
+            store(block.base, k, 0, where_above(there, 0.5, base, math.inf))
+            store(block.shot, k, 0, where_above(there, 0.5, tile.inverse_gain * share, 0.0))
+            of_group = of_group + there
+        here = here + of_group
+        unknowns = unknowns + where_above(known, 0.0, splat(0.0), where_above(of_group, 0.5, splat(1.0), 0.0))
+    return here, unknowns, fine
+
+
+@inlined
+def _store_packed(tile: Pixels, block: Block, i: int, out: Fitted) -> None:
+    own = load(tile.pixel_law_variance_k2, 0, i)
+    for slot in range(6):
+        heat_too = own * load(block.heats, slot, 0) + load(block.heats, 6 + slot, 0)
+        store(out.covariance, slot, i, load(block.matrix, 9 + slot, 0) + heat_too)
+
+
 @kernel
-def _fit_tile(law: Law, tile: Pixels, start: F8, leave_out: NDArray[np.bool_], out: Fitted) -> None:
+def _fit_packed(
+    law: Law, tile: Pixels, order: Order, start: F8, leave_out: NDArray[np.bool_], whole: bool, out: Fitted,
+    by_bias: F4, left: F4,
+) -> None:  # fmt: skip
+    """Fit pixels eight at a time; `left` (P,) is above 0 where that is not enough. by_bias is a view (3G, P). Not
+    `whole`: predictions of cells are all that is stored."""
     n, pixels = tile.signal_adu.shape
+    stations = tile.station_variance_k2.size
+    block = new_block(n, tile.group_variance_adu2.shape[0], stations, order)
+    for begin in range(0, pixels, LANES):
+        i = min(begin, pixels - LANES)  # the last ones are looked at twice
+        here, unknowns, fine = _load_packed(law, tile, i, order, block)
+        fine = where_above(unknowns, here, splat(0.0), fine)
+        own = load(tile.pixel_relative_variance, 0, i)
+        p0, p1, p2, fine = descend_packed(
+            law, order, block, tile.relative_variance, own, tile.prior_mean, tile.prior_precision, start, i, fine
+        )
+        own = load(tile.pixel_law_variance_k2, 0, i)
+        heat_packed(law, order, block, p0, p1, p2, tile.station_variance_k2)
+        fine = outliers_packed(order, block, own, tile.station_variance_k2, fine)
+        if whole:
+            store(out.parameters, 0, i, p0)
+            store(out.parameters, 1, i, p1)
+            store(out.parameters, 2, i, p2)
+            _store_packed(tile, block, i, out)
+            store(out.chi2, 0, i, chi2_packed(order, block, own, stations))
+            store(out.dof, 0, i, here - unknowns)
+            offsets_packed(
+                order, block, own, tile.station_variance_k2, i, out.offset_adu, out.offset_variance_adu2, by_bias
+            )
+        near = leave_out_packed(
+            law, order, block, own, tile.station_variance_k2, leave_out, p0, p1, p2, here - unknowns, i,
+            out.held_out_adu, out.held_out_variance_adu2, out.held_out_common_adu2,
+        )  # fmt: skip
+        store(left, 0, i, where_above(fine, 0.5, where_above(near, 0.5, splat(0.0), CLOSER), 2.0 * CLOSER))
+
+
+@kernel
+def _fit_tile(
+    law: Law, tile: Pixels, start: F8, leave_out: NDArray[np.bool_], pixels: NDArray[np.int64], out: Fitted
+) -> None:
+    n = tile.signal_adu.shape[0]
     data, belief = _scratch(tile)
     groups, stations = tile.group_variance_adu2.shape[0], tile.station_variance_k2.size
     state, other = new_state(n, groups, stations), new_state(n, groups, stations)
     jac, slope = np.empty((3, n)), np.empty(3)
-    for i in range(pixels):
+    for i in pixels:
         here = _load(tile, i, data, belief)
         unknowns = unknowns_of(law, data)
         out.dof[i] = here - unknowns
@@ -308,6 +408,32 @@ def _fit_tile(law: Law, tile: Pixels, start: F8, leave_out: NDArray[np.bool_], o
         _store(law, data, state, i, out)
         for k in range(n):
             if leave_out[k] and (here > unknowns or data.base[k] == math.inf):
+                value, variance, common = leave_cell_out(law, data, belief, state, other, k, jac, slope)
+                out.held_out_adu[k, i] = value
+                out.held_out_variance_adu2[k, i] = variance
+                out.held_out_common_adu2[k, i] = common
+
+
+@kernel
+def _refit_cells(law: Law, tile: Pixels, leave_out: NDArray[np.bool_], pixels: NDArray[np.int64], out: Fitted) -> None:
+    """Leave out the cells of fitted pixels that have no prediction yet."""
+    n = tile.signal_adu.shape[0]
+    data, belief = _scratch(tile)
+    groups, stations = tile.group_variance_adu2.shape[0], tile.station_variance_k2.size
+    state, other = new_state(n, groups, stations), new_state(n, groups, stations)
+    jac, slope = np.empty((3, n)), np.empty(3)
+    for i in pixels:
+        here = _load(tile, i, data, belief)
+        unknowns = unknowns_of(law, data)
+        state.p[:] = out.parameters[:, i]
+        for k in range(n):
+            state.robust[k] = 1.0
+            state.signal[k] = evaluate(law.family, law.x, k, state.p, state.jac)
+        if not settle(law, data, belief, state):
+            continue
+        heat(law, data, state)
+        for k in range(n):
+            if leave_out[k] and math.isnan(out.held_out_adu[k, i]) and (here > unknowns or data.base[k] == math.inf):
                 value, variance, common = leave_cell_out(law, data, belief, state, other, k, jac, slope)
                 out.held_out_adu[k, i] = value
                 out.held_out_variance_adu2[k, i] = variance
@@ -371,10 +497,12 @@ def _pixels(cells: Cells, prior: Prior) -> Pixels:
     stations = cells.stations
     if stations is None or not (np.any(law > 0) or np.any(stations.variance_k2 > 0)):
         stations = Stations(np.zeros(n, np.int64), np.zeros(1 if np.any(law > 0) else 0))
+    whole = np.ascontiguousarray
     return Pixels(
-        cells.signal_adu, cells.count, cells.read_variance_adu2, scale, 1.0 / cells.gain_e_per_adu,
-        cells.relative_variance, relative, cells.extra_variance_adu2, cells.group, cells.group_variance_adu2,
-        stations.of_cell, stations.variance_k2, law, prior.mean, prior.precision,
+        whole(cells.signal_adu), whole(cells.count), whole(cells.read_variance_adu2), scale, 1.0 / cells.gain_e_per_adu,
+        cells.relative_variance, whole(relative), cells.extra_variance_adu2, cells.group,
+        whole(cells.group_variance_adu2), stations.of_cell, stations.variance_k2, whole(law), whole(prior.mean),
+        whole(prior.precision),
     )  # fmt: skip
 
 
@@ -396,10 +524,62 @@ def fit_tile(
     Fitted
         NaN and `DQ.FIT_FAILED` where a pixel has fewer cells than unknowns or the fit broke down.
     """
-    groups, pixels = cells.group_variance_adu2.shape
-    n = cells.signal_adu.shape[0]
+    n, pixels = cells.signal_adu.shape
+    if pixels < LANES:
+        some = np.minimum(np.arange(LANES), pixels - 1)
+        return fit_tile(problem, cells.at(some), prior.at(some), start[:, some], leave_out).first(pixels)
+    tile = _pixels(cells, prior)
+    out = _nothing(n, cells.group_variance_adu2.shape[0], pixels)
+    wanted = np.zeros(n, np.bool_) if leave_out is None else np.asarray(leave_out, np.bool_)
+    left = np.empty(pixels, np.float32)
+    order = order_of(cells.group, cells.group_variance_adu2.shape[0], tile.station, problem.design)
+    start = np.ascontiguousarray(start)
+    _fit_packed(problem.law, tile, order, start, wanted, True, out, out.by_bias.reshape(-1, pixels), left)
+    careful = np.flatnonzero(left > CLOSER)
+    for array in out:
+        array[..., careful] = np.nan if array.dtype.kind == "f" else 0
+    _fit_tile(problem.law, tile, start, wanted, careful, out)
+    if wanted.any():
+        closer = _refit_packed(problem, cells, prior, order, wanted, np.flatnonzero(left == CLOSER), out)
+        _refit_cells(problem.law, tile, wanted, closer, out)
+    return out
+
+
+def _refit_packed(
+    problem: Problem,
+    cells: Cells,
+    prior: Prior,
+    order: Order,
+    wanted: NDArray[np.bool_],
+    pixels: NDArray[np.int64],
+    out: Fitted,
+) -> NDArray[np.int64]:
+    """Predict cells of these pixels that one step from the fit of all cells cannot, by the fit without them, eight
+    pixels at a time; returns the pixels where that is not enough."""
+    closer = np.zeros(pixels.size, np.bool_)
+    for k in np.flatnonzero(wanted):
+        without = np.isnan(out.held_out_adu[k, pixels]) & (out.dof[pixels] > 0) & (cells.count[k, pixels] > 0)
+        if not without.any():
+            continue
+        some = pixels[np.resize(np.flatnonzero(without), max(LANES, int(without.sum())))]
+        rest = cells.at(some)
+        rest.count[k] = 0
+        made = _nothing(problem.design.shape[1], 0, some.size)
+        alone = np.arange(wanted.size) == k
+        left = np.empty(some.size, np.float32)
+        start = np.ascontiguousarray(out.parameters[:, some])
+        by_bias = np.empty((0, some.size), np.float32)
+        _fit_packed(problem.law, _pixels(rest, prior.at(some)), order, start, alone, False, made, by_bias, left)
+        fine = left == 0
+        for name in ("held_out_adu", "held_out_variance_adu2", "held_out_common_adu2"):
+            getattr(out, name)[k, some[fine]] = getattr(made, name)[k, fine]
+        closer[without] |= ~fine[: int(without.sum())]
+    return pixels[closer]
+
+
+def _nothing(n: int, groups: int, pixels: int) -> Fitted:
     nan = np.float32(np.nan)
-    out = Fitted(
+    return Fitted(
         np.full((3, pixels), np.nan),
         np.full((6, pixels), np.nan),
         np.full(pixels, nan),
@@ -413,9 +593,6 @@ def fit_tile(
         np.full((n, pixels), nan),
         np.full((groups, 3, pixels), nan),
     )
-    wanted = np.zeros(n, np.bool_) if leave_out is None else np.asarray(leave_out, np.bool_)
-    _fit_tile(problem.law, _pixels(cells, prior), start, wanted, out)
-    return out
 
 
 def residuals(problem: Problem, cells: Cells, prior: Prior, parameters: F8) -> tuple[F4, F4, F4, F4]:
