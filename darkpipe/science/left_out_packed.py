@@ -150,7 +150,8 @@ def leave_out_packed(
     p0: Packed, p1: Packed, p2: Packed, spare: Packed, i: int, held: F4, variance: F4, common: F4,
 ) -> Packed:  # fmt: skip
     """Predict the cells that are to be left out, of pixels i to i + 7, into rows of (n, P), NaN where one step
-    is not near enough; returns 1 where it is for all of them. `spare`: above 0 where a pixel has more cells than unknowns."""
+    is not near enough; returns 1 where it is for all of them. `spare`: above 0 where a pixel has more cells
+    than unknowns."""
     fine = splat(1.0)
     for run in range(order.run_group.size):
         for at in range(order.run_start[run], order.run_start[run + 1]):

@@ -19,7 +19,6 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 from darkpipe.science.jit import inlined
@@ -34,18 +33,24 @@ _WORDS = ir.VectorType(ir.IntType(64), LANES)
 _FUSED = ("contract",)
 
 
-class _PackedType(types.Type):  # type: ignore[misc]
-    def __init__(self) -> None:
-        super().__init__(name="Packed8")
+class _PackedType(types.Type):
+    pass
 
 
-_packed = _PackedType()
+_made: Any = _PackedType
+_packed: Any = _made("Packed8")
 
 
-@register_model(_PackedType)
-class _PackedModel(models.PrimitiveModel):  # type: ignore[misc]
+class _PackedModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: Any) -> None:
-        super().__init__(dmm, fe_type, _DOUBLES)
+        above: Any = super().__init__
+        above(dmm, fe_type, _DOUBLES)
+
+
+_register: Any = register_model
+_register(_PackedType)(_PackedModel)
+_typed_by: Any = type_callable
+_lowered_by: Any = lower_builtin
 
 
 def _constant(value: float) -> Any:
@@ -66,8 +71,7 @@ def _vector(context: Any, builder: Any, given: Any, value: Any) -> Any:
 
 
 def _binary(function: Any, emit: Callable[[Any, Any, Any], Any]) -> None:
-    @type_callable(function)  # type: ignore[untyped-decorator]
-    def _typed(context: Any) -> Any:
+    def typed(context: Any) -> Any:
         def typer(a: Any, b: Any) -> Any:
             numbers = (types.Float, types.Integer, _PackedType)
             both = isinstance(a, numbers) and isinstance(b, numbers)
@@ -79,8 +83,9 @@ def _binary(function: Any, emit: Callable[[Any, Any, Any], Any]) -> None:
         a, b = (_vector(context, builder, t, v) for t, v in zip(sig.args, args, strict=True))
         return emit(builder, a, b)
 
+    _typed_by(function)(typed)
     for first, second in ((_PackedType, _PackedType), (_PackedType, types.Number), (types.Number, _PackedType)):
-        lower_builtin(function, first, second)(lowered)
+        _lowered_by(function, first, second)(lowered)
 
 
 _binary(operator.add, lambda builder, a, b: builder.fadd(a, b, flags=_FUSED))
@@ -89,14 +94,16 @@ _binary(operator.mul, lambda builder, a, b: builder.fmul(a, b, flags=_FUSED))
 _binary(operator.truediv, lambda builder, a, b: builder.fdiv(a, b))
 
 
-@type_callable(operator.neg)  # type: ignore[untyped-decorator]
 def _negated(context: Any) -> Any:
     return lambda a: _packed if isinstance(a, _PackedType) else None
 
 
-@lower_builtin(operator.neg, _PackedType)  # type: ignore[untyped-decorator]
 def _negate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return builder.fneg(args[0])
+
+
+_typed_by(operator.neg)(_negated)
+_lowered_by(operator.neg, _PackedType)(_negate)
 
 
 def _compiled(name: str, arity: int, emit: Callable[..., Any], result: Any = _packed) -> Any:
@@ -158,9 +165,7 @@ def _checked(array: Any) -> bool:
     return isinstance(array, types.Array) and array.ndim in (1, 2) and array.layout == "C"
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def load(typing: Any, array: Any, row: Any, i: Any) -> Any:
-    """Elements i to i + 7 of a row of a contiguous array of float64, float32, or whole numbers up to 16 bits."""
+def _load(typing: Any, array: Any, row: Any, i: Any) -> Any:
     if not _checked(array):
         return None
 
@@ -181,9 +186,13 @@ def load(typing: Any, array: Any, row: Any, i: Any) -> Any:
     return _packed(array, row, i), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def store(typing: Any, array: Any, row: Any, i: Any, value: Any) -> Any:
-    """Write elements i to i + 7 of a row of a contiguous array of float64, float32 or whole numbers."""
+_load.__name__ = "load"
+load: Any = intrinsic(_load)
+"""Elements i to i + 7 of a row of a contiguous array of float64, float32, or whole numbers up to 16 bits; of an array
+of one axis the row counts for nothing."""
+
+
+def _store(typing: Any, array: Any, row: Any, i: Any, value: Any) -> Any:
     if not _checked(array) or not isinstance(value, _PackedType):
         return None
 
@@ -202,6 +211,11 @@ def store(typing: Any, array: Any, row: Any, i: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.none(array, row, i, value), codegen
+
+
+_store.__name__ = "store"
+store: Any = intrinsic(_store)
+"""Write elements i to i + 7 of a row of a contiguous array of float64, float32 or whole numbers."""
 
 
 _TO_POWERS = 1.4426950408889634
