@@ -10,7 +10,6 @@ temperature one that all cells of the same station share.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -18,49 +17,24 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.science.fit_kernel import FAILED, Belief, Data, Law, State, group_share, new_state, settle
-from darkpipe.science.fit_residuals import (
-    LONELY,
-    descend_robustly,
-    heat,
-    heat_of_residual,
-    offset_variance,
-    parameter_by_bias,
-    residual_parts,
+from darkpipe.science.fit_kernel import Law
+from darkpipe.science.fit_loops import (
+    CLOSER,
+    Fitted,
+    Pixels,
+    fit_packed,
+    fit_singly,
+    refit_cells,
+    residuals_of_tile,
 )
-from darkpipe.science.flags import DQ
-from darkpipe.science.jit import inlined, kernel
-from darkpipe.science.left_out import leave_cell_out, most_outliers, unknowns_of
-from darkpipe.science.models.families import evaluate
+from darkpipe.science.fit_packed import Order, order_of
+from darkpipe.science.packed import LANES
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
 U2 = NDArray[np.uint16]
 
-_BIT_FAILED = int(DQ.FIT_FAILED)
-_BIT_BOUND = int(DQ.AT_BOUND)
-_BIT_OUTLIER = int(DQ.OUTLIER)
-_BIT_FEW = int(DQ.FEW_SAMPLES)
-
-
-class Pixels(NamedTuple):
-    """The tile as the kernels see it; names as in `Cells` (frames: its count) and `Prior`."""
-
-    signal_adu: F4
-    frames: U2
-    read_variance_adu2: F4
-    read_scale: F8
-    inverse_gain: float
-    relative_variance: F8
-    pixel_relative_variance: F4
-    extra_variance_adu2: F8
-    group: NDArray[np.int64]
-    group_variance_adu2: F4
-    station: NDArray[np.int64]
-    station_variance_k2: F8
-    pixel_law_variance_k2: F4
-    prior_mean: F8
-    prior_precision: F8
+__all__ = ["Cells", "Fitted", "Prior", "Problem", "Stations", "fit_tile", "residuals"]
 
 
 class Stations(NamedTuple):
@@ -177,172 +151,10 @@ class Prior:
     precision: F8
     twice: F8 | None = None
 
-
-class Fitted(NamedTuple):
-    """Parameters (3, P), covariance (6, P), chi² (P,), degrees of freedom (P,), DQ bits (P,), the offsets of the groups
-    (G, P) [ADU] with their variances, and the number of outliers left out (P,).
-
-    held_out_adu, held_out_variance_adu2 : (n, P), what each master should read by the fit of the others, and the
-    variance of (master - prediction) without the master's own dark noise; NaN where it was not asked for, or the
-    pixel cannot be fitted without the cell. held_out_common_adu2 : (n, P), what errors of the temperatures add to it.
-    These move all pixels together: no spread over pixels shows them.
-    by_bias : (G, 3, P), by how much the parameters move where the bias of a group is 1 ADU higher; 0 for a free level.
-    """
-
-    parameters: F8
-    covariance: F8
-    chi2: F4
-    dof: NDArray[np.int16]
-    dq: U2
-    offset_adu: F4
-    offset_variance_adu2: F4
-    outliers: NDArray[np.uint8]
-    held_out_adu: F4
-    held_out_variance_adu2: F4
-    held_out_common_adu2: F4
-    by_bias: F4
-
-
-@kernel
-def _scratch(tile: Pixels) -> tuple[Data, Belief]:
-    n, groups = tile.signal_adu.shape[0], tile.group_variance_adu2.shape[0]
-    data = Data(
-        np.empty(n), np.empty(n), np.empty(n), np.empty(n), tile.group, np.empty(groups),
-        tile.station, tile.station_variance_k2, np.empty(1),
-    )  # fmt: skip
-    return data, Belief(np.empty(3), np.empty((3, 3)))
-
-
-@inlined
-def _load(tile: Pixels, i: int, data: Data, belief: Belief) -> int:
-    """Fill the scratch arrays with pixel i; returns how many cells it has. An absent cell gets an infinite variance."""
-    n = 0
-    data.law_variance[0] = tile.pixel_law_variance_k2[i]
-    for k in range(data.y.size):
-        data.relative[k] = tile.relative_variance[k] + tile.pixel_relative_variance[i]
-        value = tile.signal_adu[k, i]
-        c = tile.frames[k, i]
-        if c > 0 and math.isfinite(value):
-            data.y[k] = value
-            data.base[k] = tile.read_variance_adu2[i] * tile.read_scale[k] / c + tile.extra_variance_adu2[k]
-            data.shot[k] = tile.inverse_gain / c
-            n += 1
-        else:
-            data.y[k] = 0.0
-            data.base[k] = math.inf
-            data.shot[k] = 0.0
-    for q in range(data.precision.size):
-        data.precision[q] = 1.0 / tile.group_variance_adu2[q, i]
-        if math.isnan(data.precision[q]):
-            n = 0  # an error that is no number: nothing can be said of this pixel
-    slot = 0
-    for a in range(3):
-        belief.mean[a] = tile.prior_mean[a, i]
-        for b in range(a, 3):
-            belief.precision[a, b] = belief.precision[b, a] = tile.prior_precision[slot, i]
-            slot += 1
-    return n
-
-
-@inlined
-def _chi2(data: Data, state: State) -> float:
-    """chi² of the cells that were not left out, the groups' offsets at their best and the pixel's own law with its
-    error (`heat` must have been called)."""
-    total = 0.0
-    for k in range(data.y.size):
-        if state.robust[k] == 1.0 and state.weight[k] > 0.0:
-            q = data.group[k]
-            r = data.y[k] - state.signal[k] - state.sums[q, 4] * group_share(data, state, q)
-            by_law = data.law_variance[0] * state.warm[k] ** 2 if data.station_variance.size > 0 else 0.0
-            total += r * r / (1.0 / state.weight[k] + by_law)
-    for q in range(data.precision.size):
-        if math.isfinite(data.precision[q]):
-            total += data.precision[q] * (state.sums[q, 4] * group_share(data, state, q)) ** 2
-    return total
-
-
-@inlined
-def _store(law: Law, data: Data, state: State, i: int, out: Fitted) -> None:
-    out.chi2[i] = _chi2(data, state)
-    for q in range(data.precision.size):
-        out.offset_adu[q, i] = state.sums[q, 4] * group_share(data, state, q)
-        out.offset_variance_adu2[q, i] = offset_variance(law, data, state, q)
-        for a in range(3):
-            out.by_bias[q, a, i] = parameter_by_bias(law, data, state, q, a)
-    slot = 0
-    for a in range(3):
-        out.parameters[a, i] = state.p[a]
-        if law.free[a] and (state.p[a] <= law.lower[a] or state.p[a] >= law.upper[a]):
-            out.dq[i] |= _BIT_BOUND
-        for b in range(a, 3):
-            out.covariance[slot, i] = state.covariance[a, b] if law.free[a] and law.free[b] else 0.0
-            for s in range(data.station_variance.size):
-                error = data.station_variance[s] + data.law_variance[0]
-                out.covariance[slot, i] += error * state.shift[s, a] * state.shift[s, b]
-            slot += 1
-
-
-@kernel
-def _fit_tile(law: Law, tile: Pixels, start: F8, leave_out: NDArray[np.bool_], out: Fitted) -> None:
-    n, pixels = tile.signal_adu.shape
-    data, belief = _scratch(tile)
-    groups, stations = tile.group_variance_adu2.shape[0], tile.station_variance_k2.size
-    state, other = new_state(n, groups, stations), new_state(n, groups, stations)
-    jac, slope = np.empty((3, n)), np.empty(3)
-    for i in range(pixels):
-        here = _load(tile, i, data, belief)
-        unknowns = unknowns_of(law, data)
-        out.dof[i] = here - unknowns
-        if here < unknowns:
-            out.dq[i] |= _BIT_FAILED | _BIT_FEW
-            continue
-        state.p[:] = start[:, i]
-        status, outliers = descend_robustly(law, data, belief, state, most_outliers(here, unknowns))
-        if status == FAILED or not math.isfinite(state.p[0] + state.p[1] + state.p[2]):
-            out.dq[i] |= _BIT_FAILED
-            continue
-        out.dof[i] -= outliers
-        out.outliers[i] = outliers
-        if outliers:
-            out.dq[i] |= _BIT_OUTLIER
-        _store(law, data, state, i, out)
-        for k in range(n):
-            if leave_out[k] and (here > unknowns or data.base[k] == math.inf):
-                value, variance, common = leave_cell_out(law, data, belief, state, other, k, jac, slope)
-                out.held_out_adu[k, i] = value
-                out.held_out_variance_adu2[k, i] = variance
-                out.held_out_common_adu2[k, i] = common
-
-
-@kernel
-def _residuals_of_tile(
-    law: Law, tile: Pixels, parameters: F8, residual: F4, variance: F4, by_law: F4, common: F4
-) -> None:
-    n, pixels = tile.signal_adu.shape
-    data, belief = _scratch(tile)
-    state = new_state(n, tile.group_variance_adu2.shape[0], tile.station_variance_k2.size)
-    slope = np.empty(3)
-    for i in range(pixels):
-        if not math.isfinite(parameters[0, i]):
-            continue
-        _load(tile, i, data, belief)
-        state.p[:] = parameters[:, i]
-        for k in range(n):
-            state.robust[k] = 1.0
-            state.signal[k] = evaluate(law.family, law.x, k, state.p, state.jac)
-        if settle(law, data, belief, state):
-            heat(law, data, state)
-            for k in range(n):
-                size, pkk = residual_parts(law, data, state, k, slope)
-                if state.weight[k] == 0.0 or pkk < LONELY * state.weight[k]:
-                    continue
-                residual[k, i] = size / pkk
-                variance[k, i] = 1.0 / pkk
-                by_law[k, i] = common[k, i] = 0.0
-                for s in range(data.station_variance.size):
-                    effect = (heat_of_residual(data, state, k, s, slope) / pkk) ** 2
-                    by_law[k, i] += effect
-                    common[k, i] += data.station_variance[s] * effect
+    def at(self, pixels: NDArray[np.int64]) -> Prior:
+        """That of some of the pixels."""
+        twice = None if self.twice is None else np.take(self.twice, pixels, axis=1)
+        return Prior(np.take(self.mean, pixels, axis=1), np.take(self.precision, pixels, axis=1), twice)
 
 
 @dataclass(frozen=True)
@@ -371,10 +183,12 @@ def _pixels(cells: Cells, prior: Prior) -> Pixels:
     stations = cells.stations
     if stations is None or not (np.any(law > 0) or np.any(stations.variance_k2 > 0)):
         stations = Stations(np.zeros(n, np.int64), np.zeros(1 if np.any(law > 0) else 0))
+    whole = np.ascontiguousarray
     return Pixels(
-        cells.signal_adu, cells.count, cells.read_variance_adu2, scale, 1.0 / cells.gain_e_per_adu,
-        cells.relative_variance, relative, cells.extra_variance_adu2, cells.group, cells.group_variance_adu2,
-        stations.of_cell, stations.variance_k2, law, prior.mean, prior.precision,
+        whole(cells.signal_adu), whole(cells.count), whole(cells.read_variance_adu2), scale, 1.0 / cells.gain_e_per_adu,
+        cells.relative_variance, whole(relative), cells.extra_variance_adu2, cells.group,
+        whole(cells.group_variance_adu2), stations.of_cell, stations.variance_k2, whole(law), whole(prior.mean),
+        whole(prior.precision),
     )  # fmt: skip
 
 
@@ -396,10 +210,62 @@ def fit_tile(
     Fitted
         NaN and `DQ.FIT_FAILED` where a pixel has fewer cells than unknowns or the fit broke down.
     """
-    groups, pixels = cells.group_variance_adu2.shape
-    n = cells.signal_adu.shape[0]
+    n, pixels = cells.signal_adu.shape
+    if pixels < LANES:
+        some = np.minimum(np.arange(LANES), pixels - 1)
+        return fit_tile(problem, cells.at(some), prior.at(some), start[:, some], leave_out).first(pixels)
+    tile = _pixels(cells, prior)
+    out = _nothing(n, cells.group_variance_adu2.shape[0], pixels)
+    wanted = np.zeros(n, np.bool_) if leave_out is None else np.asarray(leave_out, np.bool_)
+    left = np.empty(pixels, np.float32)
+    order = order_of(cells.group, cells.group_variance_adu2.shape[0], tile.station, problem.design)
+    start = np.ascontiguousarray(start)
+    fit_packed(problem.law, tile, order, start, wanted, True, out, out.by_bias.reshape(-1, pixels), left)
+    careful = np.flatnonzero(left > CLOSER)
+    for array in out:
+        array[..., careful] = np.nan if array.dtype.kind == "f" else 0
+    fit_singly(problem.law, tile, start, wanted, careful, out)
+    if wanted.any():
+        closer = _refit_packed(problem, cells, prior, order, wanted, np.flatnonzero(left == CLOSER), out)
+        refit_cells(problem.law, tile, wanted, closer, out)
+    return out
+
+
+def _refit_packed(
+    problem: Problem,
+    cells: Cells,
+    prior: Prior,
+    order: Order,
+    wanted: NDArray[np.bool_],
+    pixels: NDArray[np.int64],
+    out: Fitted,
+) -> NDArray[np.int64]:
+    """Predict cells of these pixels that one step from the fit of all cells cannot, by the fit without them, eight
+    pixels at a time; returns the pixels where that is not enough."""
+    closer = np.zeros(pixels.size, np.bool_)
+    for k in np.flatnonzero(wanted):
+        without = np.isnan(out.held_out_adu[k, pixels]) & (out.dof[pixels] > 0) & (cells.count[k, pixels] > 0)
+        if not without.any():
+            continue
+        some = pixels[np.resize(np.flatnonzero(without), max(LANES, int(without.sum())))]
+        rest = cells.at(some)
+        rest.count[k] = 0
+        made = _nothing(problem.design.shape[1], 0, some.size)
+        alone = np.arange(wanted.size) == k
+        left = np.empty(some.size, np.float32)
+        start = np.ascontiguousarray(out.parameters[:, some])
+        by_bias = np.empty((0, some.size), np.float32)
+        fit_packed(problem.law, _pixels(rest, prior.at(some)), order, start, alone, False, made, by_bias, left)
+        fine = left == 0
+        for name in ("held_out_adu", "held_out_variance_adu2", "held_out_common_adu2"):
+            getattr(out, name)[k, some[fine]] = getattr(made, name)[k, fine]
+        closer[without] |= ~fine[: int(without.sum())]
+    return pixels[closer]
+
+
+def _nothing(n: int, groups: int, pixels: int) -> Fitted:
     nan = np.float32(np.nan)
-    out = Fitted(
+    return Fitted(
         np.full((3, pixels), np.nan),
         np.full((6, pixels), np.nan),
         np.full(pixels, nan),
@@ -413,9 +279,6 @@ def fit_tile(
         np.full((n, pixels), nan),
         np.full((groups, 3, pixels), nan),
     )
-    wanted = np.zeros(n, np.bool_) if leave_out is None else np.asarray(leave_out, np.bool_)
-    _fit_tile(problem.law, _pixels(cells, prior), start, wanted, out)
-    return out
 
 
 def residuals(problem: Problem, cells: Cells, prior: Prior, parameters: F8) -> tuple[F4, F4, F4, F4]:
@@ -423,5 +286,5 @@ def residuals(problem: Problem, cells: Cells, prior: Prior, parameters: F8) -> t
     own law at each station would add to it [ADU²/K²], and what the errors of the temperatures do [ADU²]; all (n, P),
     NaN where there is none."""
     out = tuple(np.full(cells.signal_adu.shape, np.float32(np.nan)) for _ in range(4))
-    _residuals_of_tile(problem.law, _pixels(cells, prior), parameters, *out)
+    residuals_of_tile(problem.law, _pixels(cells, prior), parameters, *out)
     return out[0], out[1], out[2], out[3]

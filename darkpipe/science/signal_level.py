@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.science.fit import Cells, Problem
-from darkpipe.science.jit import kernel
+from darkpipe.science.jit import inlined, kernel
 from darkpipe.science.models.families import EXPONENTIAL, evaluate
+from darkpipe.science.packed import LANES, Packed, larger, load, magnitude, splat, store, where_above
 
 F8 = NDArray[np.float64]
 
@@ -73,120 +74,133 @@ def shape_at(problem: Problem, theta: F8) -> Shape:
     return Shape(signal, np.ascontiguousarray(slopes))
 
 
+class _Noisy(NamedTuple):
+    """Masters of a tile and their noise; names as in `Cells` (frames: its count)."""
+
+    signal: NDArray[np.float32]
+    frames: NDArray[np.uint16]
+    read_variance: NDArray[np.float32]
+    read_scale: F8
+    inverse_gain: float
+    relative: F8
+    pixel_relative: NDArray[np.float32]
+    extra: F8
+    group_variance: NDArray[np.float32]
+
+
+@inlined
+def _load_cells(cells: _Noisy, i: int, scratch: F8) -> Packed:
+    """Value, variance without signal (infinite for an absent cell) and shot noise of each cell of pixels i to i + 7
+    into rows of three; returns how many are there."""
+    here = splat(0.0)
+    read = load(cells.read_variance, 0, i)
+    for k in range(cells.signal.shape[0]):
+        y, c = load(cells.signal, k, i), load(cells.frames, k, i)
+        there = where_above(c, 0.0, where_above(math.inf, magnitude(y), splat(1.0), 0.0), splat(0.0))
+        share = 1.0 / larger(c, 1.0)
+        base = read * cells.read_scale[k] * share + cells.extra[k]
+        store(scratch, 3 * k, 0, where_above(there, 0.5, y, 0.0))
+        store(scratch, 3 * k + 1, 0, where_above(there, 0.5, base, math.inf))
+        store(scratch, 3 * k + 2, 0, where_above(there, 0.5, cells.inverse_gain * share, 0.0))
+        here = here + there
+    return here
+
+
+@inlined
+def _sum_cells(cells: _Noisy, order: NDArray[np.int64], start: NDArray[np.int64], basis: F8, i: int, level: Packed,
+               scratch: F8) -> None:  # fmt: skip
+    """Products of shape, slopes and data (their upper half by rows: ten) into the last rows of the scratch; the errors
+    of shared biases are taken out of them (Sherman, Morrison, Woodbury)."""
+    own, positive = load(cells.pixel_relative, 0, i), larger(level, 0.0)
+    p00, p01, p02, p0y = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    p11, p12, p1y = splat(0.0), splat(0.0), splat(0.0)
+    p22, p2y, pyy = splat(0.0), splat(0.0), splat(0.0)
+    for q in range(cells.group_variance.shape[0]):
+        total = 1.0 / load(cells.group_variance, q, i)
+        s0, s1, s2, sy = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+        for at in range(start[q], start[q + 1]):
+            k = order[at]
+            b0, b1, b2 = basis[0, k], basis[1, k], basis[2, k]
+            y, s = load(scratch, 3 * k, 0), positive * b0
+            noise = load(scratch, 3 * k + 1, 0) + load(scratch, 3 * k + 2, 0) * s
+            w = 1.0 / (noise + (own + cells.relative[k]) * (s * s))
+            w0, w1, w2, wy = w * b0, w * b1, w * b2, w * y
+            p00, p01, p02, p0y = p00 + w0 * b0, p01 + w0 * b1, p02 + w0 * b2, p0y + w0 * y
+            p11, p12, p1y = p11 + w1 * b1, p12 + w1 * b2, p1y + w1 * y
+            p22, p2y, pyy = p22 + w2 * b2, p2y + w2 * y, pyy + wy * y
+            s0, s1, s2, sy, total = s0 + w0, s1 + w1, s2 + w2, sy + wy, total + w
+        share = where_above(total, 0.0, 1.0 / total, 0.0)
+        t0, t1, t2 = s0 * share, s1 * share, s2 * share
+        p00, p01, p02, p0y = p00 - s0 * t0, p01 - s0 * t1, p02 - s0 * t2, p0y - t0 * sy
+        p11, p12, p1y = p11 - s1 * t1, p12 - s1 * t2, p1y - t1 * sy
+        p22, p2y, pyy = p22 - s2 * t2, p2y - t2 * sy, pyy - sy * sy * share
+    first = 3 * cells.signal.shape[0]
+    for slot, value in enumerate((p00, p01, p02, p0y, p11, p12, p1y, p22, p2y, pyy)):
+        store(scratch, first + slot, 0, value)
+
+
 @kernel
 def _measure(
-    signal: NDArray[np.float32],
-    frames: NDArray[np.uint16],
-    read_variance: NDArray[np.float32],
-    read_scale: F8,
-    inverse_gain: float,
-    relative: F8,
-    pixel_relative: NDArray[np.float32],
-    extra: F8,
-    group: NDArray[np.int64],
-    group_variance: NDArray[np.float32],
-    basis: F8,
-    rounds: int,
-    out: Measured,
-) -> None:
-    """basis (1 + m, n): shape and slopes. out.level holds the levels of the first weights."""
-    rows, n = basis.shape
-    weight = np.empty(n)
-    products = np.empty((rows + 1, rows + 1))  # of shape, slopes and data
-    sums = np.empty(rows + 1)
-    for i in range(signal.shape[1]):
-        level = out.level[i]
-        here = 0
-        for turn in range(rounds):
-            used = rows if turn == rounds - 1 else 1
-            products[:] = 0.0
-            here = 0
-            for k in range(n):
-                y = float(signal[k, i])
-                weight[k] = 0.0
-                if frames[k, i] == 0 or not math.isfinite(y):
-                    continue
-                here += 1
-                s = max(level, 0.0) * basis[0, k]
-                own = (read_variance[i] * read_scale[k] + inverse_gain * s) / frames[k, i]
-                weight[k] = 1.0 / (own + extra[k] + (relative[k] + pixel_relative[i]) * s * s)
-                for a in range(used):
-                    for b in range(a, used):
-                        products[a, b] += weight[k] * basis[a, k] * basis[b, k]
-                    products[a, rows] += weight[k] * basis[a, k] * y
-                products[rows, rows] += weight[k] * y * y
-            here *= _free_groups(products, sums, weight, signal, i, group, group_variance, basis)
-            level = products[0, rows] / products[0, 0] if here > 0 and products[0, 0] > 0.0 else math.nan
-            if not math.isfinite(level):
-                break
-        out.level[i] = level
-        if not math.isfinite(level):
-            continue
-        _solve(products, rows, i, level, out)
-        out.dof[i] = here - rows
+    cells: _Noisy, order: NDArray[np.int64], start: NDArray[np.int64], basis: F8, slopes: int, first: F8, rounds: int,
+    out: Measured, information: F8,
+) -> None:  # fmt: skip
+    """order, start: the cells by group, and where each group begins. basis (3, n): shape and slopes, 0 for one that is
+    not there. first (P,): levels of the first weights. information is a view (m², P)."""
+    n, pixels = cells.signal.shape
+    scratch = np.empty((3 * n + 10, LANES))
+    for begin in range(0, pixels, LANES):
+        i = min(begin, pixels - LANES)
+        here = _load_cells(cells, i, scratch)
+        known = where_above(here, 0.5, splat(1.0), splat(0.0))
+        for q in range(cells.group_variance.shape[0]):
+            known = where_above(load(cells.group_variance, q, i), -1.0, known, 0.0)
+        level = load(first, 0, i)
+        for _ in range(rounds):
+            _sum_cells(cells, order, start, basis, i, level, scratch)
+            norm = load(scratch, 3 * n, 0)
+            known = where_above(norm, 0.0, known, 0.0)
+            level = where_above(known, 0.5, load(scratch, 3 * n + 3, 0) / norm, math.nan)
+        store(out.level, 0, i, level)
+        _solve(scratch, 3 * n, slopes, i, level, out, information)
+        store(out.dof, 0, i, where_above(known, 0.5, here - (1.0 + slopes), math.nan))
 
 
-@kernel
-def _free_groups(
-    products: F8,
-    sums: F8,
-    weight: F8,
-    signal: NDArray[np.float32],
-    i: int,
-    group: NDArray[np.int64],
-    group_variance: NDArray[np.float32],
-    basis: F8,
-) -> int:
-    """Take the errors of shared biases out of the products of pixel i (Sherman, Morrison, Woodbury); 0 where such an
-    error is no number, else 1."""
-    rows, n = basis.shape
-    for q in range(group_variance.shape[0]):
-        total = 1.0 / group_variance[q, i]
-        if math.isnan(total):
-            return 0
-        sums[:] = 0.0
-        for k in range(n):
-            if group[k] == q and weight[k] > 0.0:
-                total += weight[k]
-                for a in range(rows):
-                    sums[a] += weight[k] * basis[a, k]
-                sums[rows] += weight[k] * signal[k, i]
-        if 0.0 < total < math.inf:
-            for a in range(rows + 1):
-                for b in range(a, rows + 1):
-                    products[a, b] -= sums[a] * sums[b] / total
-    return 1
-
-
-@kernel
-def _solve(products: F8, rows: int, i: int, level: float, out: Measured) -> None:
-    """Level, departure and chi² from the products of shape, slopes and data."""
-    norm = products[0, 0]
-    chi2 = products[rows, rows] - level * products[0, rows]
-    h00 = products[1, 1] - products[0, 1] ** 2 / norm
-    g0 = products[1, rows] - products[0, 1] * level
-    if rows == 2:
-        if not h00 > SINGULAR * products[1, 1]:
-            return
-        out.information[0, 0, i] = h00
-        out.departure[0, i] = g0 / h00
-        chi2 -= g0 * g0 / h00
+@inlined
+def _solve(scratch: F8, first: int, slopes: int, i: int, level: Packed, out: Measured, information: F8) -> None:
+    """Level, departure and chi² from the products of shape, slopes and data; NaN where the slopes are not told."""
+    p00, p01, p02, p0y = (
+        load(scratch, first, 0), load(scratch, first + 1, 0), load(scratch, first + 2, 0), load(scratch, first + 3, 0)
+    )  # fmt: skip
+    p11, p1y, p22, p2y = (
+        load(scratch, first + 4, 0), load(scratch, first + 6, 0), load(scratch, first + 7, 0),
+        load(scratch, first + 8, 0),
+    )  # fmt: skip
+    nothing = splat(math.nan)
+    h00 = p11 - p01 * p01 / p00
+    h01 = load(scratch, first + 5, 0) - p01 * p02 / p00
+    h11 = p22 - p02 * p02 / p00
+    g0, g1 = p1y - p01 * level, p2y - p02 * level
+    told = where_above(h00, SINGULAR * p11, splat(1.0), splat(0.0))
+    chi2 = load(scratch, first + 9, 0) - level * p0y
+    if slopes == 1:
+        e0 = g0 / h00
+        chi2 = chi2 - g0 * e0
     else:
-        h01 = products[1, 2] - products[0, 1] * products[0, 2] / norm
-        h11 = products[2, 2] - products[0, 2] ** 2 / norm
-        g1 = products[2, rows] - products[0, 2] * level
         det = h00 * h11 - h01 * h01
-        if not (h00 > SINGULAR * products[1, 1] and h11 > 0.0 and det > SINGULAR * h00 * h11):
-            return
-        out.information[0, 0, i], out.information[1, 1, i] = h00, h11
-        out.information[0, 1, i] = out.information[1, 0, i] = h01
-        out.departure[0, i] = (h11 * g0 - h01 * g1) / det
-        out.departure[1, i] = (h00 * g1 - h01 * g0) / det
-        chi2 -= g0 * out.departure[0, i] + g1 * out.departure[1, i]
-    for a in range(rows - 1):
-        out.overlap[a, i] = products[0, 1 + a] / norm
-    out.level_information[i] = norm
-    out.chi2[i] = chi2
+        told = where_above(h11, 0.0, where_above(det, SINGULAR * h00 * h11, told, 0.0), splat(0.0))
+        e0, e1 = (h11 * g0 - h01 * g1) / det, (h00 * g1 - h01 * g0) / det
+        chi2 = chi2 - g0 * e0 - g1 * e1
+        store(information, 1, i, where_above(told, 0.5, h01, nothing))
+        store(information, 2, i, where_above(told, 0.5, h01, nothing))
+        store(information, 3, i, where_above(told, 0.5, h11, nothing))
+        store(out.departure, 1, i, where_above(told, 0.5, e1, nothing))
+        store(out.overlap, 1, i, where_above(told, 0.5, p02 / p00, nothing))
+    told = where_above(math.inf, magnitude(level), told, 0.0)
+    store(information, 0, i, where_above(told, 0.5, h00, nothing))
+    store(out.departure, 0, i, where_above(told, 0.5, e0, nothing))
+    store(out.overlap, 0, i, where_above(told, 0.5, p01 / p00, nothing))
+    store(out.level_information, 0, i, where_above(told, 0.5, p00, nothing))
+    store(out.chi2, 0, i, where_above(told, 0.5, chi2, nothing))
 
 
 def measure(shape: Shape, cells: Cells, weights_at: F8 | None = None) -> Measured:
@@ -198,24 +212,34 @@ def measure(shape: Shape, cells: Cells, weights_at: F8 | None = None) -> Measure
         own, by iteration.
     """
     pixels, m = cells.signal_adu.shape[1], shape.slopes.shape[0]
+    first = np.zeros(pixels) if weights_at is None else np.ascontiguousarray(weights_at, np.float64)
+    rounds = ROUNDS if weights_at is None else 1
+    if pixels < LANES:
+        some = np.minimum(np.arange(LANES), pixels - 1)
+        found = measure(shape, cells.at(some), first[some] if weights_at is not None else None)
+        return Measured(*(np.ascontiguousarray(array[..., :pixels]) for array in found))
     out = Measured(
-        np.zeros(pixels) if weights_at is None else weights_at.astype(np.float64),
-        np.full(pixels, np.nan),
-        np.full((m, pixels), np.nan),
-        np.full((m, m, pixels), np.nan),
-        np.full(pixels, np.nan),
-        np.full(pixels, np.nan),
-        np.full((m, pixels), np.nan),
+        np.empty(pixels),
+        np.empty(pixels),
+        np.empty((m, pixels)),
+        np.empty((m, m, pixels)),
+        np.empty(pixels),
+        np.empty(pixels),
+        np.empty((m, pixels)),
     )
-    basis = np.ascontiguousarray(np.concatenate([shape.signal[None], shape.slopes]))
-    scale = np.ones(cells.count.shape[0]) if cells.read_scale is None else cells.read_scale
+    basis = np.zeros((3, cells.signal_adu.shape[0]))
+    basis[: 1 + m] = np.concatenate([shape.signal[None], shape.slopes])
     own = cells.pixel_relative_variance
-    own = np.zeros(pixels, np.float32) if own is None else own
-    _measure(
-        cells.signal_adu, cells.count, cells.read_variance_adu2, scale, 1.0 / cells.gain_e_per_adu,
-        cells.relative_variance, own, cells.extra_variance_adu2, cells.group,
-        cells.group_variance_adu2, basis, ROUNDS if weights_at is None else 1, out,
+    whole = np.ascontiguousarray
+    noisy = _Noisy(
+        whole(cells.signal_adu), whole(cells.count), whole(cells.read_variance_adu2),
+        np.ones(cells.count.shape[0]) if cells.read_scale is None else cells.read_scale, 1.0 / cells.gain_e_per_adu,
+        cells.relative_variance, np.zeros(pixels, np.float32) if own is None else whole(own),
+        cells.extra_variance_adu2, whole(cells.group_variance_adu2),
     )  # fmt: skip
+    order = np.argsort(cells.group, kind="stable")
+    start = np.searchsorted(cells.group[order], np.arange(cells.group_variance_adu2.shape[0] + 1))
+    _measure(noisy, order, start, basis, m, first, rounds, out, out.information.reshape(m * m, pixels))
     return out
 
 

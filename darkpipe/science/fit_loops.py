@@ -1,0 +1,337 @@
+"""The loops over the pixels of a tile: eight at a time, and one by one what is left.
+
+`darkpipe.science.fit` says what goes in and comes out.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkpipe.science.fit_kernel import FAILED, Belief, Data, Law, State, group_share, new_state, settle
+from darkpipe.science.fit_packed import Block, Order, chi2_packed, descend_packed, heat_packed, new_block
+from darkpipe.science.fit_residuals import (
+    LONELY,
+    descend_robustly,
+    heat,
+    heat_of_residual,
+    offset_variance,
+    parameter_by_bias,
+    residual_parts,
+)
+from darkpipe.science.flags import DQ
+from darkpipe.science.jit import inlined, kernel
+from darkpipe.science.left_out import leave_cell_out, most_outliers, unknowns_of
+from darkpipe.science.left_out_packed import leave_out_packed, offsets_packed, outliers_packed
+from darkpipe.science.models.families import evaluate
+from darkpipe.science.packed import LANES, Packed, larger, load, magnitude, splat, store, where_above
+
+F4 = NDArray[np.float32]
+F8 = NDArray[np.float64]
+U2 = NDArray[np.uint16]
+
+_BIT_FAILED = int(DQ.FIT_FAILED)
+_BIT_BOUND = int(DQ.AT_BOUND)
+_BIT_OUTLIER = int(DQ.OUTLIER)
+_BIT_FEW = int(DQ.FEW_SAMPLES)
+
+CLOSER = 1.0
+"""Mark of a pixel that was fitted, but for cells that are to be left out with a closer look; beyond: it was not."""
+
+
+class Pixels(NamedTuple):
+    """The tile as the kernels see it; names as in `Cells` (frames: its count) and `Prior`."""
+
+    signal_adu: F4
+    frames: U2
+    read_variance_adu2: F4
+    read_scale: F8
+    inverse_gain: float
+    relative_variance: F8
+    pixel_relative_variance: F4
+    extra_variance_adu2: F8
+    group: NDArray[np.int64]
+    group_variance_adu2: F4
+    station: NDArray[np.int64]
+    station_variance_k2: F8
+    pixel_law_variance_k2: F4
+    prior_mean: F8
+    prior_precision: F8
+
+
+class Fitted(NamedTuple):
+    """Parameters (3, P), covariance (6, P), chi² (P,), degrees of freedom (P,), DQ bits (P,), the offsets of the groups
+    (G, P) [ADU] with their variances, and the number of outliers left out (P,).
+
+    held_out_adu, held_out_variance_adu2 : (n, P), what each master should read by the fit of the others, and the
+    variance of (master - prediction) without the master's own dark noise; NaN where it was not asked for, or the
+    pixel cannot be fitted without the cell. held_out_common_adu2 : (n, P), what errors of the temperatures add to it.
+    These move all pixels together: no spread over pixels shows them.
+    by_bias : (G, 3, P), by how much the parameters move where the bias of a group is 1 ADU higher; 0 for a free level.
+    """
+
+    parameters: F8
+    covariance: F8
+    chi2: F4
+    dof: NDArray[np.int16]
+    dq: U2
+    offset_adu: F4
+    offset_variance_adu2: F4
+    outliers: NDArray[np.uint8]
+    held_out_adu: F4
+    held_out_variance_adu2: F4
+    held_out_common_adu2: F4
+    by_bias: F4
+
+    def first(self, pixels: int) -> Fitted:
+        """The first of the pixels."""
+        kept: Any = (np.ascontiguousarray(array[..., :pixels]) for array in self)
+        return Fitted(*kept)
+
+
+@kernel
+def _scratch(tile: Pixels) -> tuple[Data, Belief]:
+    n, groups = tile.signal_adu.shape[0], tile.group_variance_adu2.shape[0]
+    data = Data(
+        np.empty(n), np.empty(n), np.empty(n), np.empty(n), tile.group, np.empty(groups),
+        tile.station, tile.station_variance_k2, np.empty(1),
+    )  # fmt: skip
+    return data, Belief(np.empty(3), np.empty((3, 3)))
+
+
+@inlined
+def _load(tile: Pixels, i: int, data: Data, belief: Belief) -> int:
+    """Fill the scratch arrays with pixel i; returns how many cells it has. An absent cell gets an infinite variance."""
+    n = 0
+    data.law_variance[0] = tile.pixel_law_variance_k2[i]
+    for k in range(data.y.size):
+        data.relative[k] = tile.relative_variance[k] + tile.pixel_relative_variance[i]
+        value = tile.signal_adu[k, i]
+        c = tile.frames[k, i]
+        if c > 0 and math.isfinite(value):
+            data.y[k] = value
+            data.base[k] = tile.read_variance_adu2[i] * tile.read_scale[k] / c + tile.extra_variance_adu2[k]
+            data.shot[k] = tile.inverse_gain / c
+            n += 1
+        else:
+            data.y[k] = 0.0
+            data.base[k] = math.inf
+            data.shot[k] = 0.0
+    for q in range(data.precision.size):
+        data.precision[q] = 1.0 / tile.group_variance_adu2[q, i]
+        if math.isnan(data.precision[q]):
+            n = 0  # an error that is no number: nothing can be said of this pixel
+    slot = 0
+    for a in range(3):
+        belief.mean[a] = tile.prior_mean[a, i]
+        for b in range(a, 3):
+            belief.precision[a, b] = belief.precision[b, a] = tile.prior_precision[slot, i]
+            slot += 1
+    return n
+
+
+@inlined
+def _chi2(data: Data, state: State) -> float:
+    """chi² of the cells that were not left out, the groups' offsets at their best and the pixel's own law with its
+    error (`heat` must have been called)."""
+    total = 0.0
+    for k in range(data.y.size):
+        if state.robust[k] == 1.0 and state.weight[k] > 0.0:
+            q = data.group[k]
+            r = data.y[k] - state.signal[k] - state.sums[q, 4] * group_share(data, state, q)
+            by_law = data.law_variance[0] * state.warm[k] ** 2 if data.station_variance.size > 0 else 0.0
+            total += r * r / (1.0 / state.weight[k] + by_law)
+    for q in range(data.precision.size):
+        if math.isfinite(data.precision[q]):
+            total += data.precision[q] * (state.sums[q, 4] * group_share(data, state, q)) ** 2
+    return total
+
+
+@inlined
+def _store(law: Law, data: Data, state: State, i: int, out: Fitted) -> None:
+    out.chi2[i] = _chi2(data, state)
+    for q in range(data.precision.size):
+        out.offset_adu[q, i] = state.sums[q, 4] * group_share(data, state, q)
+        out.offset_variance_adu2[q, i] = offset_variance(law, data, state, q)
+        for a in range(3):
+            out.by_bias[q, a, i] = parameter_by_bias(law, data, state, q, a)
+    slot = 0
+    for a in range(3):
+        out.parameters[a, i] = state.p[a]
+        if law.free[a] and (state.p[a] <= law.lower[a] or state.p[a] >= law.upper[a]):
+            out.dq[i] |= _BIT_BOUND
+        for b in range(a, 3):
+            out.covariance[slot, i] = state.covariance[a, b] if law.free[a] and law.free[b] else 0.0
+            for s in range(data.station_variance.size):
+                error = data.station_variance[s] + data.law_variance[0]
+                out.covariance[slot, i] += error * state.shift[s, a] * state.shift[s, b]
+            slot += 1
+
+
+@inlined
+def _load_packed(law: Law, tile: Pixels, i: int, order: Order, block: Block) -> tuple[Packed, Packed, Packed]:
+    """Fill the scratch with pixels i to i + 7; returns how many cells they have, their unknowns, and 1 where their
+    errors are numbers. An absent cell gets an infinite variance."""
+    read = load(tile.read_variance_adu2, 0, i)
+    here, unknowns, fine = splat(0.0), splat(0.0), splat(1.0)
+    for a in range(3):
+        unknowns = unknowns + 1.0 * law.free[a]
+    for q in range(block.precision.shape[0]):
+        variance = load(tile.group_variance_adu2, q, i)
+        known = 1.0 / variance
+        store(block.precision, q, 0, known)
+        fine = where_above(variance, -1.0, fine, 0.0)
+        of_group = splat(0.0)
+        for at in range(order.group_start[q], order.group_start[q + 1]):
+            k = order.cells[at]
+            y, c = load(tile.signal_adu, k, i), load(tile.frames, k, i)
+            there = where_above(c, 0.0, where_above(math.inf, magnitude(y), splat(1.0), 0.0), splat(0.0))
+            share = 1.0 / larger(c, 1.0)
+            base = read * tile.read_scale[k] * share + tile.extra_variance_adu2[k]
+            store(block.y, k, 0, where_above(there, 0.5, y, 0.0))
+            store(block.base, k, 0, where_above(there, 0.5, base, math.inf))
+            store(block.shot, k, 0, where_above(there, 0.5, tile.inverse_gain * share, 0.0))
+            of_group = of_group + there
+        here = here + of_group
+        unknowns = unknowns + where_above(known, 0.0, splat(0.0), where_above(of_group, 0.5, splat(1.0), 0.0))
+    return here, unknowns, fine
+
+
+@inlined
+def _store_packed(tile: Pixels, block: Block, i: int, out: Fitted) -> None:
+    own = load(tile.pixel_law_variance_k2, 0, i)
+    for slot in range(6):
+        heat_too = own * load(block.heats, slot, 0) + load(block.heats, 6 + slot, 0)
+        store(out.covariance, slot, i, load(block.matrix, 9 + slot, 0) + heat_too)
+
+
+@kernel
+def fit_packed(
+    law: Law, tile: Pixels, order: Order, start: F8, leave_out: NDArray[np.bool_], whole: bool, out: Fitted,
+    by_bias: F4, left: F4,
+) -> None:  # fmt: skip
+    """Fit pixels eight at a time; `left` (P,) is above 0 where that is not enough. by_bias is a view (3G, P). Not
+    `whole`: predictions of cells are all that is stored."""
+    n, pixels = tile.signal_adu.shape
+    stations = tile.station_variance_k2.size
+    block = new_block(n, tile.group_variance_adu2.shape[0], stations, order)
+    for begin in range(0, pixels, LANES):
+        i = min(begin, pixels - LANES)  # the last ones are looked at twice
+        here, unknowns, fine = _load_packed(law, tile, i, order, block)
+        fine = where_above(unknowns, here, splat(0.0), fine)
+        own = load(tile.pixel_relative_variance, 0, i)
+        p0, p1, p2, fine = descend_packed(
+            law, order, block, tile.relative_variance, own, tile.prior_mean, tile.prior_precision, start, i, fine
+        )
+        own = load(tile.pixel_law_variance_k2, 0, i)
+        heat_packed(law, order, block, p0, p1, p2, tile.station_variance_k2)
+        fine = outliers_packed(order, block, own, tile.station_variance_k2, fine)
+        if whole:
+            store(out.parameters, 0, i, p0)
+            store(out.parameters, 1, i, p1)
+            store(out.parameters, 2, i, p2)
+            _store_packed(tile, block, i, out)
+            store(out.chi2, 0, i, chi2_packed(order, block, own, stations))
+            store(out.dof, 0, i, here - unknowns)
+            offsets_packed(
+                order, block, own, tile.station_variance_k2, i, out.offset_adu, out.offset_variance_adu2, by_bias
+            )
+        near = leave_out_packed(
+            law, order, block, own, tile.station_variance_k2, leave_out, p0, p1, p2, here - unknowns, i,
+            out.held_out_adu, out.held_out_variance_adu2, out.held_out_common_adu2,
+        )  # fmt: skip
+        store(left, 0, i, where_above(fine, 0.5, where_above(near, 0.5, splat(0.0), CLOSER), 2.0 * CLOSER))
+
+
+@kernel
+def fit_singly(
+    law: Law, tile: Pixels, start: F8, leave_out: NDArray[np.bool_], pixels: NDArray[np.int64], out: Fitted
+) -> None:
+    n = tile.signal_adu.shape[0]
+    data, belief = _scratch(tile)
+    groups, stations = tile.group_variance_adu2.shape[0], tile.station_variance_k2.size
+    state, other = new_state(n, groups, stations), new_state(n, groups, stations)
+    jac, slope = np.empty((3, n)), np.empty(3)
+    for i in pixels:
+        here = _load(tile, i, data, belief)
+        unknowns = unknowns_of(law, data)
+        out.dof[i] = here - unknowns
+        if here < unknowns:
+            out.dq[i] |= _BIT_FAILED | _BIT_FEW
+            continue
+        state.p[:] = start[:, i]
+        status, outliers = descend_robustly(law, data, belief, state, most_outliers(here, unknowns))
+        if status == FAILED or not math.isfinite(state.p[0] + state.p[1] + state.p[2]):
+            out.dq[i] |= _BIT_FAILED
+            continue
+        out.dof[i] -= outliers
+        out.outliers[i] = outliers
+        if outliers:
+            out.dq[i] |= _BIT_OUTLIER
+        _store(law, data, state, i, out)
+        for k in range(n):
+            if leave_out[k] and (here > unknowns or data.base[k] == math.inf):
+                value, variance, common = leave_cell_out(law, data, belief, state, other, k, jac, slope)
+                out.held_out_adu[k, i] = value
+                out.held_out_variance_adu2[k, i] = variance
+                out.held_out_common_adu2[k, i] = common
+
+
+@kernel
+def refit_cells(law: Law, tile: Pixels, leave_out: NDArray[np.bool_], pixels: NDArray[np.int64], out: Fitted) -> None:
+    """Leave out the cells of fitted pixels that have no prediction yet."""
+    n = tile.signal_adu.shape[0]
+    data, belief = _scratch(tile)
+    groups, stations = tile.group_variance_adu2.shape[0], tile.station_variance_k2.size
+    state, other = new_state(n, groups, stations), new_state(n, groups, stations)
+    jac, slope = np.empty((3, n)), np.empty(3)
+    for i in pixels:
+        here = _load(tile, i, data, belief)
+        unknowns = unknowns_of(law, data)
+        state.p[:] = out.parameters[:, i]
+        for k in range(n):
+            state.robust[k] = 1.0
+            state.signal[k] = evaluate(law.family, law.x, k, state.p, state.jac)
+        if not settle(law, data, belief, state):
+            continue
+        heat(law, data, state)
+        for k in range(n):
+            if leave_out[k] and math.isnan(out.held_out_adu[k, i]) and (here > unknowns or data.base[k] == math.inf):
+                value, variance, common = leave_cell_out(law, data, belief, state, other, k, jac, slope)
+                out.held_out_adu[k, i] = value
+                out.held_out_variance_adu2[k, i] = variance
+                out.held_out_common_adu2[k, i] = common
+
+
+@kernel
+def residuals_of_tile(
+    law: Law, tile: Pixels, parameters: F8, residual: F4, variance: F4, by_law: F4, common: F4
+) -> None:
+    n, pixels = tile.signal_adu.shape
+    data, belief = _scratch(tile)
+    state = new_state(n, tile.group_variance_adu2.shape[0], tile.station_variance_k2.size)
+    slope = np.empty(3)
+    for i in range(pixels):
+        if not math.isfinite(parameters[0, i]):
+            continue
+        _load(tile, i, data, belief)
+        state.p[:] = parameters[:, i]
+        for k in range(n):
+            state.robust[k] = 1.0
+            state.signal[k] = evaluate(law.family, law.x, k, state.p, state.jac)
+        if settle(law, data, belief, state):
+            heat(law, data, state)
+            for k in range(n):
+                size, pkk = residual_parts(law, data, state, k, slope)
+                if state.weight[k] == 0.0 or pkk < LONELY * state.weight[k]:
+                    continue
+                residual[k, i] = size / pkk
+                variance[k, i] = 1.0 / pkk
+                by_law[k, i] = common[k, i] = 0.0
+                for s in range(data.station_variance.size):
+                    effect = (heat_of_residual(data, state, k, s, slope) / pkk) ** 2
+                    by_law[k, i] += effect
+                    common[k, i] += data.station_variance[s] * effect
