@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from darkpipe import settings as composing
 from darkpipe.errors import SettingsError
-from darkpipe.jobs.contract import Place, Step, sections_of
+from darkpipe.jobs.contract import LateStep, Place, Step, sections_of
 from darkpipe.jobs.engine import open_engine
 from darkpipe.jobs.explain import explain
 from darkpipe.jobs.journal import Journal
@@ -46,8 +46,8 @@ __all__ = ["MODES", "STEP_MODULES", "MasterController", "Mode", "load_steps", "m
 
 @cache
 def load_steps() -> Mapping[int, Step]:
-    """The modules of STEP_MODULES by number, imported when they are needed: they bring numba and astropy along."""
-    return {number_of(name): cast(Step, importlib.import_module(name)) for name in STEP_MODULES}
+    """The steps of STEP_MODULES by number. Only their settings are imported; a step itself when it is planned."""
+    return {number_of(name): cast(Step, LateStep(name, name.replace(".", ".settings."))) for name in STEP_MODULES}
 
 
 class MasterController:

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import fdtrc, gammainccinv, gammaincinv, gammaln
 
 from darkpipe.science.flags import DQ
 from darkpipe.science.shrinkage import fit_variance_prior
+from darkpipe.science.special import fdtrc, gammainccinv, gammaincinv, gammaln
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
