@@ -26,6 +26,7 @@ from darkpipe.jobs.journal import Journal
 from darkpipe.jobs.lock import hold
 from darkpipe.jobs.report import NoProgress, Progress, RunReport
 from darkpipe.jobs.runner import Runner
+from darkpipe.jobs.stamps import say_waited
 from darkpipe.jobs.walk import Check, Walk
 from steps.modes import (
     BASEPATH,
@@ -217,6 +218,7 @@ class MasterController:
                 prunes = {self.steps[number].NAME for number in prunable}
                 check = self._check(mode_named(mode), numbers)
                 Walk(journal, runner, report, settings, out, of_all, of_campaign, forced, prunes, check).go()
+        say_waited()
         return report
 
     def _check(self, mode: Mode, numbers: Sequence[int]) -> Check | None:
