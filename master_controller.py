@@ -19,13 +19,14 @@ from pydantic import BaseModel
 
 from darkpipe import settings as composing
 from darkpipe.errors import SettingsError
-from darkpipe.jobs.contract import Place, Step, sections_of
+from darkpipe.jobs.contract import LateStep, Place, Step, sections_of
 from darkpipe.jobs.engine import open_engine
 from darkpipe.jobs.explain import explain
 from darkpipe.jobs.journal import Journal
 from darkpipe.jobs.lock import hold
 from darkpipe.jobs.report import NoProgress, Progress, RunReport
 from darkpipe.jobs.runner import Runner
+from darkpipe.jobs.stamps import say_waited
 from darkpipe.jobs.walk import Check, Walk
 from steps.modes import (
     BASEPATH,
@@ -46,8 +47,8 @@ __all__ = ["MODES", "STEP_MODULES", "MasterController", "Mode", "load_steps", "m
 
 @cache
 def load_steps() -> Mapping[int, Step]:
-    """The modules of STEP_MODULES by number, imported when they are needed: they bring numba and astropy along."""
-    return {number_of(name): cast(Step, importlib.import_module(name)) for name in STEP_MODULES}
+    """The steps of STEP_MODULES by number. Only their settings are imported; a step itself when it is planned."""
+    return {number_of(name): cast(Step, LateStep(name, name.replace(".", ".settings."))) for name in STEP_MODULES}
 
 
 class MasterController:
@@ -217,6 +218,7 @@ class MasterController:
                 prunes = {self.steps[number].NAME for number in prunable}
                 check = self._check(mode_named(mode), numbers)
                 Walk(journal, runner, report, settings, out, of_all, of_campaign, forced, prunes, check).go()
+        say_waited()
         return report
 
     def _check(self, mode: Mode, numbers: Sequence[int]) -> Check | None:

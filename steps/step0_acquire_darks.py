@@ -14,29 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import ConfigDict
 
 from darkpipe.errors import PipelineError, SettingsError
 from darkpipe.files.atomic import replace_file
 from darkpipe.files.layout import OutputDir
 from darkpipe.jobs.contract import Job
-from hardware.settings import AcquisitionSettings
+from steps.settings.step0_acquire_darks import NAME as NAME
+from steps.settings.step0_acquire_darks import SECTIONS as SECTIONS
+from steps.settings.step0_acquire_darks import Settings as Settings
 
 if TYPE_CHECKING:
     from hardware.dark_capture import DarkCapture
     from hardware.planning.slots import Slot
 
-NAME = "acquire_darks"
 VERSION = 1
-SECTIONS = ("dark_capture", "camera")
 
 log = logging.getLogger("darkpipe.capture")
-
-
-class Settings(AcquisitionSettings):
-    """Which darks are taken, and with which camera."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:

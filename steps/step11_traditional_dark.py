@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from darkpipe.files.em_frames import EmFrame, read_undivided
 from darkpipe.files.em_table import (
     EmStack,
@@ -24,27 +22,10 @@ from darkpipe.files.noise_map_files import write_em_dark
 from darkpipe.jobs.contract import Job
 from darkpipe.science.em_darks import traditional_dark
 from darkpipe.science.masked_mean import MeanAccumulator
+from steps.settings.step11_traditional_dark import NAME as NAME
+from steps.settings.step11_traditional_dark import Settings as Settings
 
-NAME = "traditional_dark"
 VERSION = 1
-
-
-class Settings(BaseModel):
-    """Which master darks of an EM-CCD are made, and how."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    em_gain: float | None = Field(None, ge=1, description="only the darks of this EM gain (1 %); none: of every one")
-    exptime_single_s: float | None = Field(
-        None, ge=0, description="only the darks of this exposure (1 %) [s]; none: of every one"
-    )
-    full_frame: bool = Field(False, description="the whole frame, else the image area")
-    frame_errors: Literal["common", "independent", "ignore"] = Field(
-        "common", description="what the frames' own errors (ERR) are within a stack"
-    )
-    scatter: Literal["population", "pixel"] = Field(
-        "population", description="error of the mean: from a variance drawn to that of all pixels, or the pixel's alone"
-    )
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:

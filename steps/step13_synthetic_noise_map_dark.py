@@ -7,33 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from darkpipe.errors import SettingsError
 from darkpipe.files.layout import ModelDir, OutputDir, em_setting_name
 from darkpipe.files.noise_map_files import MAPS, read_noise_maps, stack_rows, write_em_dark
 from darkpipe.jobs.contract import Job
 from darkpipe.science.em_darks import synthesised_dark, within_range
+from steps.settings.step13_synthetic_noise_map_dark import NAME as NAME
+from steps.settings.step13_synthetic_noise_map_dark import Settings as Settings
 
-NAME = "synthetic_noise_map_dark"
 VERSION = 1
 
 log = logging.getLogger("darkpipe")
-
-
-class Settings(BaseModel):
-    """The dark that is made of noise maps."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model_dir: Path | None = Field(None, description="output directory (or its dark_model) with the maps; none: ours")
-    em_gain: float | None = Field(None, ge=1, description="EM gain of the dark")
-    exptime_single_s: float | None = Field(None, ge=0, description="exposure of the dark [s]")
-    full_frame: bool = Field(False, description="the whole frame, else the image area")
-    errors: Literal["covariance", "independent"] = Field(
-        "covariance", description="with what the errors of F, C and D share; independent: without, as corgidrp"
-    )
-    output: Path | None = Field(None, description="file of the dark; none: in em_darks/")
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:

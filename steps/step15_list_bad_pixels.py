@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from darkpipe.files.bad_pixels import bits_of, write_pixinsight_list, write_siril_list
 from darkpipe.files.frame_match import is_bottom_up
@@ -15,22 +13,10 @@ from darkpipe.files.layout import OutputDir
 from darkpipe.files.model_maps import read_description
 from darkpipe.files.products import read_planes
 from darkpipe.jobs.contract import Job
+from steps.settings.step15_list_bad_pixels import NAME as NAME
+from steps.settings.step15_list_bad_pixels import Settings as Settings
 
-NAME = "bad_pixels"
 VERSION = 1
-
-Bit = Literal["hot", "warm", "dead", "saturated", "unstable", "nonlinear", "fit_failed", "few_samples", "at_bound"]
-
-
-class Settings(BaseModel):
-    """Which pixels stand in the lists of bad pixels."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    bits: list[Bit] = Field(
-        ["dead", "saturated", "unstable", "nonlinear", "fit_failed"],
-        description="pixels with one of these bits; as a rule those that no dark corrects, so not the hot ones",
-    )
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:

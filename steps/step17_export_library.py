@@ -7,9 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
 
 from darkpipe.errors import FrameError, SettingsError
 from darkpipe.files.frame_match import Window, window_of
@@ -25,42 +23,12 @@ from darkpipe.files.tables import read_table
 from darkpipe.files.values import Card as RawCard
 from darkpipe.files.wanted_darks import cells_of_model, inputs_of_dark, say_outside
 from darkpipe.jobs.contract import Job
+from steps.settings.step17_export_library import NAME as NAME
+from steps.settings.step17_export_library import Settings as Settings
 
-NAME = "export_library"
 VERSION = 1
 
 log = logging.getLogger("darkpipe")
-
-
-class Settings(BaseModel):
-    """Which master darks are written for other programs, and in which form."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model_dir: Path | None = Field(None, description="output directory (or its dark_model) with the model; none: ours")
-    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow"] = Field(
-        "auto", description="the model that synthesises; auto: the one that the fit chose"
-    )
-    temperatures_c: list[Annotated[float, Field(ge=-200, le=100)]] = Field(
-        default_factory=list, description="temperatures of the darks [°C]; none: those of the campaign"
-    )
-    exposures_s: list[Annotated[float, Field(gt=0, le=86400)]] = Field(
-        default_factory=list, description="exposures of the darks [s]; none: those of the campaign"
-    )
-    format: Literal["uint16", "float32"] = Field(
-        "uint16", description="pixels. uint16: rounded raw counts, which every program reads; float32: unrounded"
-    )
-    include_bias: bool = Field(True, description="with the bias, for programs that subtract darks from raw lights")
-    unit_range: bool = Field(
-        False, description="float32 from 0 to 1, as PixInsight and N.I.N.A. take it; else raw counts"
-    )
-    image_type: Literal["Master Dark", "DARK", "Dark Frame"] = Field(
-        "Master Dark", description="IMAGETYP. PixInsight knows masters by that word; N.I.N.A. asks unless it is DARK"
-    )
-    like: Path | None = Field(None, description="a raw frame whose header the darks get; none: one of the campaign")
-    keyword_synonyms: dict[str, list[str]] = Field(
-        default_factory=dict, description="further keywords for the header of `like`"
-    )
 
 
 @dataclass(frozen=True)

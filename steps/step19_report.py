@@ -6,11 +6,9 @@ import platform
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from pydantic import BaseModel, ConfigDict, Field
 
 from darkpipe.errors import DesignError, ProductError
 from darkpipe.files.atomic import replace_file, replace_text
@@ -26,8 +24,9 @@ from darkpipe.files.sessions import read_log, temperature_logs
 from darkpipe.files.synthetic import model_for
 from darkpipe.files.tables import read_table
 from darkpipe.jobs.contract import Job
-from darkpipe.report.canvas import PRINT_DPI, save_png
-from darkpipe.report.figures import (
+from darkpipe.report.drawing import (
+    Embedded,
+    accuracy_grid,
     bias_levels,
     dark_image,
     dark_vs_exposure_and_temperature,
@@ -35,30 +34,24 @@ from darkpipe.report.figures import (
     glow_map,
     hot_pixel_curve,
     residual_map,
+    save_png,
+    temperature_figure,
+    write_page,
 )
-from darkpipe.report.grids import GRIDS, accuracy_grid
-from darkpipe.report.page import Embedded, write_page
-from darkpipe.report.temperature import temperature_figure
+from darkpipe.report.text import GRIDS
 from darkpipe.version import __version__
+from steps.settings.step19_report import NAME as NAME
+from steps.settings.step19_report import Settings as Settings
 
-NAME = "report"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 VERSION = 1
 
 MOST_LOGS = 6
 PACKAGES = ("numpy", "scipy", "astropy", "numba", "matplotlib")
 OVER = ("over exposure", "over temperature")  # curves of sample pixels
 FROM_EVALUATION = ("evaluation_summary", "parameter_maps", "hot_pixel_map")  # pictures of step 7
-
-
-class Settings(BaseModel):
-    """Whether a report is written."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    write: bool = Field(True, description="write evaluation/report.html and its pictures")
-    run: dict[str, Any] = Field(
-        default_factory=dict, description="settings of the steps of the same run, to be shown; set by the controller"
-    )
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
@@ -262,6 +255,8 @@ def draw_log(inputs: tuple[Path, ...], outputs: tuple[Path, ...]) -> dict[Path, 
     table = read_log(inputs[0])
     if table is None:
         raise ProductError("the temperature log cannot be read", where=inputs[0], do="run again")
+    from darkpipe.report.canvas import PRINT_DPI
+
     figure = temperature_figure(table)
     figure.set_dpi(PRINT_DPI)
     return _saved(outputs[0], figure)

@@ -6,9 +6,7 @@ import os
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
 
 from darkpipe.errors import FrameError, SettingsError
 from darkpipe.files.atomic import replace_text
@@ -17,29 +15,10 @@ from darkpipe.files.headers import CALIBRATION
 from darkpipe.files.index import index_rows, read_index, rejection_lines, survey_key, write_index
 from darkpipe.files.layout import OutputDir
 from darkpipe.jobs.contract import Job
+from steps.settings.step1_load_data import NAME as NAME
+from steps.settings.step1_load_data import Settings as Settings
 
-NAME = "load_data"
 VERSION = 1
-
-
-class Settings(BaseModel):
-    """Where the raw frames are and how their headers are read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    basepath: Path | None = Field(None, description="folder of raw dark and bias frames; sub-folders are searched")
-    acquired: Path | None = Field(
-        None, description="folder of the frames that are taken here; set by the controller where a camera is configured"
-    )
-    keyword_synonyms: dict[str, list[str]] = Field(
-        default_factory=dict,
-        description="further header keywords by quantity, tried before the known ones, e.g. {temperature: [MYTEMP]}",
-    )
-    bias_max_exposure_s: float = Field(0.01, ge=0, description="darks no longer than this count as bias frames [s]")
-    kinds: list[Literal["bias", "dark", "light", "flat"]] = Field(
-        ["bias", "dark"], min_length=1, description="kinds of frames that are taken; mode calibrate: light and flat"
-    )
-    expect_filter: str = Field("", description="reject frames whose FILTER is another one; empty: not checked")
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:

@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from darkpipe.errors import FrameError
 from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.clamp import clamp_notes
@@ -27,20 +25,10 @@ from darkpipe.files.stacking import (
 )
 from darkpipe.files.tables import read_table, write_table
 from darkpipe.jobs.contract import Job
+from steps.settings.step3_group_darks_by_temp_exp import NAME as NAME
+from steps.settings.step3_group_darks_by_temp_exp import Settings as Settings
 
-NAME = "group_darks"
 VERSION = 4
-
-
-class Settings(BaseModel):
-    """How the frames of a cell are combined (what makes a cell is a matter of subtract_bias)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kappa: float = Field(4.5, gt=1, description="clipping threshold in sigma of the noise model")
-    relative_error: float = Field(
-        0.01, ge=0, description="multiplicative error of a frame within its cell, beside that of its temperature"
-    )
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from darkpipe.errors import SettingsError
 from darkpipe.files.layout import OutputDir
 from darkpipe.files.masters import read_cells, read_reference
@@ -14,21 +12,10 @@ from darkpipe.files.products import read_header, write_frame
 from darkpipe.files.special_pixels import ReadNoise, Thresholds, by_signal, find_saturation, find_special
 from darkpipe.files.tables import read_table
 from darkpipe.jobs.contract import Job
+from steps.settings.step4_mask_hotpixels import NAME as NAME
+from steps.settings.step4_mask_hotpixels import Settings as Settings
 
-NAME = "mask_hotpixels"
 VERSION = 3
-
-
-class Settings(BaseModel):
-    """Thresholds of special pixels, and the master they are seen in."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    hot_sigma: float = Field(5.0, gt=0, description="hot: above median + this many robust sigma of the reference cell")
-    warm_sigma: float = Field(3.0, gt=0, description="warm: above median + this many robust sigma")
-    dead_sigma: float = Field(5.0, gt=0, description="dead: below zero by this many robust sigma")
-    unstable_rate: float = Field(1e-3, gt=0, lt=0.1, description="false alarms a stable pixel may give")
-    reference_cell: str = Field("auto", description="name of the cell (T-10.0C_texp300s), or auto: the most signal")
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:

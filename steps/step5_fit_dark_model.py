@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
 
 from darkpipe.errors import DesignError
 from darkpipe.files.bias_files import bias_of_model
@@ -45,31 +43,10 @@ from darkpipe.science.drift import Drift
 from darkpipe.science.flags import DQ
 from darkpipe.science.models import MODELS, WITH_GLOW
 from darkpipe.science.sensor import grows
+from steps.settings.step5_fit_dark_model import NAME as NAME
+from steps.settings.step5_fit_dark_model import Settings as Settings
 
-NAME = "fit_dark_model"
 VERSION = 5
-
-
-class Settings(BaseModel):
-    """Which models are fitted, to which cells, and which one makes the darks."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow"] = Field(
-        "auto", description="the model that synthesises; auto: the smallest held-out error"
-    )
-    model_set: Literal["all", "two_dimensional"] = Field(
-        "all", description="two_dimensional: only models of temperature and exposure"
-    )
-    exclude_temperatures_c: list[float] = Field(
-        default_factory=list, description="cells within 0.5 °C of one of these are not fitted (kept for evaluation)"
-    )
-    exclude_hot_from_fit: bool = Field(False, description="leave hot pixels without a model")
-    shape_prior: Literal["signal", "wide"] = Field(
-        "signal",
-        description="shape of pixels that cannot tell it: from pixels of their signal, or a wide guess",
-    )
-    energy_gap_ev: float = Field(1.12, gt=0.1, lt=5, description="E_g of two_component [eV]; silicon: 1.12")
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:

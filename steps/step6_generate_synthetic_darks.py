@@ -7,45 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from darkpipe.errors import SettingsError
 from darkpipe.files.layout import ModelDir, OutputDir, cell_name
 from darkpipe.files.model_maps import Description, FittedModel, read_description
 from darkpipe.files.synthetic import Wanted, model_for, write_synthetic
 from darkpipe.files.wanted_darks import cells_of_model, inputs_of_dark, say_outside
 from darkpipe.jobs.contract import Job
+from steps.settings.step6_generate_synthetic_darks import NAME as NAME
+from steps.settings.step6_generate_synthetic_darks import Settings as Settings
 
-NAME = "generate_synthetic_darks"
 VERSION = 3
 
 log = logging.getLogger("darkpipe")
-
-
-class Settings(BaseModel):
-    """Which darks are made, from which model, and in which form."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    what: Literal["cells", "temperatures", "grid", "single"] = Field(
-        "cells",
-        description="cells: one dark a cell; temperatures: every cell of one exposure, or the given temperatures; "
-        "grid: every cell, and temperatures x exposures; single: one dark",
-    )
-    model_dir: Path | None = Field(None, description="output directory (or its dark_model) with the model; none: ours")
-    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow"] = Field(
-        "auto", description="the model that synthesises; auto: the one that the fit chose"
-    )
-    temperatures_c: list[float] = Field(default_factory=list, description="temperatures of further darks [°C]")
-    exposures_s: list[float] = Field(default_factory=list, description="exposures of further darks [s]")
-    temp_single_c: float | None = Field(None, ge=-273.15, description="temperature of the single dark [°C]")
-    exptime_single_s: float | None = Field(None, gt=0, description="exposure of the single dark [s]")
-    output: Path | None = Field(None, description="file of the single dark; none: in synthetic/")
-    include_bias: bool = Field(False, description="add the bias again, as a camera would give it")
-    dtype: Literal["float32", "uint16"] = Field(
-        "float32", description="float32: SCI, ERR, DQ in native ADU; uint16: raw counts in the primary HDU"
-    )
-    keep_synthetic: bool = Field(True, description="write one synthetic dark a cell in full runs")
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:

@@ -6,10 +6,9 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from darkpipe.errors import DesignError
 from darkpipe.files.atomic import replace_file
@@ -31,30 +30,19 @@ from darkpipe.files.seen_frames import seen_cells
 from darkpipe.files.synthetic import model_for
 from darkpipe.files.tables import read_table, table_of, write_table
 from darkpipe.jobs.contract import Job
-from darkpipe.report.figures import dark_image, error_map, evaluation_summary, hot_pixel_map, parameter_maps, save_png
+from darkpipe.report.drawing import dark_image, error_map, evaluation_summary, hot_pixel_map, parameter_maps, save_png
 from darkpipe.report.text import cells_table
 from darkpipe.science.blocks import block_mean
 from darkpipe.science.models import MODELS
+from steps.settings.step7_evaluate_model import NAME as NAME
+from steps.settings.step7_evaluate_model import Settings as Settings
 
-NAME = "evaluate_model"
 VERSION = 5
 
 PICTURE_SIDE = 512
 SMALL_SIDE = 160  # of the maps that stand side by side in the report
 
 log = logging.getLogger("darkpipe")
-
-
-class Settings(BaseModel):
-    """Which model is held against which masters."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model_dir: Path | None = Field(None, description="output directory (or its dark_model) with the model; none: ours")
-    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow"] = Field(
-        "auto", description="the model that is drawn; auto: the one that the fit chose"
-    )
-    pictures: bool = Field(True, description="draw maps of each cell; without: numbers and the summary only")
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any, NamedTuple
 
 from darkpipe.errors import DesignError, NothingToModelError
 from darkpipe.files.ageing import Beyond, cell_of_check, compare_master, pedestal_drift, pedestal_shift
@@ -24,50 +22,14 @@ from darkpipe.files.seen_frames import read_temperatures
 from darkpipe.files.synthetic import model_for
 from darkpipe.files.tables import read_table, write_table
 from darkpipe.jobs.contract import Job
-from darkpipe.report.ageing import ageing_summary, verdict_lines
-from darkpipe.report.figures import save_png
+from darkpipe.report.drawing import ageing_summary, save_png, verdict_lines
 from darkpipe.science.ageing import Shared, solve
+from steps.settings.step8_check_model import NAME as NAME
+from steps.settings.step8_check_model import Settings as Settings
 
-NAME = "check_model"
 VERSION = 3
 
 log = logging.getLogger("darkpipe")
-
-
-class Settings(BaseModel):
-    """Which model is checked, and from which change on it has drifted or is stale."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model_dir: Path | None = Field(None, description="output directory (or its dark_model) with the model")
-    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow"] = Field(
-        "auto", description="the model that is checked; auto: the one that the fit chose"
-    )
-    extrapolate: bool = Field(False, description="also look at cells outside the range that the model was fitted in")
-    significance: float = Field(3.0, gt=0, description="a change counts if it exceeds this many of its errors")
-    rate_limits: tuple[float, float] = Field(
-        (0.03, 0.10), description="change of the dark rate (bulk, or hot pixels), from which drifted, stale [fraction]"
-    )
-    pedestal_limits: tuple[float, float] = Field(
-        (1.0, 10.0), description="shift of the pedestal, from which drifted, stale [read noises]"
-    )
-    hot_limits: tuple[float, float] = Field(
-        (0.001, 0.005), description="pixels that became or ceased to be hot, from which drifted, stale [fraction]"
-    )
-    pull_limits: tuple[float, float] = Field(
-        (0.3, 1.0), description="spread of the pulls beyond 1 (median of the cells), from which drifted, stale"
-    )
-    pixel_sigma: float = Field(6.0, gt=0, description="a pixel changed if by more than this many errors of both")
-    confirm_sigma: float = Field(4.0, gt=0, description="of the other cells, for a pixel that one frame shows best")
-    hot_above_sigma: float = Field(
-        5.0, gt=0, description="hot: above median + this many robust sigma, as in mask_hotpixels"
-    )
-    temperature_error_c: float = Field(
-        0.05, ge=0, description="of the thermometer between the model's frames and these, 1 sigma [°C]"
-    )
-    pedestal_drift_adu: float | None = Field(
-        None, gt=0, description="scatter of the pedestal from frame to frame [ADU]; none: measured"
-    )
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:

@@ -8,23 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from darkpipe.errors import LeftOutError
 from darkpipe.files.layout import OutputDir
 from darkpipe.files.seen_frames import write_unseen
 from darkpipe.jobs.contract import Job
+from steps.settings.step9_find_new_frames import NAME as NAME
+from steps.settings.step9_find_new_frames import Settings as Settings
 
-NAME = "new_frames"
 VERSION = 1
-
-
-class Settings(BaseModel):
-    """Whether new frames are held against the model before it is fitted again."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    check: bool = Field(True, description="hold new frames against the model before it is fitted again with them")
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:

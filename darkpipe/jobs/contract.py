@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -119,6 +120,25 @@ class Step(Protocol):
         """``plan(out, settings)``: batches of independent jobs; the next is asked for when the last is on disk.
         A generator is closed at the end, whatever happened: there a plan that holds something open puts it in order."""
         ...
+
+
+class LateStep:
+    """A step of which only the settings are imported until something else of it is asked for.
+
+    Parameters
+    ----------
+    module : the step. settings : a module with its NAME, its Settings and, if it has any, its SECTIONS.
+    """
+
+    def __init__(self, module: str, settings: str) -> None:
+        self._module, self._about = module, importlib.import_module(settings)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name in ("NAME", "SECTIONS", "Settings"):
+            return getattr(self._about, name)
+        return getattr(importlib.import_module(self._module), name)
 
 
 def sections_of(step: Step) -> tuple[str, ...]:

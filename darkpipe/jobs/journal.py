@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from darkpipe.errors import PipelineError, ProductError
 from darkpipe.jobs.contract import Digests, Job, Step, absolute, recipe_digest, recipe_text
 from darkpipe.jobs.journal_file import FORMAT, Book, FileLine, JobLine, compacted, encode, encode_recipe, load
-from darkpipe.jobs.stamps import Stamp, digest, stamp, steady_digest, sync
+from darkpipe.jobs.stamps import Stamp, digest, stamp, steady_digest, sync, to_disk
 
 JOURNAL_NAME = "journal.jsonl"
 
@@ -259,7 +259,7 @@ class Journal:
                 written = start + b"".join(self._unwritten)
                 file.write(written)
                 file.flush()
-                os.fsync(file.fileno())
+                to_disk(file.fileno())
         except OSError as error:
             raise ProductError(f"cannot write the journal: {error.strerror}", where=self._path) from error
         self._book.whole_bytes += len(written)

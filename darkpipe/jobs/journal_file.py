@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 from darkpipe.errors import ProductError
+from darkpipe.jobs.stamps import to_disk
 
 FORMAT = 1
 RECIPE_START = b'{"recipe":"'
@@ -190,7 +191,7 @@ def compacted(path: Path, book: Book) -> Book:
         with open(draft, "wb") as file:
             file.writelines(lasting)
             file.flush()
-            os.fsync(file.fileno())
+            to_disk(file.fileno())
         os.replace(draft, path)
     except OSError as error:
         with contextlib.suppress(OSError):

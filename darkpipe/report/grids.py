@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from darkpipe.report.blocks import number
 from darkpipe.report.canvas import PRINT_DPI, Scale, add_box, draw_bar, drawing, new_page, write
+from darkpipe.report.text import GRIDS
 
 _LEFT, _TOP, _RIGHT = 130, 92, 150
 _BELOW, _BELOW_UPRIGHT = 78, 130  # for names of exposures that lie, that stand upright
@@ -104,12 +105,6 @@ def _number_cells(axes: Any, values: Floats, painted: NDArray[np.uint8], wide: f
         axes.text(column, row, text, fontsize=size, ha="center", va="center", color="white" if dark else "black")
 
 
-GRIDS: Final[Mapping[str, tuple[str, str, float | None]]] = {  # title, unit, the value as it should be
-    "mae": ("Mean absolute error", "ADU", None),
-    "mape": ("Mean absolute relative error", "%", None),
-    "noise_floor": ("Mean absolute error over noise floor, unflagged pixels", "ratio", None),
-    "pulls": ("Robust spread of the pulls, unflagged pixels", "σ", 1.0),
-}
 _NOTES: Final = {
     "held out": "each cell left out of the fit that predicted it",
     "in sample": "in sample: the cells were part of the fit",

@@ -11,6 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypedDict
 
 WIDTH: Final = 100
+GRIDS: Final[Mapping[str, tuple[str, str, float | None]]] = {  # of a picture: title, unit, ideal value
+    "mae": ("Mean absolute error", "ADU", None),
+    "mape": ("Mean absolute relative error", "%", None),
+    "noise_floor": ("Mean absolute error over noise floor, unflagged pixels", "ratio", None),
+    "pulls": ("Robust spread of the pulls, unflagged pixels", "σ", 1.0),
+}
 
 
 class Sections(TypedDict, total=False):

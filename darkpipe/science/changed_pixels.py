@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammainccinv
+
+from darkpipe.science.special import gammainccinv
 
 F4 = NDArray[np.float32]
 Bools = NDArray[np.bool_]

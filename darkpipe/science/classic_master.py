@@ -14,16 +14,16 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc, log_ndtr, ndtr, stdtr
 
 from darkpipe.science.combine import median
 from darkpipe.science.masked_mean import MeanAccumulator
 from darkpipe.science.shrinkage import VariancePrior
+from darkpipe.science.special import betainc, log_ndtr, ndtr, stdtr
 
 Method = Literal["median", "average"]
 METHODS: Final = ("median", "average")
 
-_UPPER = float(ndtr(1.0))  # 84.13 %: half the width up to here is one sigma of a normal distribution
+_UPPER = 0.5 * math.erfc(-math.sqrt(0.5))  # 84.13 %: half the width up to here is one sigma of a normal distribution
 _CORE_PERCENTS = (100.0 * (1.0 - _UPPER), 100.0 * _UPPER)
 _STEPS = 401
 _NO_DRIFT = 0.05  # sigma by which levels may differ without a word

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammainc, gammaincinv, gammaln
 
 from darkpipe.science.scatter import Scatter
+from darkpipe.science.special import gammainc, gammaincinv, gammaln
 
 Array = NDArray[np.float64]
 

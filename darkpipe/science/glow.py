@@ -16,15 +16,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
-from scipy.stats import chi2 as chi2_distribution
-from scipy.stats import norm
 
 from darkpipe.science.block_sums import sum_blocks
 from darkpipe.science.fit import Cells, Fitted, Prior, Problem, fit_tile
 from darkpipe.science.models.families import synthesize
 from darkpipe.science.noise import robust_sigma
 from darkpipe.science.population import Population, prior_and_start
+from darkpipe.science.special import gammaincinv, gaussian_filter, ndtri
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
@@ -176,7 +174,7 @@ def _fit_with_misfit(problem: Problem, cells: Cells) -> tuple[Fitted, float]:
         if not told.any():
             return 0.0
         dof = fitted.dof[told].astype(float)
-        return float(np.median(fitted.chi2[told] / chi2_distribution.ppf(0.5, dof))) - 1.0
+        return float(np.median(fitted.chi2[told] / (2.0 * gammaincinv(0.5 * dof, 0.5)))) - 1.0
 
     low, high = 1e-5, LARGEST_MISFIT
     if not excess(0.0) > 0:
@@ -239,7 +237,7 @@ def _significant(value: F8, error: F8, quiet: Bools) -> tuple[Bools, float, floa
     trials = sum(int(np.isfinite(z).sum()) for _, z in tests)
     if not trials:
         return np.zeros(value.shape, np.bool_), 0.0, math.inf
-    threshold = float(norm.isf(FALSE_ALARM / trials))
+    threshold = float(-ndtri(FALSE_ALARM / trials))
     alone = np.where(np.isfinite(value), value / error, -np.inf)
     glowing = alone > threshold
     for size, z in tests[1:]:

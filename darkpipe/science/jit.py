@@ -1,54 +1,53 @@
-"""One way to compile a loop, and one place for what was compiled.
+"""One way to compile a loop.
 
-numba keeps compiled code with a stamp of the *file the function stands in*; code that was inlined from another file
-is not looked at, so a change there would go unnoticed. Here the cache folder is named after the content of all of
-this package: any change of it compiles anew.
+numba is imported when a kernel is first called, not when it is defined: it costs a third of a second, and planning,
+help, and a run that finds nothing to do call no kernel. Where the compiled code is kept: `darkpipe.science.jit_cache`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
+import functools
+import threading
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any, TypeVar, cast
-
-import numba
-import xxhash
-from numba import njit
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-log = logging.getLogger("darkpipe")
+_decorating = threading.RLock()  # one kernel may need another
 
 
-def _cache_root() -> Path:
-    """The user's own folder for such things; NUMBA_CACHE_DIR wins."""
-    given = os.environ.get("NUMBA_CACHE_DIR")
-    if given:
-        return Path(given)
-    if os.name == "nt" and os.environ.get("LOCALAPPDATA"):
-        return Path(os.environ["LOCALAPPDATA"]) / "darkpipe" / "compiled"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "darkpipe" / "compiled"
+class Kernel:
+    """A function that numba compiles when it is first called, by Python or by another kernel.
 
+    What is asked of it beyond a call (`py_func`, `signatures`, `inspect_asm`) is answered by numba's own object.
+    """
 
-@cache
-def cache_folder() -> str:
-    """Folder for the compiled code of this version of the package; '' when none can be made (numba then decides)."""
-    digest = xxhash.xxh3_64(numba.__version__.encode())
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
-    with contextlib.suppress(OSError, RuntimeError):
-        folder = _cache_root() / digest.hexdigest()
-        if not folder.is_dir():
-            folder.mkdir(parents=True, mode=0o700)
-            log.info("first run of this version: compiling takes a minute or two, later runs start at once")
-        if os.access(folder, os.W_OK):
-            return str(folder)
-    return ""
+    def __init__(self, function: Callable[..., Any], decorate: Callable[[Callable[..., Any]], Any]) -> None:
+        functools.update_wrapper(self, function)
+        self._function, self._decorate = function, decorate
+        self._compiled: Any = None
+
+    @property
+    def compiled(self) -> Any:
+        """numba's dispatcher of this function."""
+        if self._compiled is None:
+            with _decorating:
+                if self._compiled is None:
+                    self._compiled = self._decorate(self._function)
+        return self._compiled
+
+    @property
+    def _numba_type_(self) -> Any:
+        """How numba asks what the name of this kernel stands for, where another kernel calls it."""
+        return self.compiled._numba_type_
+
+    def __call__(self, *args: Any) -> Any:
+        return (self._compiled or self.compiled)(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.compiled, name)
 
 
 def kernel(function: F) -> F:
@@ -57,22 +56,32 @@ def kernel(function: F) -> F:
     No fastmath on purpose: a pixel in the vector part of a loop and one in its scalar rest must come out the same to
     the last bit, or a product would depend on the height of its strips. To these loops it brings no speed either.
     """
-    config: Any = numba.config
-    before = config.CACHE_DIR
-    config.CACHE_DIR = cache_folder() or before  # read when the function is decorated, so it can be put back
-    try:
-        return cast(F, njit(nogil=True, cache=True, error_model="numpy")(function))
-    finally:
-        config.CACHE_DIR = before
+    return cast(F, Kernel(function, _kept))
 
 
 def inlined(function: F) -> F:
     """Compile a part of a kernel: merged into its callers, and without counting references to the arrays it is handed
     (which costs several times the arithmetic here). It must not allocate.
     """
+    return cast(F, Kernel(function, _merged))
+
+
+def _kept(function: Callable[..., Any]) -> Any:
+    from numba import njit
+
+    from darkpipe.science.jit_cache import keep
+
+    dispatcher: Any = njit(nogil=True, error_model="numpy")(function)
+    keep(dispatcher)
+    return dispatcher
+
+
+def _merged(function: Callable[..., Any]) -> Any:
+    from numba import njit
+
     compiled: Any = njit
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": True}
     try:
-        return cast(F, compiled(_nrt=False, **options)(function))
+        return compiled(_nrt=False, **options)(function)
     except (TypeError, KeyError):  # a numba that does not know the option
-        return cast(F, compiled(**options)(function))
+        return compiled(**options)(function)

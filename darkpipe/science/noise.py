@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from darkpipe.science.shrinkage import VariancePrior as VariancePrior
 from darkpipe.science.shrinkage import fit_variance_prior as fit_variance_prior
+from darkpipe.science.special import brentq, ndtr
 
 Floats = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -188,7 +188,6 @@ def _core_sigma(d: Array) -> float:
 
 def _solve_noise(square: float, drift: float, edge: int) -> float:
     """Total noise of a frame whose pair differences have this mean square within ± edge quanta."""
-    from scipy.optimize import brentq  # half a second to import, which most commands do not need
 
     def excess(noise: float) -> float:
         k, weight, _ = _difference_histogram(noise, drift, edge)

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaincinv
+
+from darkpipe.science.special import gammaincinv
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]

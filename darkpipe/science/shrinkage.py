@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import fdtr, gammaln
+
+from darkpipe.science.special import fdtr, gammaln, minimize
 
 Floats = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -76,8 +77,6 @@ def fit_variance_prior(variance: NDArray[Any], dof: NDArray[Any]) -> VariancePri
 
     With no usable pixel, everything is NaN.
     """
-    from scipy.optimize import minimize  # half a second to import, which most commands do not need
-
     v, nu = np.asarray(variance, np.float64).ravel(), np.asarray(dof).ravel()
     good = np.isfinite(v) & (nu > 0)
     if not good.any():

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammainccinv
 
 from darkpipe.science.design import Unit, nearest_master
 from darkpipe.science.fit import Cells, Fitted, Problem, fit_tile
@@ -22,6 +21,7 @@ from darkpipe.science.population import Population, prior_of, problem_for, with_
 from darkpipe.science.residuals import scattered
 from darkpipe.science.saturation import Saturation
 from darkpipe.science.shape_prior import held_by_prior, parts_of_prior, with_common_error
+from darkpipe.science.special import gammainccinv
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]

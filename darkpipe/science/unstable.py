@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import fdtrc, gammainccinv, gammaincinv, gammaln
 
 from darkpipe.science.flags import DQ
 from darkpipe.science.order import class_medians, median
 from darkpipe.science.shrinkage import fit_variance_prior
+from darkpipe.science.special import fdtrc, gammainccinv, gammaincinv, gammaln
 from darkpipe.science.unstable_kernel import STILL, SUSPECT, add_cell, classify, count_samples, mark_whole, suspect
 
 F4 = NDArray[np.float32]

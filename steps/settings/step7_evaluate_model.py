@@ -1,0 +1,22 @@
+"""Settings of step 7."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+NAME = "evaluate_model"
+
+
+class Settings(BaseModel):
+    """Which model is held against which masters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_dir: Path | None = Field(None, description="output directory (or its dark_model) with the model; none: ours")
+    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow"] = Field(
+        "auto", description="the model that is drawn; auto: the one that the fit chose"
+    )
+    pictures: bool = Field(True, description="draw maps of each cell; without: numbers and the summary only")
