@@ -30,7 +30,6 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 import simulated  # noqa: E402
 import sky  # noqa: E402
 
-
 TOKEN = "DARKPIPE_CRASH_TOKEN"
 DEADLINE_S = 120.0  # of a run that takes seconds
 ORPHANS_S = 10.0

@@ -136,9 +136,7 @@ def looked_at(out: Path) -> int:
 def row_of(name: str, frames: int, samples: Sequence[Sample], broken: list[str]) -> Row:
     """The row of a long run."""
     first, last = samples[0], samples[-1]
-    per_frame = [
-        1e3 * (b.seconds - a.seconds) / max(b.done - a.done, 1) for a, b in zip(samples, samples[1:], strict=False)
-    ]
+    per_frame = [1e3 * (b.seconds - a.seconds) / max(b.done - a.done, 1) for a, b in itertools.pairwise(samples)]
     pace = f"{per_frame[0]:.2f} ms a frame at first, {per_frame[-1]:.2f} at last" if per_frame else ""
     note = (
         f"{first.memory_mb:.0f} MB after {first.done} frames, {last.memory_mb:.0f} after {last.done} "
