@@ -111,10 +111,8 @@ def pipeline(folder: Path, frames: int) -> tuple[Row, list[str]]:
         waiting.join()
         said.seek(0)
         text = said.read().decode(errors="replace")
-    surveyed = [s for s in samples if 0 < s.done < frames] or samples
-    chosen = (
-        [surveyed[len(surveyed) * k // SAMPLES] for k in range(1, SAMPLES)] if len(surveyed) >= SAMPLES else surveyed
-    )
+    surveyed = [s for s, later in itertools.pairwise(samples) if 0 < s.done < later.done] or samples[:1]
+    chosen = surveyed[:: max(len(surveyed) // SAMPLES, 1)][1:] or surveyed
     broken = faults_of(chosen) + ([f"exit code {process.returncode}: {text[-800:]}"] if process.returncode else [])
     row = row_of("pipeline", frames, chosen, broken)
     highest = max(s.memory_mb for s in samples)
@@ -185,12 +183,12 @@ def journal_of_frames(folder: Path, lines: int) -> Path:
 
 
 def best_s(load: Callable[[], object], times: int = 3) -> float:
-    """The shortest of some times that it takes [s]."""
+    """The shortest of some times that it takes [s], of the processor: others may be using this machine."""
     found = []
     for _ in range(times):
-        begin = time.perf_counter()
+        begin = time.process_time()
         load()
-        found.append(time.perf_counter() - begin)
+        found.append(time.process_time() - begin)
     return min(found)
 
 
