@@ -67,7 +67,7 @@ def wrong_with(code: int, said: str, refused: bool) -> Iterator[str]:
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Callable[[int], None] | None]:
     """A disk of its own, and what gives it so many kB; None where none may be mounted."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
 
     def mount(options: str) -> bool:
         line = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
@@ -129,9 +129,8 @@ def read_only(job: Job, folder: Path, server: Server) -> Row:
         root = job.fresh(folder / "locked")
         server.log.touch()
         os.chmod(server.log, 0o666)
-        server.run(*job.order(root))
-        if name.startswith("fresh"):
-            job.fresh(root)
+        if not name.startswith("fresh"):
+            server.run(*(job.half(root) if job.frames else job.order(root)))
         own(root, user)
         chosen = cases(root)
         modes = {path: path.stat().st_mode for path in chosen}
@@ -201,6 +200,7 @@ def edited(job: Job, folder: Path, server: Server, most: int, seed: int = 3) -> 
     rng = random.Random(seed)
     root = job.fresh(folder / "edited")
     server.run(*job.order(root))
+    history = root / "out" / "dark_model" / "history"  # keeps what a model was replaced by, an edited one as well
     made = sorted(path.relative_to(root) for path in made_in(job, root))
     chosen = made if len(made) <= most else sorted(rng.sample(made, most))
     for number, name in enumerate(chosen):
@@ -208,6 +208,7 @@ def edited(job: Job, folder: Path, server: Server, most: int, seed: int = 3) -> 
         how(root / name)
         server.forget()
         code = server.run(*job.order(root))
+        shutil.rmtree(history, ignore_errors=True)
         wrong = faults_of(job, root) + list(wrong_with(code, server.said, False))
         broken += [f"{name} ({how.__name__}): {text}" for text in wrong]
     note = f"{len(chosen)} of {len(made)} products: a byte changed, cut to half, deleted"
@@ -234,17 +235,16 @@ def cut(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
-def rows(jobs: list[Job], folder: Path, server: Server, full: bool) -> list[Row]:
-    """All of them; in quick a few runs of each."""
+def rows(jobs: list[Job], folder: Path, server: Server, full: bool) -> Iterator[Row]:
+    """All of them; in quick a few runs of each. A disk that cannot hold its plan refuses an acquisition before its
+    first frame, so that its writes are met by the faults alone."""
     pipeline, calibrate, export, acquisition = jobs
-    found = []
-    for error in ("EIO", "ENOSPC"):
-        for job in jobs:
-            found.append(faults_in_turn(job, error, folder, server, MOST_RUNS if full else 8))
-    for job, step_kb in ((pipeline, 16), (calibrate, STEP_KB), (export, STEP_KB), (acquisition, STEP_KB)):
-        found.append(full_disk(job, folder, server, step_kb if full else 128))
-    for job in (pipeline, acquisition, export) if full else (acquisition,):
-        found.append(read_only(job, folder, server))
+    for job in jobs:
+        for error in ("EIO", "ENOSPC"):
+            yield faults_in_turn(job, error, folder, server, MOST_RUNS if full else 8)
+    for job, step_kb in ((pipeline, 4 * STEP_KB), (calibrate, STEP_KB), (export, STEP_KB)):
+        yield full_disk(job, folder, server, step_kb if full else 32 * STEP_KB)
+    for job in (pipeline, export, acquisition) if full else (acquisition,):
+        yield read_only(job, folder, server)
     for job in (pipeline, calibrate, export):
-        found.append(edited(job, folder, server, 1000 if full else 6))
-    return found
+        yield edited(job, folder, server, 1000 if full else 6)

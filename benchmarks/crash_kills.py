@@ -146,23 +146,21 @@ def endless(ways: list[Way]) -> Iterator[Way]:
         yield from ways
 
 
-def rows(jobs: list[Job], folder: Path, server: Server, full: bool, seed: int = 7) -> list[Row]:
+def rows(jobs: list[Job], folder: Path, server: Server, full: bool, seed: int = 7) -> Iterator[Row]:
     """All kills: 200 in full, each job on threads and on processes, and with clock and folder in motion."""
     threads = [Way(), Way(), Way(), Way(real=True)]
     processes = [Way("processes"), Way("processes", real=True)]
     acquisition = jobs[-1]
-    found = []
     for job, on_threads, on_processes in zip(jobs, (64, 28, 28, 40), (20, 10, 10, 0), strict=True):
         usual = [Way()] if job.frames else threads
         kills = on_threads if full else 4
-        found.append(row_of(f"kill -9: {job.name}, threads", job, usual, kills, folder, server, seed))
+        yield row_of(f"kill -9: {job.name}, threads", job, usual, kills, folder, server, seed)
         if on_processes:
             kills = on_processes if full else 1
-            found.append(row_of(f"kill -9: {job.name}, processes", job, processes, kills, folder, server, seed))
+            yield row_of(f"kill -9: {job.name}, processes", job, processes, kills, folder, server, seed)
     for job in (jobs[0], jobs[1], acquisition):
         kills = 12 if full else 2
-        found.append(row_of(f"clock jumps: {job.name}", job, [Way(clock=True)], kills, folder, server, seed))
+        yield row_of(f"clock jumps: {job.name}", job, [Way(clock=True)], kills, folder, server, seed)
     for job in (jobs[0], acquisition):
         kills = 8 if full else 2
-        found.append(row_of(f"folder moved: {job.name}", job, [Way(moved=True)], kills, folder, server, seed))
-    return found
+        yield row_of(f"folder moved: {job.name}", job, [Way(moved=True)], kills, folder, server, seed)

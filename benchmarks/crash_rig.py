@@ -159,6 +159,10 @@ class Job:
             return ("frames", str(root / "darks"), self.frames)
         return ("pipeline", *(flag.format(root=root) for flag in self.flags), *more)
 
+    def half(self, root: Path) -> tuple[Any, ...]:
+        """The same with half of the frames."""
+        return ("frames", str(root / "darks"), self.frames // 2)
+
     def fresh(self, root: Path) -> Path:
         """The folder as it is before the first run."""
         shutil.rmtree(root, ignore_errors=True)
