@@ -111,7 +111,7 @@ class Background:
 def index_faults(root: Path, wanted: int) -> list[str]:
     """Frames that the table of frames lacks or rejects."""
     table = Table.read(root / "out" / "index.ecsv", format="ascii.ecsv")
-    accepted = sum(str(row["status"]) == "ok" for row in table) if "status" in table.colnames else len(table)
+    accepted = sum(str(row["status"]) == "accepted" for row in table)
     return [] if accepted == wanted else [f"{accepted} frames in the index, {wanted} were taken"]
 
 
