@@ -9,7 +9,7 @@ import contextlib
 import difflib
 import importlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from operator import attrgetter
 from pathlib import Path
@@ -18,13 +18,13 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from darkpipe import settings as composing
-from darkpipe.errors import SettingsError
+from darkpipe.errors import PipelineError, SettingsError
 from darkpipe.jobs.contract import LateStep, Place, Step, sections_of
 from darkpipe.jobs.engine import open_engine
 from darkpipe.jobs.explain import explain
 from darkpipe.jobs.journal import Journal
 from darkpipe.jobs.lock import hold
-from darkpipe.jobs.report import NoProgress, Progress, RunReport
+from darkpipe.jobs.report import Failure, NoProgress, Progress, RunReport
 from darkpipe.jobs.runner import Runner
 from darkpipe.jobs.stamps import say_waited
 from darkpipe.jobs.walk import Check, Walk
@@ -211,7 +211,8 @@ class MasterController:
             for warning in journal.warnings:
                 report.note(warning)
             engine = partial(open_engine, settings.engine, settings.workers, settings.dask_scheduler)
-            with contextlib.closing(Runner(journal, engine, settings.workers, self.progress)) as runner:
+            runner = Runner(journal, engine, settings.workers, self.progress)
+            with _failures_told(report), contextlib.closing(runner):
                 of_all = [self.steps[number] for number in numbers if _sees_all(number)]
                 of_campaign = [self.steps[number] for number in numbers if not _sees_all(number)]
                 prunable = () if self._instead(mode_named(mode)) else mode_named(mode).prunes
@@ -274,6 +275,17 @@ class MasterController:
             raise SettingsError(f"step {force} cannot be forced", do=f"This run has: {', '.join(map(str, numbers))}")
         forced = numbers if force is True else () if force is None or force is False else (force,)
         return frozenset(self.steps[number].NAME for number in forced)
+
+
+@contextlib.contextmanager
+def _failures_told(report: RunReport) -> Iterator[None]:
+    """What fails after the last step, when the journal is closed or leftovers are removed, is a failure as any other;
+    a journal that failed before says the same once more."""
+    try:
+        yield
+    except PipelineError as error:
+        if str(error) not in [str(failure.error) for failure in report.failures]:
+            report.fail(Failure("", "", "", error))
 
 
 def _sees_all(number: int) -> bool:

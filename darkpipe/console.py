@@ -90,11 +90,37 @@ def _plain_information(record: logging.LogRecord) -> bool:
 
 
 class _LateFile(logging.FileHandler):
-    """Makes the folder at the first line: a run that is refused leaves nothing behind."""
+    """Makes the folder at the first line: a run that is refused leaves nothing behind. A disk that refuses the log is
+    said once and ends no run: what it means for the products, they say themselves."""
+
+    refused = False
 
     def _open(self) -> TextIOWrapper:
         Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
         return super()._open()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; the file may have to be opened first, which raises."""
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say why a line could not be written; anything but a disk is a bug, and logging's own business."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.refused:
+            self.refused = True
+            logging.getLogger("darkpipe").warning(
+                "the log cannot be written: %s [%s]", error.strerror or error, self.baseFilename
+            )
+
+    def close(self) -> None:
+        """Let the file go; lines that a full disk did not take are lost."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 def _file_handler(folder: Path, level: str, name: str) -> logging.Handler:

@@ -258,6 +258,8 @@ class DarkCapture:
             raise CameraBusyError(
                 "another acquisition writes into this folder", where=self.raw.root, do="Wait for it, or choose another"
             ) from None
+        except OSError as error:
+            raise disk_error(error, self.raw.lock) from error
         self._resources.callback(lock.release)
 
     def _new_taker(self) -> FrameTaker:

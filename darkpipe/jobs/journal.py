@@ -50,6 +50,7 @@ class Journal:
         self._keys: dict[str, str] = {}
         self._unwritten: list[bytes] = []
         self._unsynced: list[str] = []
+        self._lost: ProductError | None = None
         self._owned: dict[tuple[str, str], list[str]] | None = None
         if not read_only:
             self._book = compacted(self._path, self._book)
@@ -245,11 +246,18 @@ class Journal:
         Raises
         ------
         ProductError
-            if the journal cannot be written.
+            if the journal cannot be written, or the disk refuses a product; in the latter case at every further call,
+            too: a system says once that what it had in memory did not reach the disk.
         """
         if self._read_only or not self._unwritten:
             return
-        sync(self._unsynced)
+        if self._lost is not None:
+            raise self._lost
+        try:
+            sync(self._unsynced)
+        except ProductError as error:
+            self._lost = error
+            raise
         try:
             with open(self._path, "r+b" if self._path.exists() else "w+b") as file:
                 # what stands behind the last whole line was torn by a crash
@@ -262,6 +270,8 @@ class Journal:
                 to_disk(file.fileno())
         except OSError as error:
             raise ProductError(f"cannot write the journal: {error.strerror}", where=self._path) from error
+        if start:
+            sync([os.fspath(self._path)])  # its name, in its folder
         self._book.whole_bytes += len(written)
         self._unwritten.clear()
         self._unsynced.clear()
@@ -295,12 +305,16 @@ class Journal:
 
         Kept on disk are files outside of the output directory and files whose content is not the recorded one:
         somebody else's. The journal forgets both.
+
+        Raises
+        ------
+        ProductError
+            if a file cannot be removed.
         """
         removed, kept = [], []
         for key in keys:
             if self._is_ours(key):
-                with contextlib.suppress(FileNotFoundError):
-                    os.remove(self.path(key))
+                _remove(self.path(key))
                 self._remove_empty_folders(os.path.dirname(self.path(key)))
                 removed.append(key)
             else:
@@ -368,6 +382,19 @@ class Journal:
 
     def _paths(self, numbers: Iterable[int]) -> list[str]:
         return [self._book.file(number).path for number in numbers]
+
+
+def _remove(path: str) -> None:
+    try:
+        os.remove(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ProductError(
+            f"cannot remove a product that is not planned any more: {error.strerror or error}",
+            where=path,
+            do="Check the permissions of its folder, then run again",
+        ) from error
 
 
 def _named(what: str, happened: str, keys: Sequence[str]) -> str | None:

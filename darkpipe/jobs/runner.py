@@ -94,11 +94,13 @@ class Runner:
         return [item.described(step, campaign) for item in stale if item.ended]
 
     def close(self) -> None:
-        """Record what is left, and end the workers."""
-        self._journal.commit()
-        if self._executor is not None:
-            self._executor.shutdown(wait=True, cancel_futures=True)
-            self._executor = None
+        """Record what is left, and end the workers, whatever the disk says. Raises as `Journal.commit`."""
+        try:
+            self._journal.commit()
+        finally:
+            if self._executor is not None:
+                self._executor.shutdown(wait=True, cancel_futures=True)
+                self._executor = None
 
     def _run_pooled(self, step: Step, campaign: str, stale: Sequence[StaleJob]) -> None:
         waiting = iter(stale)

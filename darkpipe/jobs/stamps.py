@@ -14,7 +14,10 @@ from typing import NamedTuple
 
 import xxhash
 
-from darkpipe.errors import PipelineError
+from darkpipe.errors import PipelineError, ProductError
+
+NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES, errno.EPERM)
+"""What file systems say that cannot bring a file to the disk on demand: there is nothing better to be done."""
 
 log = logging.getLogger("darkpipe")
 
@@ -109,7 +112,13 @@ def steady_digest(path: str | Path, expected: Stamp) -> str:
 
 
 def sync(paths: Iterable[str]) -> None:
-    """Make files and their folders last through a power failure. A file that is gone again is passed over."""
+    """Make files and their folders last through a power failure. A file that is gone again is passed over.
+
+    Raises
+    ------
+    ProductError
+        if the disk fails, or is full: what was written may be lost.
+    """
     folders = set()
     for path in paths:
         folders.add(os.path.dirname(path))
@@ -141,10 +150,18 @@ def say_waited() -> None:
 
 
 def _sync_one(path: str, flags: int) -> None:
-    handle = os.open(path, flags)
     try:
-        # some network file systems cannot sync, and say so: there is nothing better to be done
-        with contextlib.suppress(OSError):
+        handle = os.open(path, flags)
+        try:
             to_disk(handle)
-    finally:
-        os.close(handle)
+        finally:
+            os.close(handle)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise ProductError(
+                f"cannot bring the file to the disk: {error.strerror or error}",
+                where=path,
+                do="Check the disk and its free space, then run again",
+            ) from error

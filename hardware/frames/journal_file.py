@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import os
 from collections.abc import Iterable
@@ -25,6 +27,7 @@ from hardware.frames.disk import disk_error
 
 FORMAT = 1
 EVENTS = ("begin", "taken", "rejected", "lost")
+PARSED_AT_ONCE = 2000
 SUFFIX = RawDir(Path()).frame("stamp", "dark", 1.0, 1).suffix  # of all frames: no line may lead to another kind of file
 
 Line = dict[str, Any]
@@ -128,9 +131,28 @@ def load(path: Path) -> Book:
     book.whole_bytes = content.rfind(b"\n") + 1
     if book.whole_bytes < len(content):
         book.warnings.append(f"{path.name}: its last line was not finished and is left out")
-    for number, raw in enumerate(content[: book.whole_bytes].split(b"\n")[:-1], 1):
+    lines = content[: book.whole_bytes].split(b"\n")[:-1]
+    # a hundred thousand small dicts: the garbage collector would walk them again and again
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for start in range(0, len(lines), PARSED_AT_ONCE):
+            _take_in(book, lines[start : start + PARSED_AT_ONCE], start + 1, path)
+    finally:
+        if collecting:
+            gc.enable()
+    return book
+
+
+def _take_in(book: Book, lines: list[bytes], first_number: int, path: Path) -> None:
+    """Take in some lines: parsed together, which is three times as fast, or one by one where one of them is bad."""
+    parsed: list[Any] = []
+    with contextlib.suppress(ValueError, RecursionError):
+        parsed = json.loads(b"[" + b",".join(lines) + b"]")
+    if len(parsed) != len(lines):
+        parsed = [_parsed(raw) for raw in lines]
+    for number, line in enumerate(parsed, first_number):
         try:
-            line = json.loads(raw)
             _must(isinstance(line, dict))
             if line.get("frames", FORMAT) != FORMAT:
                 raise CaptureError(
@@ -141,7 +163,13 @@ def load(path: Path) -> Book:
             book.add(line)
         except (ValueError, KeyError, TypeError, OverflowError, StopIteration, RecursionError):
             book.warnings.append(f"{path.name}: line {number} cannot be read and is skipped")
-    return book
+
+
+def _parsed(raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
 
 
 def append(path: Path, book: Book, lines: Iterable[Line]) -> None:

@@ -455,6 +455,15 @@ def test_two_captures_in_one_folder(tmp_path: Path) -> None:
     assert len(frames(tmp_path)) == 1
 
 
+def test_a_lock_that_cannot_be_made_is_said_before_anything_is_cooled(tmp_path: Path) -> None:
+    bench = Bench()
+    capture = bench.capture(cooled(tmp_path))
+    capture.raw.lock.mkdir()
+    with pytest.raises(CaptureError, match="cannot write"):
+        capture.capture_darks()
+    assert bench.camera.writes == bench.camera.exposures == []
+
+
 def test_the_disk_is_looked_at_before_anything_is_cooled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
     capture = bench.capture(cooled(tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -221,6 +222,61 @@ def test_a_hundred_thousand_jobs_are_read_in_about_a_second(tmp_path: Path) -> N
         times_s.append(time.process_time() - start)
     assert journal.maker("survey/100000.json") is not None
     assert min(times_s) < 1.0
+
+
+# disks that refuse
+def failing_once(monkeypatch: pytest.MonkeyPatch, name: str) -> list[str]:
+    """fsync of the file of this name fails, the first time alone: so do systems that have lost what was written."""
+    really, failed = os.fsync, list[str]()
+
+    def fsync(handle: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{handle}")
+        if path.endswith(name) and not failed:
+            failed.append(path)
+            raise OSError(errno.EIO, "Input/output error")
+        really(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return failed
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="names of open files are looked up in /proc")
+def test_a_product_that_did_not_reach_the_disk_is_not_recorded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, job = Journal(root), make(root, "a.txt")
+    failed = failing_once(monkeypatch, "/a.txt")
+    with pytest.raises(ProductError, match="Input/output error"):
+        do(journal, job)
+    with pytest.raises(ProductError, match="Input/output error"):  # the system would not say it again
+        journal.commit()
+    assert len(failed) == 1
+    assert stale(root, job) == "never made"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="names of open files are looked up in /proc")
+def test_a_journal_that_could_not_be_written_is_written_by_the_next_commit(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, job = Journal(root), make(root, "a.txt")
+    failing_once(monkeypatch, JOURNAL_NAME)
+    with pytest.raises(ProductError, match="cannot write the journal"):
+        do(journal, job)
+    journal.commit()
+    assert stale(root, job) is None
+    assert Journal(root).warnings == []
+
+
+def test_a_product_that_cannot_be_removed_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(root)
+    do(journal, make(root, "a.txt"))
+
+    def refuse(path: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "remove", refuse)
+        with pytest.raises(ProductError, match="cannot remove a product"):
+            journal.remove(["a.txt"])
+    assert journal.remove(["a.txt"]) == (["a.txt"], [])
 
 
 # removing

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import toy_steps
 
-from darkpipe.errors import PipelineError
+from darkpipe.errors import PipelineError, ProductError
 from darkpipe.files.atomic import file_digest, replace_text
 from darkpipe.jobs.contract import Digests, Job
 from darkpipe.jobs.engine import open_engine
@@ -190,3 +190,18 @@ def test_origins_of_an_input_that_is_gone_fail_the_job_alone(tmp_path: Path) -> 
     runs = run(tmp_path, jobs)
     assert sorted(str(item.error) for item in runs)[0] == "None"
     assert any("an input is missing" in str(item.error) for item in runs)
+
+
+def test_workers_end_although_the_journal_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor, journal = ThreadPoolExecutor(2), Journal(tmp_path)
+    runner = Runner(journal, lambda: executor, 2)
+    runner.run(STEP, "", runner.stale(STEP, [Job(write, (), (tmp_path / "a",), {})]))
+
+    def refuse() -> None:
+        raise ProductError("cannot write the journal")
+
+    monkeypatch.setattr(journal, "commit", refuse)
+    with pytest.raises(ProductError):
+        runner.close()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(print)
