@@ -30,7 +30,7 @@ demo: $(VENV)/.run
 	$(RUN) examples/demo.py $(DEMO)
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest
+	$(RUN) -m pytest --every-message
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .
