@@ -29,8 +29,8 @@ line: what, `[where]`, and what to do; from Python it is raised, with `what`, `w
 differs from case to case. {count} messages; a test raises each. The ones that are met most are explained in
 [troubleshooting](troubleshooting.md), with reasons for which a frame is rejected.
 
-`(library)` marks what is said to callers of `import darkpipe` alone, `(simulator)` what the simulated camera says. A wrong
-value in the settings is told as `section.name: {mark} (it is {mark})`, with the rule that it breaks.
+`(library)` marks what is said to callers of `import darkpipe` alone, `(simulator)` what the simulated camera says. A
+wrong value in the settings is told as `section.name: {mark} (it is {mark})`, with the rule that it breaks.
 
 This page is made from the source by `python docs/message_page.py`.
 """
