@@ -14,6 +14,7 @@ import yaml
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from darkpipe import plain_yaml
 from darkpipe.errors import DesignError, ProductError
 from darkpipe.files.atomic import replace_file, replace_text
 from darkpipe.files.bias_files import line_of_levels
@@ -192,8 +193,8 @@ def read_population(path: Path) -> Population:
         when it is missing or damaged.
     """
     try:
-        return Population.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        return Population.from_dict(plain_yaml.load(path.read_text(encoding="utf-8")))
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ProductError(f"the population cannot be read ({error})", where=path, do="run step 5 again") from error
 
 

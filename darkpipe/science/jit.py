@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import stat
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -46,9 +47,17 @@ def cache_folder() -> str:
         if not folder.is_dir():
             folder.mkdir(parents=True, mode=0o700)
             log.info("first run of this version: compiling takes a minute or two, later runs start at once")
-        if os.access(folder, os.W_OK):
+        if os.access(folder, os.W_OK) and _is_ours(folder):
             return str(folder)
     return ""
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether nobody else can put code there: numba runs what it finds."""
+    if not hasattr(os, "geteuid"):
+        return True  # Windows: in the user's own profile
+    found = folder.stat()
+    return found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def kernel(function: F) -> F:
@@ -59,7 +68,8 @@ def kernel(function: F) -> F:
     """
     config: Any = numba.config
     before = config.CACHE_DIR
-    config.CACHE_DIR = cache_folder() or before  # read when the function is decorated, so it can be put back
+    # read when the function is decorated, so it can be put back; '' rather than a folder of somebody else's
+    config.CACHE_DIR = cache_folder()
     try:
         return cast(F, njit(nogil=True, cache=True, error_model="numpy")(function))
     finally:
