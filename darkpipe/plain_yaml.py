@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-MOST_CHARACTERS = 4 << 20
-MOST_VALUES = 200_000
+MOST_CHARACTERS = 2 << 20
+MOST_VALUES = 100_000
 DEEPEST = 40
 
 
