@@ -38,7 +38,8 @@ NAMES = [
     "evil \x1b]0;pwned\x07\x1b[31m\x1b[2J.fits",
     "evil\n2026-01-01 00:00:00,000 ERROR   forged line.fits",
     "evil <img src=x onerror=document.title='hacked'>.fits",
-    "evil [bold red]loud[/nothing] $\\frac{1 \\undefined$ {0}.fits",
+    "evil [bold red]loud[/nothing].fits",  # in a folder
+    "evil $\\frac{1 \\undefined$ {0}.fits",
     "evil \u202egpj.fits",
     "-rf ~ $(touch pwned).fits",
 ]
@@ -75,6 +76,7 @@ def copies(frame: Path, names: Iterable[str] = NAMES) -> list[Path]:
     places: list[bytes] = [os.fsencode(frame.parent / name) for name in names]
     places.append(os.fsencode(frame.parent) + b"/evil \xff\xfe.fits")
     for place in places:
+        os.makedirs(os.path.dirname(place), exist_ok=True)
         with open(place, "wb") as file:
             file.write(frame.read_bytes())
         made.append(Path(os.fsdecode(place)))

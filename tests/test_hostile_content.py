@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import hostile_frames
 import pytest
 import yaml
-from helpers import PICTURES, Campaign, command, environment, make_campaign, settings_of, table
+from helpers import CELLS, PICTURES, Campaign, command, environment, make_campaign, settings_of, table
 from hostile_frames import IMAGE, harmless
 
 from master_controller import MasterController
@@ -44,11 +44,11 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """A full run with its report, as a process."""
     campaign = make_campaign(tmp_path_factory.mktemp("hostile"))
     frames = sorted(campaign.raw.glob("*.fits"))
+    light = campaign.raw / "light.fits"
+    shutil.copy(frames[-1], light)
     for frame in frames:
         hostile_frames.poison(frame)
     hostile_frames.copies(frames[-1])
-    light = campaign.raw / "light.fits"
-    shutil.copy(frames[-1], light)
     hostile_frames.poison(light, {"IMAGETYP": f"Light {IMAGE}\x1b[31m"})
     settings = {
         "workers": 2,
@@ -70,7 +70,7 @@ def test_the_frames_are_used(ran: Ran) -> None:
     assert ran.done.returncode == 0, ran.done.stderr.decode(errors="replace")
     index = table(ran.campaign.out / "index.ecsv")
     reasons = [str(row["reason"]) for row in index if row["status"] == "rejected"]
-    assert len(reasons) == 8  # seven copies of one frame, and the light
+    assert len(reasons) == 8  # seven copies of one frame, and the light; a name that is no text is no row
     assert sum("duplicate" in reason for reason in reasons) == 7
 
 
@@ -79,6 +79,7 @@ def test_nothing_passes_to_the_terminal(ran: Ran) -> None:
     assert b"forged line" in printed  # the names are told, on one line
     assert hostile_frames.FORGED not in printed
     assert harmless(printed)
+    assert b"its name is no text in UTF-8" in printed
 
 
 def test_nothing_passes_to_the_log(ran: Ran) -> None:
@@ -163,13 +164,10 @@ def test_no_script_of_a_header_runs_in_the_report(ran: Ran) -> None:
 
 
 def test_a_master_of_hostile_frames_and_its_pictures(ran: Ran, tmp_path: Path) -> None:
-    brightest = sorted(ran.campaign.raw.glob("*.fits"))[-1]
-    folder = tmp_path / "set"
-    folder.mkdir()
-    for number, frame in enumerate(sorted(ran.campaign.raw.glob("dark*.fits"))[-3:]):
-        shutil.copy(frame, folder / f"{hostile_frames.NAMES[number]}.fits")
-    assert brightest.exists()
-    given = settings_of(ran.campaign, load_data={"basepath": folder}, output_dir=tmp_path / "out")
+    frames = ran.campaign.frames_of(*CELLS[-1])[:3]
+    for name, frame in zip(hostile_frames.NAMES[:3] + hostile_frames.NAMES[4:5], [*frames, frames[0]], strict=True):
+        shutil.copy(frame, tmp_path / name)
+    given = settings_of(ran.campaign, load_data={"basepath": tmp_path}, output_dir=tmp_path / "out")
     report = MasterController(given).run("characterize")
     report.raise_for_failure()
     for path in everything(tmp_path / "out"):

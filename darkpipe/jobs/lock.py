@@ -31,6 +31,7 @@ def hold(root: Path) -> Iterator[None]:
     """
     holder = root / HOLDER_NAME
     try:
+        os.fspath(root).encode()  # tables and journal hold names of its files
         root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(root / LOCK_NAME)
         lock.acquire(timeout=0)
@@ -40,6 +41,8 @@ def hold(root: Path) -> Iterator[None]:
             where=root,
             do="Wait until it has ended, or take another --output_dir",
         ) from None
+    except UnicodeEncodeError:
+        raise PipelineError("the name of this folder is no text in UTF-8", where=root, do="Rename it") from None
     except OSError as error:
         raise PipelineError(
             f"cannot write here: {error.strerror}", where=root, do="Take another --output_dir"
