@@ -1,5 +1,5 @@
-"""`make demo` and a part of `make test` on what stands for a new machine: a fresh clone, an empty environment, nothing but
-Python and the network of packages; and the same made awkward.
+"""`make demo` and a part of `make test` on what stands for a new machine: a fresh clone, an empty environment, nothing
+but Python and the network of packages; and the same made awkward.
 
     python benchmarks/new_machine.py --quick           what is awkward together, three variants
     python benchmarks/new_machine.py --full            each by itself, and every Python that is given
