@@ -4,11 +4,15 @@ VENV ?= .venv
 DEMO ?= demo
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo test lint docs bench-quick clean
+TESTS ?= --every-message
+
+.PHONY: help install demo test test-oldest lint docs bench-quick clean
 
 help:
 	@echo "make demo         a simulated camera, a small campaign with it, its model: into $(DEMO)/"
-	@echo "make test         all tests"
+	@echo "make install      what a run needs, into $(VENV)/"
+	@echo "make test         all tests; make test TESTS='tests/files tests/jobs': some of them"
+	@echo "make test-oldest  the fast part of them with the oldest packages of requirements.txt"
 	@echo "make lint         style, types, import rules"
 	@echo "make docs         the pages of docs/ as HTML: docs/_build/html/index.html"
 	@echo "make bench-quick  accuracy against simulated truth, one law"
@@ -26,11 +30,13 @@ $(VENV)/.dev: requirements.txt requirements-dev.txt | $(VENV)/bin/python
 	$(RUN) -m pip install --quiet -r requirements-dev.txt
 	@touch $@ $(VENV)/.run
 
+install: $(VENV)/.run
+
 demo: $(VENV)/.run
 	$(RUN) examples/demo.py $(DEMO)
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(TESTS)
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .

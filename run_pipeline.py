@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from darkpipe.console import JobBar, error_console, logging_to, print_report
-from darkpipe.errors import PipelineError, SettingsError
+from darkpipe.errors import PipelineError, SettingsError, printable
 from darkpipe.jobs.contract import sections_of
 from darkpipe.settings import RunSettings, commented_yaml, nested, read_yaml
 from darkpipe.version import __version__
@@ -164,7 +164,7 @@ def run(given: Mapping[str, Any]) -> int:
         print(controller.explain(given["explain"]))
         return 0
     if mode_named(mode).question is not None:
-        print("\n".join(controller.answer(mode)))
+        print("\n".join(map(printable, controller.answer(mode))))
         return 0
     console = error_console()
     bar = None if settings.quiet else JobBar(console)

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from datetime import datetime
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from darkpipe.errors import printable
 from darkpipe.jobs.report import RunReport
 
 MOST_LINES_IN_ORDER = 10
@@ -62,14 +64,29 @@ def _console_handler(level: str, console: Console) -> logging.Handler:
     handler: logging.Handler
     if console.is_terminal:
         handler = RichHandler(console=console, show_time=False, show_path=False, markup=False, highlighter=None)
+        handler.setFormatter(_Printable("%(message)s"))
     else:
         handler = logging.StreamHandler(console.file)
-        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        handler.setFormatter(_Printable("%(levelname)s: %(message)s"))
         handler.addFilter(_plain_information)
     handler.setLevel(level)
     unwanted = ("detail", "state", "frame") if console.is_terminal else ("detail", "state")
     handler.addFilter(lambda record: level == "DEBUG" or not any(getattr(record, mark, False) for mark in unwanted))
     return handler
+
+
+class _Printable(logging.Formatter):
+    """What comes of headers and file names can neither end a line nor reach a terminal as a command.
+
+    A traceback keeps its lines, each moved in, so that none can pass for a line of the log.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(f"  {printable(line)}" for line in super().formatException(ei).split("\n"))
 
 
 class _StateHandler(logging.Handler):
@@ -126,7 +143,7 @@ class _LateFile(logging.FileHandler):
 def _file_handler(folder: Path, level: str, name: str) -> logging.Handler:
     handler = _LateFile(folder / f"{name}_{datetime.now():%Y%m%d}.log", encoding="utf-8", delay=True)
     handler.addFilter(lambda record: level == "DEBUG" or not getattr(record, "state", False))
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    handler.setFormatter(_Printable(LOG_FORMAT))
     handler.setLevel("DEBUG" if level == "DEBUG" else "INFO")
     return handler
 
@@ -136,12 +153,13 @@ class JobBar:
 
     def __init__(self, console: Console) -> None:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[label]}"),
-            TextColumn("{task.fields[state]}"),
+            # no markup: a label holds names of files, and '[/b].fits' is one
+            TextColumn("{task.fields[label]}", markup=False),
+            TextColumn("{task.fields[state]}", markup=False),
         )
         self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task: TaskID | None = None
@@ -154,12 +172,12 @@ class JobBar:
     def advance(self, label: str) -> None:
         """One job further."""
         if self._task is not None:
-            self._bar.update(self._task, advance=1, label=label)
+            self._bar.update(self._task, advance=1, label=printable(label))
 
     def state(self, text: str) -> None:
         """What holds at this moment, in a few words."""
         if self._task is not None:
-            self._bar.update(self._task, state=text)
+            self._bar.update(self._task, state=printable(text))
 
     def end(self) -> None:
         """Take the bar away."""
@@ -177,7 +195,7 @@ def error_console() -> Console:
 def print_report(report: RunReport) -> None:
     """Print the table at the end of a run, or what a dry run found."""
     if report.dry_run:
-        print("\n".join(_dry_run_lines(report)))
+        print("\n".join(map(printable, _dry_run_lines(report))))
         return
     console = Console(file=sys.stdout)
     rows = _count_rows(report)
@@ -191,12 +209,12 @@ def print_report(report: RunReport) -> None:
             print(f"{step:<28}" + "".join(f"{number:>12}" for number in numbers))
     for campaign, lines in report.summaries:
         if campaign:
-            print(campaign)
+            print(printable(campaign))
         width = max((len(name) for name, _ in lines), default=0)
         before = ""
         for name, text in lines:
             shown = "" if name == before else name  # rows of one name hang together
-            print(f"  {shown:<{width}}  {text}".rstrip())
+            print(printable(f"  {shown:<{width}}  {text}".rstrip()))
             before = name
 
 

@@ -9,6 +9,27 @@ from __future__ import annotations
 from pathlib import Path
 
 
+def printable(text: str) -> str:
+    """A text that may hold what a header or a file name says, as one line that any terminal or log file can show.
+
+    Line feeds, tabs and blanks of other kinds become blanks. Whatever else does not print is written out as an escape:
+    control characters, which would move the cursor or colour the terminal, marks that turn the direction of writing
+    round, and bytes of a file name that are no text.
+    """
+    if text.isprintable():
+        return text
+    return "".join(_shown(c) for c in text)
+
+
+def _shown(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " " if character.isspace() and character not in _SEPARATORS else ascii(character)[1:-1]
+
+
+_SEPARATORS = "\x1c\x1d\x1e\x1f\x85\x0b\x0c"  # blanks to Python, and to a terminal something else
+
+
 class PipelineError(Exception):
     """Something expected went wrong.
 
@@ -28,7 +49,7 @@ class PipelineError(Exception):
     def __str__(self) -> str:
         place = f" [{self.where}]" if self.where else ""
         advice = f". {self.do}" if self.do else ""
-        return f"{self.what}{place}{advice}"
+        return printable(f"{self.what}{place}{advice}")
 
     def __reduce__(self) -> tuple[object, ...]:
         # exceptions cross process borders by pickling; keyword-only arguments need this

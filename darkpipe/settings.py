@@ -18,6 +18,7 @@ from typing import Any, Literal, cast
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from darkpipe import plain_yaml
 from darkpipe.errors import SettingsError
 
 COMMENT_WIDTH = 110
@@ -104,27 +105,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
         if it cannot be read, is no YAML, no mapping, or names a key twice.
     """
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        data = plain_yaml.load(path.read_text(encoding="utf-8"), keys_once=True)
     except OSError as error:
         raise SettingsError(f"cannot read the settings: {error.strerror}", where=path) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise SettingsError(f"this is no YAML: {' '.join(str(error).split())}", where=path) from error
     if data is None:
         return {}
     if not isinstance(data, dict):
         raise SettingsError("settings are lines of `name: value`", where=path)
     return data
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice", node.start_mark)
-        return super().construct_mapping(node, deep=deep)
 
 
 # against the model
@@ -157,6 +147,16 @@ def absolute_paths(model: type[BaseModel], data: Mapping[str, Any], base: Path) 
         elif Path in (kinds := set(_kinds(annotation))):
             result[key] = _absolute(value, base, kinds)
     return result
+
+
+def output_places(settings: BaseModel) -> Iterator[Path]:
+    """Files and folders that the user named to be written: every `output` and `output_dir`, of any section."""
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            yield from output_places(value)
+        elif name in ("output", "output_dir") and isinstance(value, Path):
+            yield value
 
 
 def validate(model: type[RunSettings], data: Mapping[str, Any]) -> RunSettings:

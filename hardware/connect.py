@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -84,6 +85,7 @@ class CameraLock:
         """Take it at once, or raise `CameraBusyError`, which says who has it."""
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _refuse_foreign(self._path.parent)
             self._lock.acquire(timeout=0)
         except Timeout:
             raise CameraBusyError(
@@ -137,6 +139,18 @@ def lock_folder() -> Path:
         pass
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     return Path(tempfile.gettempdir()) / f"darkpipe-{user}"
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Of a folder that somebody else made under a name that can be foreseen: a link in it would lead our writing to
+    a file of ours.
+
+    Raises
+    ------
+    PermissionError
+    """
+    if hasattr(os, "getuid") and (folder.is_symlink() or folder.stat().st_uid != os.getuid()):
+        raise PermissionError(errno.EPERM, "its folder belongs to somebody else", str(folder))
 
 
 def _safe(text: str) -> str:

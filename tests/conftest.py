@@ -6,12 +6,21 @@ import os
 from pathlib import Path
 
 import pytest
+import raised_messages
 from em_folder import EmFolder, make_em_folder
 from helpers import CAMPAIGN, PICTURES, Campaign, make_campaign, run_well
 from hypothesis import settings
 
 settings.register_profile("darkpipe", deadline=None)  # machines of a busy team are slow at times
 settings.load_profile("darkpipe")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    raised_messages.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    raised_messages.configure(config)
 
 
 def real_data_root() -> Path:

@@ -120,13 +120,19 @@ def bias_stacks(masters: Table, rows: Table, biases: Sequence[RawFrame]) -> dict
 
 
 def corrected_names(files: Iterable[str]) -> dict[str, str]:
-    """A name without folders for each file; two that would be called the same get a mark."""
-    stems = {file: os.path.splitext(file.replace("/", "__"))[0] for file in files}
+    """A name without folders for each file; two that would be called the same get a mark, and so does one that holds
+    what does not print: a list of products in a terminal shows it."""
+    given = {file: os.path.splitext(file.replace("/", "__"))[0] for file in files}
+    stems = {file: "".join(c if c.isprintable() else "-" for c in stem) for file, stem in given.items()}
     counts = Counter(stem.casefold() for stem in stems.values())
     return {
-        file: stem if counts[stem.casefold()] == 1 else f"{stem}-{xxhash.xxh3_64_hexdigest(file.encode())[:8]}"
+        file: stem if counts[stem.casefold()] == 1 and stem == given[file] else f"{stem}-{_mark(file)}"
         for file, stem in stems.items()
     }
+
+
+def _mark(file: str) -> str:
+    return xxhash.xxh3_64_hexdigest(file.encode("utf-8", "surrogatepass"))[:8]
 
 
 def _unused(name: str, taken: set[str]) -> str:

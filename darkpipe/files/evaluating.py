@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.files.ageing import master_noise, predict
+from darkpipe.files.arrays import read_arrays
 from darkpipe.files.atomic import replace_file, replace_text
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.masters import Cell, ReferenceValues
@@ -107,10 +108,15 @@ def write_maps(path: Path, held_out: bool, maps: Mapping[str, NDArray[np.float32
 
 
 def read_small_maps(path: Path) -> tuple[bool, dict[str, NDArray[np.float32]]]:
-    """What `write_maps` wrote."""
-    with np.load(path) as arrays:
-        maps = {name: arrays[name] for name in arrays.files if name != "held_out"}
-        return bool(arrays["held_out"]), maps
+    """What `write_maps` wrote.
+
+    Raises
+    ------
+    ProductError
+        when the file is missing or damaged.
+    """
+    arrays = read_arrays(path, "the map of errors", "run with --force")
+    return bool(arrays.get("held_out", False)), {name: image for name, image in arrays.items() if name != "held_out"}
 
 
 def relative_name(path: Path, folder: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,9 @@ import yaml
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from darkpipe import plain_yaml
 from darkpipe.errors import DesignError, ProductError
+from darkpipe.files.arrays import read_arrays
 from darkpipe.files.atomic import replace_file, replace_text
 from darkpipe.files.bias_files import line_of_levels
 from darkpipe.files.layout import exposure_label, temperature_label
@@ -192,8 +193,8 @@ def read_population(path: Path) -> Population:
         when it is missing or damaged.
     """
     try:
-        return Population.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        return Population.from_dict(plain_yaml.load(path.read_text(encoding="utf-8")))
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ProductError(f"the population cannot be read ({error})", where=path, do="run step 5 again") from error
 
 
@@ -278,14 +279,7 @@ def read_tiles(paths: Sequence[Path]) -> Assembled:
         when a tile is missing or damaged.
     """
 
-    def read(path: Path) -> Tile:
-        try:
-            with np.load(io.BytesIO(path.read_bytes())) as data:
-                return {k: data[k] for k in data.files}
-        except (OSError, ValueError, KeyError) as error:
-            raise ProductError(f"a tile cannot be read ({error})", where=path, do="run step 5 again") from error
-
-    return assemble(read(path) for path in paths)
+    return assemble(read_arrays(path, "a tile", "run step 5 again") for path in paths)
 
 
 def assemble(tiles: Iterable[Tile]) -> Assembled:

@@ -23,13 +23,16 @@ def find_frames(root: Path) -> list[Path]:
     ``*.fit``, ``*.fits``, ``*.fts`` in any case, also with ``.gz`` or ``.fz``; ``*.xisf`` too, so that the survey
     refuses it with advice. Links are followed; a folder or file that is reached twice is listed once, by its real
     place if that is under the root. Hidden names (a leading dot, so drafts too) are passed over. Links that lead
-    nowhere are listed, so that the survey says so; folders that cannot be read are logged as warnings.
+    nowhere are listed, so that the survey says so; folders that cannot be read are logged as warnings, and so are names
+    that are no text.
 
     Raises
     ------
     FrameError : the root is missing or cannot be read.
     """
     root = Path(root)
+    if not _is_text(os.fspath(root)):
+        raise FrameError("the name of this folder is no text in UTF-8", where=root, do="Rename it.")
     try:
         os.listdir(root)
     except OSError as error:
@@ -95,12 +98,24 @@ def _walk(
             path = folder / entry.name
             if entry.name.startswith("."):
                 continue
+            if not _is_text(entry.name):
+                _LOG.warning("left out, its name is no text in UTF-8: %s. Rename it", path)
+                continue
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(path)
             elif entry.is_symlink() and path.is_dir():
                 linked_folders.append(path)
             elif _FRAME_NAME.search(entry.name):
                 (links if entry.is_symlink() else files).append(path)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written into a table: one of another encoding cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

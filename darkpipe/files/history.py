@@ -19,6 +19,7 @@ import numpy as np
 import xxhash
 import yaml
 
+from darkpipe import plain_yaml
 from darkpipe.errors import PipelineError, ProductError
 from darkpipe.files.atomic import replace_text
 from darkpipe.files.layout import ModelDir
@@ -179,6 +180,6 @@ def last_change(folder: ModelDir) -> ModelChange | None:
     for place in reversed(folder.archived()):
         path = folder.changes(place)
         if path.is_file():
-            with suppress(OSError, yaml.YAMLError, TypeError):
-                return ModelChange(**yaml.safe_load(path.read_text(encoding="utf-8")))
+            with suppress(OSError, ValueError, TypeError):
+                return ModelChange(**plain_yaml.load(path.read_text(encoding="utf-8")))
     return None

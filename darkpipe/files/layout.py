@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from darkpipe.errors import ProductError
 from darkpipe.files.index import campaign_matches, campaign_names
 from darkpipe.files.layout_model import ModelDir
 from darkpipe.files.layout_names import cell_name, em_setting_name, exposure_label, six_digits, temperature_label
@@ -27,7 +28,7 @@ __all__ = [
 
 LEAST_DECIMALS = 3  # of exposures in the folders of raw frames: exp_1.000s
 
-SAFE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
+SAFE_NAME = re.compile(r"^[A-Za-z0-9+][A-Za-z0-9._+-]*\Z")
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,11 @@ class OutputDir:
 
     def __post_init__(self) -> None:
         if self.campaign and not SAFE_NAME.match(self.campaign):
-            raise ValueError(f"unsafe name of a configuration: {self.campaign!r}")
+            raise ProductError(
+                f"{self.campaign!r} cannot be the name of a configuration",
+                where=self.index,
+                do="Delete the index and run again: it is made anew.",
+            )
 
     @property
     def base(self) -> Path:

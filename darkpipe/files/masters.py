@@ -12,6 +12,7 @@ import yaml
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from darkpipe import plain_yaml
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_text
 from darkpipe.files.products import Card, Frame, Product, blank, read_header, read_planes
@@ -153,11 +154,11 @@ def read_reference(path: Path) -> ReferenceValues:
         when it is missing or damaged.
     """
     try:
-        data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data: dict[str, Any] = plain_yaml.load(path.read_text(encoding="utf-8"))
         by_temperature = tuple((float(t), float(s), float(e)) for t, s, e in data.get("read_noise_by_temperature", ()))
         lists = {"notes": tuple(data.get("notes", ())), "read_noise_by_temperature": by_temperature}
         return ReferenceValues(**{**data, **lists})
-    except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise ProductError(f"reference.yaml cannot be read ({error})", where=path, do="run step 2 again") from error
 
 

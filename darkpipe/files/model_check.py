@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 from astropy.table import Table
 
+from darkpipe import plain_yaml
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_text
 from darkpipe.files.changed_pixels import Found
@@ -163,9 +164,9 @@ def read_verdict(path: Path) -> dict[str, Any]:
         when it is missing or damaged.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = plain_yaml.load(path.read_text(encoding="utf-8"))
         if data["verdict"] and data["criteria"] and data["hot_pixels"]:
             return dict(data)
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ProductError(f"the verdict cannot be read ({error})", where=path, do="run check_model again") from error
     raise ProductError("the verdict is empty", where=path, do="run check_model again")

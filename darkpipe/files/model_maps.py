@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from darkpipe import plain_yaml
 from darkpipe.errors import DesignError, ProductError
 from darkpipe.files.atomic import replace_text
 from darkpipe.files.layout import ModelDir
@@ -147,7 +149,7 @@ def read_description(path: Path) -> Description:
         when it is missing or not what `write_description` writes.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = plain_yaml.load(path.read_text(encoding="utf-8"))
         models = tuple(
             FittedModel(
                 m["name"],
@@ -161,6 +163,10 @@ def read_description(path: Path) -> Description:
             )
             for m in data["models"]
         )
+        for m in models:
+            _check_name(m.name, MODELS)
+            _check_name(m.cell)
+        _check_name(data["configuration"])
         return Description(
             data["chosen"],
             data["why"],
@@ -177,8 +183,22 @@ def read_description(path: Path) -> Description:
             tuple(data.get("notes", ())),
             data.get("readout_exposure_s", 0.0),
         )
-    except (OSError, yaml.YAMLError, KeyError, TypeError, IndexError) as error:
+    except (OSError, KeyError, TypeError, IndexError, ValueError) as error:
         raise ProductError(f"the model's description cannot be read ({error})", where=path, do="fit again") from error
+
+
+def _check_name(name: Any, known: Container[str] | None = None) -> None:
+    """Refuse what would not do as a part of a path: the file may be somebody else's.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not isinstance(name, str) or _PART.fullmatch(name) is None or (known is not None and name not in known):
+        raise ValueError(f"{str(name)[:60]!r} is no name of a model, a cell or a configuration")
+
+
+_PART = re.compile(r"(?:[A-Za-z0-9+][A-Za-z0-9._+-]*)?")
 
 
 @dataclass(frozen=True)

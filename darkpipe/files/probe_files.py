@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.errors import DesignError, ProductError
+from darkpipe.files.arrays import read_arrays
 from darkpipe.files.atomic import replace_file
 from darkpipe.files.bias_files import T_REF
 from darkpipe.files.frame_match import Window
@@ -212,11 +212,11 @@ def read_probes(path: Path, window: Window) -> ProbeSet:
     ProductError
         when the file is missing or damaged.
     """
+    held = read_arrays(path, "the hot pixels", "run with --force")
     try:
-        with np.load(io.BytesIO(path.read_bytes())) as held:
-            probes = Probes(**{name: held[name] for name in Probes.__dataclass_fields__})
-            scale = Scale(held["reads_c"], held["true_c"], held["error_c"], float(held["scatter_c"]))
-            bias, t_ref_c = held["bias"], float(held["t_ref_c"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        probes = Probes(**{name: held[name] for name in Probes.__dataclass_fields__})
+        scale = Scale(held["reads_c"], held["true_c"], held["error_c"], float(held["scatter_c"]))
+        bias, t_ref_c = held["bias"], float(held["t_ref_c"])
+    except (ValueError, KeyError, TypeError) as error:
         raise ProductError(f"the hot pixels cannot be read ({error})", where=path, do="run with --force") from error
     return ProbeSet(probes, bias, t_ref_c, scale).inside(window)

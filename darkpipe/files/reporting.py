@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from darkpipe import plain_yaml
 from darkpipe.errors import ProductError
 from darkpipe.files.evaluating import relative_name
 from darkpipe.files.index import ACCEPTED, read_frames
@@ -194,7 +194,10 @@ def _meta(path: Path | None) -> Mapping[str, Any]:
 def _yaml(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        data = plain_yaml.load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ProductError(f"a product cannot be read ({error})", where=path, do="run with --force") from error
     return dict(data) if isinstance(data, dict) else {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from astropy.table import Column, MaskedColumn, Table
 
+from darkpipe import plain_yaml
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_text
 
@@ -57,6 +59,7 @@ def read_table(path: Path) -> Table:
     if not text.startswith("# %ECSV"):
         raise ProductError("the file is no ECSV table", where=path, do=_REMAKE)
     try:
+        plain_yaml.check(_header(text))
         table = Table.read(text, format=_FORMAT)
     except Exception as error:  # the reader's own errors have no common base
         raise ProductError(f"the table is damaged: {_first_line(error)}", where=path, do=_REMAKE) from error
@@ -65,6 +68,13 @@ def read_table(path: Path) -> Table:
         if isinstance(column, MaskedColumn) and column.dtype.kind in "UO":
             table[name] = Column(column.filled(""), unit=column.unit, description=column.description, meta=column.meta)
     return table
+
+
+def _header(text: str) -> str:
+    """The YAML before the rows, without the line that names the format."""
+    lines = io.StringIO(text)
+    next(lines)
+    return "".join(line[2:] or "\n" for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
 
 
 _REMAKE = "Delete it and run again: it is made anew."

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from darkpipe.errors import ProductError
+from darkpipe.errors import ProductError, printable
 from darkpipe.jobs.journal import Journal
 from darkpipe.jobs.journal_file import FileLine, JobLine
 
@@ -32,7 +32,7 @@ def explain(journal: Journal, path: Path) -> str:
             where=path,
             do="Name a product, relative to the output directory",
         )
-    return "\n".join(_tree(journal, key, 0, set()))
+    return "\n".join(map(printable, _tree(journal, key, 0, set())))
 
 
 def _tree(journal: Journal, key: str, depth: int, opened: set[str]) -> Iterator[str]:

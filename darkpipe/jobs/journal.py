@@ -325,7 +325,7 @@ class Journal:
         return removed, kept
 
     def _is_ours(self, key: str) -> bool:
-        if key.startswith("../") or os.path.isabs(key):
+        if os.path.isabs(key) or os.path.normpath(key).split(os.sep)[0] == os.pardir:
             return False
         made = self._book.made[key]
         recorded = next(f.digest for f in map(self._book.file, made["outputs"]) if f.path == key)

@@ -50,11 +50,14 @@ def hold(root: Path) -> Iterator[None]:
     """
     holder = root / HOLDER_NAME
     try:
+        os.fspath(root).encode()  # tables and journal hold names of its files
         root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(root / LOCK_NAME)
         lock.acquire(timeout=0)
     except Timeout:
         raise _busy(root, holder) from None
+    except UnicodeEncodeError:
+        raise PipelineError("the name of this folder is no text in UTF-8", where=root, do="Rename it") from None
     except OSError as error:
         raise PipelineError(
             f"cannot write here: {error.strerror}", where=root, do="Take another --output_dir"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
+import os
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from darkpipe.errors import LeftOutError, NothingToModelError, PipelineError, ProductError, SettingsError
@@ -13,7 +16,7 @@ from darkpipe.jobs.contract import Job, Place, Step, settings_of
 from darkpipe.jobs.journal import Journal
 from darkpipe.jobs.report import Failure, RunReport, StepCount
 from darkpipe.jobs.runner import Runner, StaleJob
-from darkpipe.settings import RunSettings
+from darkpipe.settings import RunSettings, output_places
 
 log = logging.getLogger("darkpipe")
 
@@ -175,10 +178,27 @@ class Walk:
 
     def _claim(self, step: Step, batch: Sequence[Job], planned: set[str]) -> None:
         for job in batch:
+            for path in job.outputs:
+                self._stay_inside(path)
             keys = {self.journal.key(path) for path in job.outputs}
             if both := keys & planned:
                 raise ValueError(f"{step.NAME}: two jobs make the same product: {sorted(both)}")
             planned |= keys
+
+    def _stay_inside(self, path: Path) -> None:
+        """Refuse a product elsewhere than where the user lets darkpipe write: whatever a header, a table or a model of
+        somebody else says, it names no place."""
+        place = Path(os.path.abspath(path))
+        if not any(place.is_relative_to(root) for root in self._roots):
+            raise ProductError(
+                "a product would stand outside of the places that were named",
+                where=path,
+                do="Something in its model or tables is not as darkpipe writes it: do not use them",
+            )
+
+    @functools.cached_property
+    def _roots(self) -> list[Path]:
+        return [Path(os.path.abspath(place)) for place in (self.out.root, *output_places(self.settings))]
 
     def _prune(self, step: Step, campaign: str, planned: Collection[str]) -> int:
         removed, kept = self.journal.remove(self.journal.orphans(step.NAME, campaign, planned))

@@ -12,8 +12,10 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
+from darkpipe.report.blocks import UNBROKEN
 from darkpipe.report.sections import all_sections, lead_of, title_of
 
 _FOLDER = "html"
@@ -33,7 +35,7 @@ def write_page(facts: Mapping[str, Any], embedded: Embedded) -> str:
     facts : what `darkpipe.files.reporting.read_facts` gives, with `products`, `campaign`, `run` and `software`.
     """
     style, script = _part("style.css"), _part("script.js")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, finalize=_fit_to_show)
     return environment.from_string(_part("report.html")).render(
         title=title_of(facts),
         lead=lead_of(facts),
@@ -44,6 +46,16 @@ def write_page(facts: Mapping[str, Any], embedded: Embedded) -> str:
         style_hash=_hash(style),
         script_hash=_hash(script),
     )
+
+
+def _fit_to_show(value: Any) -> Any:
+    """A text without control characters and marks that turn the direction of writing round; lines are kept."""
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    return "".join(c if c.isprintable() or c in _KEPT else ascii(c)[1:-1] for c in value)
+
+
+_KEPT = "\n\t" + UNBROKEN
 
 
 @cache

@@ -61,7 +61,7 @@ def test_a_configuration_is_a_sub_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../x", "/etc", "a/b", ".hidden", "a b"])
 def test_unsafe_names_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match="unsafe"):
+    with pytest.raises(ProductError, match="cannot be the name of a configuration"):
         OutputDir(tmp_path, name)
 
 

@@ -16,7 +16,7 @@ from darkpipe.errors import PipelineError, ProductError
 from darkpipe.jobs import stamps
 from darkpipe.jobs.contract import Digests, Job
 from darkpipe.jobs.journal import JOURNAL_NAME, Journal
-from darkpipe.jobs.journal_file import encode, encode_recipe
+from darkpipe.jobs.journal_file import FORMAT, encode, encode_recipe
 from darkpipe.jobs.runner import execute
 
 STEP = toy_steps.STEPS[2]
@@ -314,3 +314,29 @@ def test_a_file_that_changes_after_the_job_is_not_recorded(root: Path) -> None:
     (root / "in.txt").write_text("later")
     with pytest.raises(PipelineError, match="changed while the pipeline runs"):
         Journal(root).record(STEP, job, outcome)
+
+
+@pytest.mark.parametrize("key", ["../victim", "a/../../victim", "/etc/hostname", "a/b/../../../victim"])
+def test_a_journal_of_somebody_else_removes_nothing_outside(tmp_path: Path, key: str) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"of somebody")
+    root = tmp_path / "out"
+    (root / "a" / "b").mkdir(parents=True)
+    at = stamps.stamp(victim)
+    assert at is not None
+    job = {
+        "job": "step",
+        "campaign": "",
+        "recipe": "x",
+        "inputs": [],
+        "outputs": [1],
+        "requested": False,
+        "label": "",
+        "time": "2025-01-01T00:00:00",
+    }
+    lines = [{"journal": FORMAT}, {"file": [1, key, at.size, at.mtime_ns, stamps.digest(victim)]}, job]
+    (root / "journal.jsonl").write_bytes(b"".join(map(encode, lines)))
+    journal = Journal(root)
+    assert journal.orphans("step", "", ()) == [key]
+    assert journal.remove([key]) == ([], [key])
+    assert victim.exists()

@@ -1,0 +1,84 @@
+"""Files of arrays are numbers, of the size of the file, or are refused."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from darkpipe.errors import ProductError
+from darkpipe.files.arrays import read_arrays
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(ProductError, match="a tile cannot be read") as caught:
+        read_arrays(path, "a tile", "run step 5 again")
+    assert caught.value.do == "run step 5 again"
+    return caught.value.what
+
+
+def test_arrays_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, a=np.arange(6).reshape(2, 3), b=np.array(2.5))
+    found = read_arrays(path, "a tile", "")
+    assert found["a"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert float(found["b"]) == 2.5
+
+
+class Bomb:
+    """Would write a file if it were unpickled."""
+
+    place: Path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.place,))
+
+
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    Bomb.place = tmp_path / "pwned"
+    path = tmp_path / "a.npz"
+    np.savez(path, a=np.array([Bomb()], dtype=object))
+    assert "allow_pickle" in refused(path)
+    plain = tmp_path / "b.npz"
+    with open(plain, "wb") as stream:
+        np.save(stream, np.array([Bomb()], dtype=object), allow_pickle=True)
+    refused(plain)
+    assert not Bomb.place.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"\x80\x04K\x01.", b"no numbers", b"\x93NUMPY\x01\x00"])
+def test_what_is_no_such_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.npz"
+    path.write_bytes(content)
+    refused(path)
+
+
+def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, a=np.arange(1000.0))
+    whole = path.read_bytes()
+    for length in (1, 30, 200, 4000, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        refused(path)
+
+
+def test_a_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, a=np.zeros(10**7))
+    assert path.stat().st_size < 200_000
+    assert "compressed" in refused(path)
+
+
+def test_a_header_that_promises_more_than_there_is(tmp_path: Path) -> None:
+    for shape in ("(1000000000000,)", "(-5,)", "'a'", "(" * 50):
+        part = io.BytesIO()
+        header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+        part.write(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+        path = tmp_path / "a.npz"
+        with zipfile.ZipFile(path, "w") as parts:
+            parts.writestr("a.npy", part.getvalue())
+        refused(path)
+    assert "cannot be read" in refused(tmp_path / "missing.npz")

@@ -1,0 +1,145 @@
+"""Which of the messages that darkpipe has were raised while tests ran; hooks of pytest, used by conftest.py.
+
+    pytest --every-message      the run fails if a message of the program was raised by no test
+    pytest --raised FILE        what was raised is added to a file, for runs in parts; then
+    python tests/raised_messages.py FILE      says what is missing
+
+Errors are seen where they are made, in the process of the tests and in those of pytest-xdist.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+PROJECT = Path(__file__).resolve().parents[1]
+sys.path.append(str(PROJECT / "docs"))
+
+import message_sites  # noqa: E402 - after the path
+
+ELSEWHERE = {
+    "steps/step1_load_data.py:_common": "only Windows has drives",
+}
+"""Sites that no test here can reach, each with the reason."""
+
+_raised: set[tuple[str, int]] = set()
+
+
+def begin() -> None:
+    """See every error of the family from now on, and every complaint about a value."""
+    from darkpipe.errors import PipelineError
+
+    made = PipelineError.__init__
+
+    def seen(self: PipelineError, *args: Any, **kwargs: Any) -> None:
+        _note(sys._getframe(1))
+        _note_causes(sys.exc_info()[1])
+        made(self, *args, **kwargs)
+
+    PipelineError.__init__ = seen  # type: ignore[method-assign]
+
+
+def _note(frame: FrameType) -> None:
+    _raised.add((frame.f_code.co_filename, frame.f_lineno))
+
+
+def _note_causes(error: BaseException | None) -> None:
+    """See where plain errors came from that are being told as one of the family."""
+    if isinstance(error, ValidationError):
+        for item in error.errors():
+            _note_causes(item.get("ctx", {}).get("error"))
+    while error is not None:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        if trace is not None:
+            _raised.add((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
+        error = error.__cause__ or error.__context__
+
+
+def raised_sites() -> set[str]:
+    """Keys of the sites that were seen so far."""
+    lines: dict[str, set[int]] = {}
+    for name, line in _raised:
+        path = Path(name)
+        if path.is_relative_to(PROJECT):
+            lines.setdefault(path.relative_to(PROJECT).as_posix(), set()).add(line)
+    return {
+        site.key
+        for site in message_sites.all_sites()
+        if any(site.lines[0] <= line <= site.lines[1] for line in lines.get(site.file, ()))
+    }
+
+
+def never_raised(raised: Iterable[str]) -> list[str]:
+    """What no test has raised and a test could."""
+    known = set(raised)
+    return [site.key for site in message_sites.all_sites() if site.key not in known and not _excused(site.key)]
+
+
+def _excused(key: str) -> bool:
+    return any(key.startswith(f"{place}:") for place in ELSEWHERE)
+
+
+# hooks
+class Plugin:
+    """Gathers from all processes and judges at the end."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.raised: set[str] = set()
+
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A process of pytest-xdist has ended."""
+        self.raised |= set(getattr(node, "workeroutput", {}).get("raised_messages", ()))
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Hand over, or judge."""
+        self.raised |= raised_sites()
+        if hasattr(self.config, "workeroutput"):
+            self.config.workeroutput["raised_messages"] = sorted(self.raised)
+            return
+        file = self.config.getoption("--raised")
+        if file:
+            with open(file, "a", encoding="utf-8") as stream:
+                stream.writelines(f"{key}\n" for key in sorted(self.raised))
+        if self.config.getoption("--every-message") and never_raised(self.raised) and session.exitstatus == 0:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Say what is missing."""
+        missing = never_raised(self.raised) if self.config.getoption("--every-message") else []
+        if missing:
+            terminalreporter.section("messages that no test has raised")
+            for key in missing:
+                terminalreporter.line(key)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """The two flags."""
+    parser.addoption("--every-message", action="store_true", help="fail if a message was raised by no test")
+    parser.addoption("--raised", metavar="FILE", help="add the messages that were raised to a file")
+
+
+def configure(config: pytest.Config) -> None:
+    """Begin to look."""
+    begin()
+    config.pluginmanager.register(Plugin(config), "raised-messages")
+
+
+def main() -> int:
+    """What is missing of what a file of `--raised` holds."""
+    missing = never_raised(Path(sys.argv[1]).read_text(encoding="utf-8").splitlines())
+    print("\n".join(missing))
+    print(f"{len(missing)} of {len(message_sites.all_sites())} messages were not raised")
+    return int(bool(missing))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
