@@ -7,6 +7,7 @@ that a run ends only when none of its jobs is at work any more, and that waiting
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -92,12 +93,13 @@ class DaskExecutor(Executor):
         self._over: set[int] | None = None
         self._attempts = itertools.count()
         self._closed = threading.Event()
-        self._client = _connect(settings)
+        self._stack = contextlib.ExitStack()
+        self._client = _connect(settings, self._stack)
         try:
             self._threads: Mapping[str, int] = self._await_workers()
             _check_workers(self._client, self._root, settings)
         except BaseException:
-            self._client.close()
+            self._stack.close()
             raise
         self._watch = threading.Thread(target=self._watch_workers, name="dask workers", daemon=True)
         self._watch.start()
@@ -142,7 +144,7 @@ class DaskExecutor(Executor):
                 task.future.cancel()
             self._await_quiet()
         self._closed.set()
-        self._client.close()
+        self._stack.close()
 
     # sending and receiving
     def _send(self, task: _Task) -> None:
@@ -296,8 +298,10 @@ def _killer(task: _Task, killed: Any) -> PipelineError:
     )
 
 
-def _connect(settings: DaskSettings) -> Any:
+def _connect(settings: DaskSettings, stack: contextlib.ExitStack) -> Any:
+    """A client, which is closed with the stack."""
     try:
+        import dask
         from distributed import Client
     except ImportError as error:
         raise SettingsError(
@@ -305,18 +309,21 @@ def _connect(settings: DaskSettings) -> Any:
         ) from error
     try:
         if settings.scheduler is not None:
-            return Client(settings.scheduler, timeout=CONNECT_S, set_as_default=False)
-        return Client(
+            return stack.enter_context(Client(settings.scheduler, timeout=CONNECT_S, set_as_default=False))
+        # a worker that is being started again is not to be given up for good
+        stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}))
+        own = Client(
             n_workers=settings.workers,
             threads_per_worker=1,
             processes=True,
             memory_limit=0,  # the system's own limits hold, as with processes
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,  # what matters of it is said here
             scheduler_kwargs={"allowed_failures": LOCAL_DEATHS},
             preload=["darkpipe.jobs.dask_worker"],
             set_as_default=False,
         )
+        return stack.enter_context(own)
     except ValueError as error:
         raise SettingsError(
             f"this is no address of a Dask scheduler: {error}",

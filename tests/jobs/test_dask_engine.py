@@ -29,6 +29,7 @@ from darkpipe.jobs.journal import Journal
 from darkpipe.jobs.report import NoProgress, RunReport
 
 distributed = pytest.importorskip("distributed", reason="pip install distributed")
+dask = pytest.importorskip("dask", reason="pip install distributed")
 
 Result = TypeVar("Result")
 NAMES = [f"a-{cell}-{number}" for cell in "pqrstuvwxyz" for number in (1, 2)]
@@ -59,14 +60,18 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
 @contextlib.contextmanager
 def cluster_of(workers: int, **more: Any) -> Iterator[Any]:
     """A cluster of its own, as a user would start it beside the pipeline."""
-    with distributed.LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        memory_limit=0,
-        dashboard_address=None,
-        silence_logs=logging.CRITICAL,
-        **more,
-    ) as cluster:
+    patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"})
+    with (
+        patient,
+        distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=0,
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+            **more,
+        ) as cluster,
+    ):
         yield cluster
 
 
@@ -164,7 +169,7 @@ def test_a_job_that_kills_its_workers_fails_alone(root: Path, cluster: Any, expe
     assert {f"master {cell}" for cell in "pqrtuvwxyz"} < made
     (root / "raw" / "a-s-1.txt").write_text(str(sum(b"a-s-1")))
     report = dask_run(root, cluster.scheduler_address)
-    assert labels(report)[:2] == ["survey a-s-1.txt", "master s"]
+    assert labels(report)[:3] == ["survey a-s-1.txt", "index", "master s"]
     assert products(root) == expected
 
 
@@ -178,14 +183,20 @@ def test_errors_and_bugs_come_back(root: Path, cluster: Any) -> None:
 
 
 # the end of a run
-def toy_process(root: Path, scheduler: str, pause_s: float) -> subprocess.Popen[bytes]:
-    script = str(PROJECT / "tests" / "toy_steps.py")
-    return subprocess.Popen(
-        [sys.executable, script, str(root), "dask", str(pause_s), scheduler],
+@contextlib.contextmanager
+def toy_process(root: Path, scheduler: str, pause_s: float) -> Iterator[subprocess.Popen[bytes]]:
+    call = f"import pathlib, toy_steps; toy_steps.main(pathlib.Path({str(root)!r}), 'dask', {pause_s}, {scheduler!r})"
+    process = subprocess.Popen(
+        [sys.executable, "-c", call],
         env={**os.environ, "PYTHONPATH": SEARCH},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(timeout=60)
 
 
 def at_work(scheduler: str, root: Path) -> list[str]:
@@ -206,7 +217,7 @@ def test_an_interrupt_waits_for_what_runs_and_keeps_it(root: Path, cluster: Any,
     with toy_process(root, scheduler, 1.5) as process:
         until(lambda: any("master" in name for name in at_work(scheduler, root)))
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.wait(timeout=60)
         assert process.returncode != 0
         assert at_work(scheduler, root) == []
     made = {path.stem for path in (root / "out" / "masters").glob("*.txt")}
@@ -225,10 +236,8 @@ def test_the_next_run_waits_for_the_jobs_of_one_that_was_killed(
     root: Path, cluster: Any, expected: dict[str, bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     scheduler = cluster.scheduler_address
-    with toy_process(root, scheduler, 4.0) as process:
+    with toy_process(root, scheduler, 4.0):
         until(lambda: any("master" in name for name in at_work(scheduler, root)))
-        process.kill()
-        process.communicate(timeout=60)
     with caplog.at_level(logging.INFO, "darkpipe"):
         report = dask_run(root, scheduler)
     assert "still at work: master" in caplog.text
@@ -287,6 +296,7 @@ def test_a_scheduler_that_dies_ends_the_run(
     scheduler = subprocess.Popen([*line, "--no-dashboard"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     worker = worker_process(address, SEARCH, "--no-nanny")
     try:
+        until(lambda: workers_of(address), 30.0)
         report = dask_run(root, address, progress=AtJob(len(NAMES) + 3, scheduler.kill), cells={"pause_s": 0.5})
     finally:
         for process in (scheduler, worker):
