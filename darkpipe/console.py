@@ -245,4 +245,4 @@ def _dry_run_lines(report: RunReport, most: int = MOST_LINES_ALIKE) -> Iterator[
     if report.up_to_date:
         yield "everything is up to date"
     elif settled:
-        yield f"{len(settled)} detectors: everything is up to date"
+        yield f"{len(settled)} of {len(report.parts)} detectors: everything is up to date"
