@@ -20,7 +20,7 @@ from darkpipe.jobs.contract import sections_of
 from darkpipe.settings import RunSettings, commented_yaml, nested, read_yaml
 from darkpipe.version import __version__
 from master_controller import MODES, MasterController, mode_named
-from steps.flags import FLAGS, Flag, number, numbers
+from steps.flags import DETECTORS, FLAGS, Flag, number, numbers
 
 INTERRUPTED = 130
 EXIT_CODES = """exit codes:
@@ -126,7 +126,8 @@ def refuse_idle_flags(given: Mapping[str, Any], mode: str, controller: MasterCon
 def _sections(mode: str, controller: MasterController) -> set[str]:
     """Sections of the settings that something in this mode looks at."""
     steps = [controller.steps[number] for number in controller.numbers(mode)]
-    return {*RunSettings.model_fields, *(name for step in steps for name in sections_of(step))}
+    of_all = {DETECTORS} if MODES[mode].by_detector else set()
+    return {*RunSettings.model_fields, *of_all, *(name for step in steps for name in sections_of(step))}
 
 
 def _hears(sections: set[str], flag: Flag) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from io import TextIOWrapper
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from darkpipe.errors import printable
-from darkpipe.jobs.report import RunReport
+from darkpipe.jobs.report import PART, RunReport
 
 MOST_LINES_IN_ORDER = 10
 MOST_LINES_ALIKE = 20  # jobs of one step with one reason, beyond which the first and the last are named
@@ -49,6 +50,7 @@ def logging_to(
     logger.setLevel(min(handler.level for _, handler in handlers))
     logger.propagate = False
     for owner, handler in handlers:
+        handler.addFilter(_named_part)
         owner.addHandler(handler)
     try:
         yield
@@ -99,6 +101,14 @@ class _StateHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, "state", False):
             self._bar.state(record.getMessage())
+
+
+def _named_part(record: logging.LogRecord) -> bool:
+    """Begin with the detector, where there are several; once, however many handlers there are."""
+    if PART.get() and not hasattr(record, "part"):
+        record.part = PART.get()
+        record.msg = f"{PART.get()}: ".replace("%", "%%" if record.args else "%") + str(record.msg)
+    return True
 
 
 def _plain_information(record: logging.LogRecord) -> bool:
@@ -152,6 +162,8 @@ class JobBar:
     """A progress bar of the jobs of a batch; nothing where there is no terminal."""
 
     def __init__(self, console: Console) -> None:
+        self._name = ""
+        self._users: list[JobBar] = []  # of the lines below each other: the last takes all of it away
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -164,10 +176,18 @@ class JobBar:
         self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task: TaskID | None = None
 
+    def part(self, name: str) -> JobBar:
+        """A line of its own for one of several that are at work side by side."""
+        other = copy.copy(self)
+        other._name, other._task = name, None
+        return other
+
     def begin(self, title: str, total: int) -> None:
         """Show an empty bar."""
+        self._users.append(self)
         self._bar.start()
-        self._task = self._bar.add_task(title, total=total, label="", state="")
+        named = " ".join(filter(None, (self._name, title)))
+        self._task = self._bar.add_task(named, total=total, label="", state="")
 
     def advance(self, label: str) -> None:
         """One job further."""
@@ -184,7 +204,10 @@ class JobBar:
         if self._task is not None:
             self._bar.remove_task(self._task)
             self._task = None
-        self._bar.stop()
+        if self in self._users:
+            self._users.remove(self)
+        if not self._users:
+            self._bar.stop()
 
 
 def error_console() -> Console:
@@ -198,7 +221,7 @@ def print_report(report: RunReport) -> None:
         print("\n".join(map(printable, _dry_run_lines(report))))
         return
     console = Console(file=sys.stdout)
-    rows = _count_rows(report)
+    rows = _count_rows([report, *(part for _, part in report.parts)])
     if console.is_terminal:
         table = Table("step", "made", "up to date", "failed", "removed")
         for row in rows:
@@ -207,6 +230,7 @@ def print_report(report: RunReport) -> None:
     else:
         for step, *numbers in [("step", "made", "up to date", "failed", "removed"), *rows]:
             print(f"{step:<28}" + "".join(f"{number:>12}" for number in numbers))
+    print("\n".join(_detector_lines(report)), end="\n" if report.parts else "")
     for campaign, lines in report.summaries:
         if campaign:
             print(printable(campaign))
@@ -218,16 +242,30 @@ def print_report(report: RunReport) -> None:
             before = name
 
 
-def _count_rows(report: RunReport) -> list[tuple[str, ...]]:
+def _detector_lines(report: RunReport) -> Iterator[str]:
+    """A line a detector: what was made, and what it failed of."""
+    if not report.parts:
+        return
+    width = max(len("detector"), *(len(name) for name, _ in report.parts)) + 2
+    yield f"{'detector':<{width}}" + "".join(f"{title:>12}" for title in ("made", "up to date", "failed")) + "  result"
+    for name, part in report.parts:
+        numbers = [sum(getattr(c, key) for c in part.counts) for key in ("made", "up_to_date", "failed")]
+        result = "FAILED: " + str(part.failures[0]) if part.failures else "; ".join(part.findings) or "ok"
+        yield f"{name:<{width}}" + "".join(f"{number:>12}" for number in numbers) + f"  {result}"
+    failed = sum(bool(part.failures) for _, part in report.parts)
+    yield f"{len(report.parts)} detectors, {failed} failed"
+
+
+def _count_rows(reports: Sequence[RunReport]) -> list[tuple[str, ...]]:
     totals: dict[str, list[int]] = {}
-    for count in report.counts:
+    for count in (count for report in reports for count in report.counts):
         row = totals.setdefault(count.step, [0, 0, 0, 0])
         for column, number in enumerate((count.made, count.up_to_date, count.failed, count.removed)):
             row[column] += number
     return [(step, *map(str, numbers)) for step, numbers in totals.items()]
 
 
-def _dry_run_lines(report: RunReport) -> Iterator[str]:
+def _dry_run_lines(report: RunReport, most: int = MOST_LINES_ALIKE) -> Iterator[str]:
     ordered = [job for job in report.jobs if job.in_order]  # the step itself has said what they are
     told = len(ordered) > MOST_LINES_IN_ORDER
     if told:
@@ -237,11 +275,18 @@ def _dry_run_lines(report: RunReport) -> Iterator[str]:
         if not (told and job.in_order):
             alike.setdefault((job.campaign, job.step, job.reason), []).append(job.label)
     for (campaign, step, reason), labels in alike.items():
-        if len(labels) > MOST_LINES_ALIKE:
+        if len(labels) > most:
             labels = [f"{len(labels)} jobs, {labels[0]} … {labels[-1]}"]
         for label in labels:
             yield ": ".join(filter(None, (campaign, step, label, reason)))
     for step, campaign in report.unknown:
         yield ": ".join(filter(None, (campaign, step, "not yet known, its inputs are to be made first")))
+    settled = [name for name, part in report.parts if part.up_to_date]
+    for name, part in report.parts:
+        if name not in settled:
+            yield from (f"{name}: {line}" for line in _dry_run_lines(part, most=1))
+            yield from (f"{name}: FAILED: {failure}" for failure in part.failures)
     if report.up_to_date:
         yield "everything is up to date"
+    elif settled:
+        yield f"{len(settled)} of {len(report.parts)} detectors: everything is up to date"

@@ -42,6 +42,11 @@ class RunSettings(BaseModel):
     dask_scheduler: str | None = Field(
         None, description="Address for engine dask, tcp://host:8786; null: a local cluster."
     )
+    dask_patience_s: float = Field(
+        300.0,
+        gt=0,
+        description="Engine dask: how long to wait for workers, where none has come yet or all were lost [s].",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is logged.")
     quiet: bool = Field(False, description="Print warnings and errors only.")
     select: dict[str, str] = Field(

@@ -86,6 +86,8 @@ SYNTHETIC = "generate_synthetic_darks"
 GRID, ONE, TAKEN = (*CELLS, PLAN, LIBRARY), (*SINGLE, PLAN), (*CAMERA, PLAN)
 TEMPERATURES, EXPOSURES = (_in(SYNTHETIC, PLAN, LIBRARY, name=name) for name in ("temperatures_c", "exposures_s"))
 LIKE, LIKES = _in("calibrate", LIBRARY, name="like"), (*CALIBRATE, LIBRARY)
+DETECTORS = "detectors"  # the section of its step, which runs before the others of a mode
+BY_DETECTOR = tuple(name for name, mode in MODES.items() if mode.by_detector)
 MODELS = ("auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow")
 
 FLAGS = (
@@ -97,6 +99,16 @@ FLAGS = (
         ("load_data.basepath", "load_em_frames.basepath"),
         Path,
         metavar="DIR",
+    ),
+    Flag(
+        "detectors",
+        "a focal plane: a model for each folder below --basepath, or for each image (HDU) of its files",
+        (f"{DETECTORS}.by",),
+        choices=("folders", "hdus"),
+        modes=BY_DETECTOR,
+    ),
+    Flag(
+        "detector_names", "of these detectors alone", (f"{DETECTORS}.names",), words, modes=BY_DETECTOR, metavar="LIST"
     ),
     Flag("output_dir", "folder of everything that is made", ("output_dir",), Path, metavar="DIR"),
     Flag(

@@ -28,9 +28,10 @@ STEP_MODULES = (
     "steps.step17_export_library",
     "steps.step18_plan_campaign",
     "steps.step19_report",
+    "steps.step20_find_detectors",
 )
-"""The order, but where a mode says another. Steps 0 and 1, those of an EM-CCD, 16 and 18 see the whole output
-directory, the others one configuration at a time."""
+"""The order, but where a mode says another; step 20 comes first where there are many detectors. Steps 0, 1 and 20,
+those of an EM-CCD, 16 and 18 see the whole output directory, the others one configuration at a time."""
 
 
 def number_of(module: str) -> int:
@@ -43,6 +44,7 @@ def number_of(module: str) -> int:
 EM_CCD_STEPS = (10, 11, 12, 13)
 PLAN_STEP = number_of("steps.step18_plan_campaign")
 STEPS_OF_ALL = (*EM_CCD_STEPS, 16, PLAN_STEP)  # besides 0 and 1
+DETECTORS_STEP = number_of("steps.step20_find_detectors")
 FIRST_STEP_OF_CAMPAIGN = 2
 FIRST_STEP_OF_MODEL = 5  # those before it write what is known of the frames themselves
 REPLACE_MODEL = (4, 5)  # steps that write into the folder of the model
@@ -61,6 +63,7 @@ class Mode:
     model_dir : dotted place of the setting that names the model, where new frames must not go into its own directory.
     instead : dotted place of a setting that stands for the folder of frames: where it is given, step 1 is left out and
     nothing is pruned.
+    by_detector : whether it can be done for each detector of a focal plane.
     question : a function, 'module.name', that answers in lines of text instead of running steps.
     """
 
@@ -75,6 +78,7 @@ class Mode:
     model_dir: str | None = None
     question: str | None = None
     instead: str | None = None
+    by_detector: bool = False
 
 
 BASEPATH = "load_data.basepath"
@@ -83,6 +87,11 @@ EM_FRAMES = {"--basepath": "load_em_frames.basepath"}
 EM_SETTING = {"em_gain": "em_gain", "exptime_single": "exptime_single_s"}
 CAMERA_ADDRESS = "camera.address"
 CAMERA_SECTIONS = ("camera", "dark_capture")
+FRAMES_STEP = number_of("steps.step1_load_data")
+OF_EACH_DETECTOR = ("basepath", "model_dir", "bias_model")
+"""Settings that name a folder which holds one a detector, by the detector's name."""
+ONE_FILE = ("generate_synthetic_darks.output", "calibrate.output", "calibrate.like", "export_library.like")
+"""Settings that many detectors cannot have in common."""
 ONE_CELL = {
     "--temp_single": "generate_synthetic_darks.temp_single_c",
     "--exptime_single": "generate_synthetic_darks.exptime_single_s",
@@ -92,6 +101,7 @@ ONE_CELL = {
 NEW_FRAMES = (9, 2, 3, 8)
 
 EVALUATION: dict[str, Any] = {
+    "by_detector": True,
     "steps": (7, 19),
     "frame_steps": (1, 2, 3, 4),
     "prunes": (1, 2, 3, 4, 7, 19),
@@ -112,6 +122,7 @@ MODES: dict[str, Mode] = {
         required=FRAMES,
         checks=NEW_FRAMES,
         prunes=(1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 19),
+        by_detector=True,
     ),
     "acquire": Mode("take the frames that are still missing, with a camera", steps=(0,)),
     "cameras": Mode("list the cameras that answer on this network", question="steps.step0_acquire_darks.list_cameras"),
@@ -122,35 +133,47 @@ MODES: dict[str, Mode] = {
         required=FRAMES,
         checks=NEW_FRAMES,
         prunes=(1, 2, 3, 4, 8, 9, 15),
+        by_detector=True,
     ),
     "synthetic_only": Mode(
-        "synthetic darks from a model: every cell, or the given --temps", (6,), overrides=_synthetic("temperatures")
+        "synthetic darks from a model: every cell, or the given --temps",
+        (6,),
+        overrides=_synthetic("temperatures"),
+        by_detector=True,
     ),
     "synthetic_2d": Mode(
-        "synthetic darks from a model: every cell, and --temps x --exptimes", (6,), overrides=_synthetic("grid")
+        "synthetic darks from a model: every cell, and --temps x --exptimes",
+        (6,),
+        overrides=_synthetic("grid"),
+        by_detector=True,
     ),
     "synthetic_2d_single": Mode(
         "one synthetic dark, for --temp_single and --exptime_single",
         (6,),
         overrides=_synthetic("single"),
         required=ONE_CELL,
+        by_detector=True,
     ),
     "export_library": Mode(
         "master darks for other programs: every cell, or --temps x --exptimes, in raw counts with the camera's header",
         steps=(17,),
         prunes=(17,),
+        by_detector=True,
     ),
     "evaluation_only": Mode(
         "synthetic against real masters; with --basepath: against those of new frames", **EVALUATION
     ),
     "evaluate_2d_model": Mode("the same as evaluation_only", **EVALUATION),
-    "report": Mode("the report of what is there, anew: evaluation/report.html", steps=(19,), prunes=(19,)),
+    "report": Mode(
+        "the report of what is there, anew: evaluation/report.html", steps=(19,), prunes=(19,), by_detector=True
+    ),
     "check_model": Mode(
         "new frames against a model: has the camera aged? Ends with 3 if the model has drifted or is stale",
         steps=(1, 2, 3, 8),
         required={**FRAMES, "--model_dir": "check_model.model_dir"},
         prunes=(1, 2, 3, 8),
         model_dir="check_model.model_dir",
+        by_detector=True,
     ),
     "calibrate": Mode(
         "bias and dark off light frames, each with the dark of its own exposure and temperature; with --like: one dark",
@@ -160,6 +183,7 @@ MODES: dict[str, Mode] = {
         prunes=(1, 14),
         model_dir="calibrate.model_dir",
         instead="calibrate.like",
+        by_detector=True,
     ),
     "plan_campaign": Mode(
         "before frames are taken: the errors that the darks of a planned campaign would have, and what it costs",

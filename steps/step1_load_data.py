@@ -73,12 +73,14 @@ def _survey_job(out: OutputDir, settings: Settings, path: Path, name: str) -> Jo
         # a job cannot have such an input; when the file is mended, it becomes one
         reason = survey_frame(path).rejected or "cannot be read"
         return Job(refuse, (), output, {"file": name, "reason": reason}, label=name)
-    params = {
+    params: dict[str, Any] = {
         "synonyms": settings.keyword_synonyms,
         "bias_max_exposure_s": settings.bias_max_exposure_s,
         "file": name,
     }
-    return Job(survey, (path,), output, params, label=name)
+    if settings.detector:
+        params["detector"] = settings.detector
+    return Job(survey, (path,), output, params, label=name, origins=bool(settings.detector))
 
 
 def _can_be_opened(path: Path) -> bool:
@@ -100,11 +102,17 @@ def survey(
     file: str,
     synonyms: Mapping[str, list[str]],
     bias_max_exposure_s: float,
+    detector: str = "",
+    origins: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[Path, str]:
-    """Read one raw frame whole and write what its header and its pixels say."""
-    found = survey_frame(inputs[0], synonyms=synonyms, bias_max_exposure_s=bias_max_exposure_s)
+    """Read one raw frame whole (one detector's image, where the digest of the file is known) and write what its header
+    and its pixels say."""
+    known = (origins or {}).get(str(inputs[0]), {}).get("digest", "")
+    found = survey_frame(
+        inputs[0], synonyms=synonyms, bias_max_exposure_s=bias_max_exposure_s, detector=detector, file_digest=known
+    )
     digests = {outputs[0]: replace_text(outputs[0], found.to_json())}
-    if found.file_digest:
+    if found.file_digest and not known:
         digests[inputs[0]] = found.file_digest
     return digests
 

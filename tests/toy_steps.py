@@ -140,6 +140,8 @@ def combine(inputs: Sequence[Path], outputs: Sequence[Path], *, factor: float, p
         raise PipelineError("a negative value", where=inputs[0], do="Take it out")
     if any(value == 666 for value in values):
         raise ZeroDivisionError("a bug")
+    if any(value == 999 for value in values):
+        os._exit(9)  # as a job that the system kills for its memory
     time.sleep(pause_s)
     return {outputs[0]: replace_text(outputs[0], f"{factor * sum(values)}")}
 
@@ -228,10 +230,10 @@ def controller(root: Path, *, steps: Sequence[ToyStep] = STEPS, **settings: Any)
     return MasterController(given, steps=steps, layout=ToyPlace)
 
 
-def main(root: Path, engine: str, pause_s: float) -> int:
-    report = controller(root, engine=engine, cells={"pause_s": pause_s}).run("full")
-    return report.exit_code
+def main(root: Path, engine: str, pause_s: float, scheduler: str | None = None) -> int:
+    given = {"engine": engine, "cells": {"pause_s": pause_s}, "dask_scheduler": scheduler}
+    return controller(root, **given).run("full").exit_code
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), *sys.argv[4:]))

@@ -23,7 +23,8 @@ from darkpipe.errors import ProductError
 DRAFT_SUFFIX = ".draft"
 
 _DRAFT_NAME = re.compile(r"^\..+\.\d+-\d+\.draft$", re.DOTALL)
-_NUMBERS = itertools.count()
+# processes on two computers may have one number: workers of a cluster, on one file system
+_NUMBERS = itertools.count(int.from_bytes(os.urandom(6), "big"))
 _WAITS_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5)  # three seconds in all: a viewer or a virus scanner lets go by then
 _CHUNK_BYTES = 1 << 20
 _SYNC_MODE = "rb+" if os.name == "nt" else "rb"  # Windows syncs only handles that may write
@@ -165,13 +166,15 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def remove_drafts(root: Path) -> int:
-    """Remove drafts that crashed runs left under a folder (links are not followed); returns how many.
+def remove_drafts(root: Path, *, deep: bool = True) -> int:
+    """Remove drafts that crashed runs left under a folder (links are not followed), or just in it; returns how many.
 
     To be called by the holder of the output directory's lock: drafts of a living run would be taken away from it.
     """
     removed = 0
-    for folder, _, names in os.walk(root):
+    for folder, folders, names in os.walk(root):
+        if not deep:
+            folders.clear()
         for name in names:
             if _DRAFT_NAME.match(name):
                 with contextlib.suppress(OSError):

@@ -34,6 +34,8 @@ _VALUE = re.compile(
         \s*(?:/\s?(?P<comment>.*))?""",
     re.VERBOSE | re.DOTALL,
 )
+_NAME_OF_UNIT = ("EXTNAME", "EXTVER")
+_UNSAFE = re.compile(r"[^A-Za-z0-9.+_-]+")
 _HIERARCH = re.compile(r"HIERARCH\s+([^=]*?)\s*=(.*)", re.IGNORECASE | re.DOTALL)
 _KEYWORD = re.compile(r"([A-Za-z0-9_-]{1,8})\s*=(.*)", re.DOTALL)
 
@@ -154,12 +156,12 @@ class ImageLayout:
         return self.bitpix == 16 and self.bzero == 32768.0 and self.bscale == 1.0 and self.blank is None
 
 
-def locate_image(source: Source) -> ImageLayout:
-    """Find the image of a file: the primary one, else that of the first image extension.
+def locate_image(source: Source, unit: int | None = None) -> ImageLayout:
+    """Find the image of a file: that of header unit `unit`, or the primary one, else that of the first image extension.
 
     Raises
     ------
-    FrameError : the file is not FITS, is truncated, holds no image, a cube, or a header that contradicts itself.
+    FrameError : the file is not FITS, is truncated, has no image (there), a cube, or a header that contradicts itself.
     """
     offset, primary = 0, []  # type: int, list[Card]
     for hdu in range(_MAX_HDUS):
@@ -169,14 +171,41 @@ def locate_image(source: Source) -> ImageLayout:
         by_keyword = {card.keyword: card for card in reversed(cards)}
         axes = _axes(by_keyword)
         size = _data_bytes(by_keyword, axes)
-        if _holds_image(by_keyword, axes, hdu):
+        if hdu == (hdu if unit is None else unit) and _holds_image(by_keyword, axes, hdu):
             own = {card.keyword for card in cards}
             inherited = [card for card in primary if card.keyword not in own]
             return _layout(source, hdu, by_keyword, axes, begin, size, (*cards, *inherited))
         if hdu == 0:
             primary = cards
         offset = begin + -(-size // BLOCK) * BLOCK
-    raise FrameError("no image in the file", do="Leave the file out.")
+    raise FrameError("no image in the file" if unit is None else f"no image in unit {unit}", do="Leave the file out.")
+
+
+def named_images(source: Source) -> dict[str, int]:
+    """Numbers of the header units that hold an image, by name: EXTNAME, with EXTVER where several have the same, else
+    the number ('hdu3'); letters, digits and '.+-_' only.
+
+    Raises
+    ------
+    FrameError : as `locate_image`, but for a file without images.
+    """
+    offset, found = 0, []  # type: int, list[tuple[int, str, str]]
+    for hdu in range(_MAX_HDUS):
+        cards, begin = _read_header(source, offset, hdu)
+        if not cards:
+            break
+        by_keyword = {card.keyword: card for card in reversed(cards)}
+        axes = _axes(by_keyword)
+        if _holds_image(by_keyword, axes, hdu):
+            name, version = (str(by_keyword[key].value or "") if key in by_keyword else "" for key in _NAME_OF_UNIT)
+            found.append((hdu, _UNSAFE.sub("-", name.strip()).strip("-._"), version or "1"))
+        offset = begin + -(-_data_bytes(by_keyword, axes) // BLOCK) * BLOCK
+    names = [name for _, name, _ in found]
+    named: dict[str, int] = {}
+    for hdu, name, version in found:
+        full = f"{name}_{version}" if names.count(name) > 1 else name
+        named[full if name and full not in named else f"hdu{hdu}"] = hdu
+    return named
 
 
 def _layout(

@@ -125,6 +125,11 @@ class OutputDir:
     def logs(self) -> Path:
         return self.root / "logs"
 
+    @property
+    def detectors(self) -> Path:
+        """Table of the detectors of a focal plane, each of which has an output directory of its name in this one."""
+        return self.root / "detectors.ecsv"
+
     def survey(self, key: str) -> Path:
         return self.root / "survey" / key[:2] / f"{key}.json"
 

@@ -61,8 +61,8 @@ class Light:
     cards: tuple[values.Card, ...]
 
 
-def read_light(path: Path) -> Light:
-    """Read a raw frame whole.
+def read_light(path: Path, hdu: int | None = None) -> Light:
+    """Read a raw frame whole; hdu : unit of its image, None: the first.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def read_light(path: Path) -> Light:
     """
     try:
         source = open_source(path.read_bytes())
-        layout = locate_image(source)
+        layout = locate_image(source, hdu)
         return Light(decode(source, layout), layout.cards)
     except OSError as error:
         raise FrameError(f"cannot be read: {error.strerror or error}", where=path, do="Run step 1 again.") from error

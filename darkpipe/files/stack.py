@@ -213,12 +213,12 @@ def _open_frame(path: Path, hdu: int, rows: int, cols: int, folder: _Folder, *, 
             if stream.read(2) == b"\x1f\x8b":
                 stream.seek(0)
                 source = GzipSource(cast(BinaryIO, stream), size)
-                layout = locate_image(source)
+                layout = locate_image(source, hdu)
                 packed_tiles = layout.compressed
                 if not packed_tiles:
                     file, size = folder.save(source, layout.begin + layout.count)
             else:
-                layout = locate_image(FileSource(cast(BinaryIO, stream), size))
+                layout = locate_image(FileSource(cast(BinaryIO, stream), size), hdu)
         if (layout.hdu, layout.rows, layout.cols) != (hdu, rows, cols):
             found = f"{layout.rows} x {layout.cols} in unit {layout.hdu}"
             raise FrameError(f"the image is {found}, not {rows} x {cols} in unit {hdu}", do=_GONE)

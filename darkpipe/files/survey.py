@@ -16,7 +16,16 @@ import numpy as np
 import xxhash
 
 from darkpipe.errors import FrameError, ProductError
-from darkpipe.files.fits_bytes import XISF_ADVICE, GzipSource, ImageLayout, locate_image, open_source
+from darkpipe.files.fits_bytes import (
+    XISF_ADVICE,
+    FileSource,
+    GzipSource,
+    ImageLayout,
+    Source,
+    locate_image,
+    named_images,
+    open_source,
+)
 from darkpipe.files.headers import NO_SYNONYMS, FrameInfo, read_cards
 from darkpipe.files.pixels import (
     Histogram,
@@ -110,17 +119,28 @@ def _back(default: Any, value: Any) -> Any:
 
 
 def survey_frame(
-    path: Path, *, synonyms: Mapping[str, Sequence[str]] = NO_SYNONYMS, bias_max_exposure_s: float = 0.01
+    path: Path,
+    *,
+    synonyms: Mapping[str, Sequence[str]] = NO_SYNONYMS,
+    bias_max_exposure_s: float = 0.01,
+    detector: str = "",
+    file_digest: str = "",
 ) -> FrameSurvey:
     """Read a file once and say what it holds; a file that is no frame comes back with `rejected` set.
 
     Parameters as for `headers.read_info`. The frame's kind is not judged here (see `headers.usable_as`).
+    detector : name of the image in a file of many (see `fits_bytes.named_images`); '' for the only or first one.
+    file_digest : of the whole file, for which it is then not read: a focal plane in one file is read once by each
+        detector, and that part alone.
 
     Raises
     ------
     SettingsError : `synonyms` names an unknown quantity.
     """
     path = Path(path)
+    reading = {"synonyms": synonyms, "bias_max_exposure_s": bias_max_exposure_s}
+    if detector and file_digest:
+        return _survey_part(path, detector, file_digest, reading)
     try:
         content = _read_whole(path)
     except FrameError as error:
@@ -129,10 +149,31 @@ def survey_frame(
     try:
         if path.suffix.lower() == ".xisf":
             raise FrameError(XISF_ADVICE[0], do=XISF_ADVICE[1])
-        source = open_source(content)
-        layout = locate_image(source)
+        return _survey_image(open_source(content), detector, found, reading)
+    except FrameError as error:
+        return FrameSurvey(**found, rejected=_reason(error))
+
+
+def _survey_part(path: Path, detector: str, file_digest: str, reading: Mapping[str, Any]) -> FrameSurvey:
+    """The survey of one image of a file whose digest is known."""
+    found: dict[str, Any] = {"file_digest": file_digest}
+    try:
+        with open(path, "rb") as stream:
+            found["bytes"] = os.fstat(stream.fileno()).st_size
+            packed = stream.read(2) == b"\x1f\x8b"
+            stream.seek(0)
+            source = GzipSource(stream, found["bytes"]) if packed else FileSource(stream, found["bytes"])
+            return _survey_image(source, detector, found, reading)
+    except OSError as error:
+        return FrameSurvey(**found, rejected=f"cannot be read: {error.strerror or error}. Check the file.")
+
+
+def _survey_image(source: Source, detector: str, found: dict[str, Any], reading: Mapping[str, Any]) -> FrameSurvey:
+    """The survey of one image, with what is found put into `found`."""
+    try:
+        layout = locate_image(source, _unit_of(source, detector) if detector else None)
         found |= {"rows": layout.rows, "cols": layout.cols, "hdu": layout.hdu}
-        found["info"] = read_cards(layout.cards, synonyms=synonyms, bias_max_exposure_s=bias_max_exposure_s)
+        found["info"] = read_cards(layout.cards, **reading)
         pixels = decode(source, layout)
         if isinstance(source, GzipSource):
             source.check_rest()
@@ -143,6 +184,14 @@ def survey_frame(
     except MemoryError:
         return FrameSurvey(**found, rejected="the frame does not fit into memory")
     return FrameSurvey(**found)
+
+
+def _unit_of(source: Source, detector: str) -> int:
+    units = named_images(source)
+    if detector not in units:
+        few = ", ".join(list(units)[:5]) or "none"
+        raise FrameError(f"no image of this file is called {detector} (there are: {few})", do="Leave the file out.")
+    return units[detector]
 
 
 def _reason(error: FrameError) -> str:

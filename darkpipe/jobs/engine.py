@@ -1,4 +1,8 @@
-"""Where jobs run: threads, processes, or Dask. All of them are `concurrent.futures` executors."""
+"""Where jobs run: threads, processes, or Dask. All of them are `concurrent.futures` executors.
+
+An executor may have `slots`, how many jobs run at a time, where that is not what was asked for, and `shares_files`,
+true where jobs see the files over a shared file system only.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +10,32 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
-
-from darkpipe.errors import PipelineError, SettingsError
 
 EngineKind: TypeAlias = Literal["threads", "processes", "dask"]
 
 
-def open_engine(kind: EngineKind, workers: int, dask_scheduler: str | None = None) -> Executor:
-    """An executor with so many workers; `dask_scheduler` ("tcp://host:8786") is for Dask alone.
+def open_engine(
+    kind: EngineKind,
+    workers: int,
+    dask_scheduler: str | None = None,
+    *,
+    root: Path | None = None,
+    patience_s: float = 60,
+) -> Executor:
+    """An executor with so many workers.
+
+    For Dask alone: `dask_scheduler`, "tcp://host:8786", in place of a cluster on this computer; `root`, the output
+    directory, which the workers must see; `patience_s`, how long to wait for workers.
 
     Raises
     ------
     SettingsError
-        for Dask where it is not installed.
+        for Dask where it is not installed, and for an address that is none.
     PipelineError
-        where the scheduler cannot be reached.
+        where the scheduler cannot be reached, or its workers cannot do the jobs.
     """
     if kind == "threads":
         return ThreadPoolExecutor(workers, thread_name_prefix="job")
@@ -31,7 +43,9 @@ def open_engine(kind: EngineKind, workers: int, dask_scheduler: str | None = Non
         # spawned, not forked: a fork of a process with threads can hang
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-    return _DaskExecutor(workers, dask_scheduler)
+    from darkpipe.jobs.dask_engine import DaskExecutor, DaskSettings
+
+    return DaskExecutor(DaskSettings(workers, dask_scheduler, root or Path.cwd(), patience_s))
 
 
 def _start_worker() -> None:
@@ -45,32 +59,3 @@ def _start_worker() -> None:
 def _follow(parent: Any) -> None:
     parent.join()
     os._exit(1)
-
-
-class _DaskExecutor(Executor):
-    """Dask's own executor, which closes the client (and a local cluster) at the end."""
-
-    def __init__(self, workers: int, scheduler: str | None) -> None:
-        try:
-            from distributed import Client
-        except ImportError as error:
-            raise SettingsError(
-                "engine 'dask' needs a package that is not installed", where="engine", do="pip install distributed"
-            ) from error
-        try:
-            if scheduler:
-                self._client = Client(scheduler, timeout=10)
-            else:
-                self._client = Client(n_workers=workers, threads_per_worker=1, dashboard_address=None)
-        except OSError as error:
-            raise PipelineError(
-                f"no Dask scheduler answers: {error}", where=scheduler, do="Start one with `dask scheduler`"
-            ) from error
-        self._executor: Executor = self._client.get_executor(pure=False)
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        return self._executor.submit(fn, *args, **kwargs)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        self._executor.shutdown(wait=wait)
-        self._client.close()

@@ -341,6 +341,25 @@ class Journal:
                 folder = os.path.dirname(folder)
 
     # looking back
+    def latest(self, key: str) -> FileLine | None:
+        """What is known of the content of a file."""
+        number = self._book.latest.get(key)
+        return None if number is None else self._book.file(number)
+
+    def inputs_of(self, step_name: str) -> dict[Path, FileLine]:
+        """What is known of the raw frames that a step has read: all inputs of its products that nothing made."""
+        found = {}
+        for made in self._book.made.values():
+            if made["job"] == step_name:
+                for path in self._paths(made["inputs"]):
+                    if path not in self._book.made and (file := self.latest(path)) is not None:
+                        found[Path(self.path(path))] = file
+        return found
+
+    def learn(self, path: Path, taken: Stamp, content: str) -> None:
+        """Take over what another journal knows of a file."""
+        self._version(self.key(path), taken, content)
+
     def maker(self, key: str) -> JobLine | None:
         """The job that made this product last."""
         return self._book.made.get(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +11,9 @@ from typing import Protocol
 from darkpipe.errors import PipelineError
 
 log = logging.getLogger("darkpipe")
+
+PART: ContextVar[str] = ContextVar("part", default="")
+"""The detector that this thread works for, where a run has several: log lines begin with it."""
 
 FINDING = 3  # exit code: everything was made, and what it says is that something is not as it should be
 
@@ -61,6 +65,7 @@ class RunReport:
     notes : things worth knowing that are no failures.
     summaries : (campaign, rows) that the steps add for the table at the end.
     findings : what a step that judges has to say against what it judged (`check_model`: the model has drifted).
+    parts : the reports of the detectors, by name, where there are several; what else stands here is of all of them.
     """
 
     mode: str
@@ -73,19 +78,26 @@ class RunReport:
     removed: list[str] = field(default_factory=list)
     summaries: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
+    parts: list[tuple[str, RunReport]] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
         """That of the first failure: 1, or 2 for a setting, or 75 for a busy device; else 3 where there is a finding;
         0 made or up to date."""
-        if self.failures:
-            return self.failures[0].error.exit_code
-        return FINDING if self.findings else 0
+        if failures := self.all_failures:
+            return failures[0].error.exit_code
+        return FINDING if self.findings or any(part.findings for _, part in self.parts) else 0
+
+    @property
+    def all_failures(self) -> list[Failure]:
+        """Failures of this run and of its parts."""
+        return self.failures + [failure for _, part in self.parts for failure in part.failures]
 
     @property
     def up_to_date(self) -> bool:
         """Nothing was to be done."""
-        return not (self.jobs or self.failures or self.unknown)
+        own = not (self.jobs or self.failures or self.unknown)
+        return own and all(part.up_to_date for _, part in self.parts)
 
     def raise_for_failure(self) -> None:
         """Raise the first failure, if there is one.
@@ -95,8 +107,8 @@ class RunReport:
         PipelineError
             what failed first.
         """
-        if self.failures:
-            raise self.failures[0].error
+        if failures := self.all_failures:
+            raise failures[0].error
 
     def note(self, text: str) -> None:
         """Keep and log something worth knowing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
@@ -12,6 +13,7 @@ from typing import Any, TypeAlias
 
 from darkpipe.errors import PipelineError
 from darkpipe.jobs.contract import Job, Step
+from darkpipe.jobs.freshness import Content, Known, await_contents
 from darkpipe.jobs.journal import Journal, Outcome, Seen
 from darkpipe.jobs.report import JobRun, NoProgress, Progress
 from darkpipe.jobs.stamps import Stamp, identity, stamp
@@ -48,11 +50,18 @@ class Runner:
     open_executor : called at the first job that needs it: a run that does nothing starts no processes.
     workers : how many jobs run at a time.
     progress : is told of each job.
+    stop : once it is set, the run goes on as after an interrupt, which reaches the main thread alone.
     """
 
     def __init__(
-        self, journal: Journal, open_executor: Callable[[], Executor], workers: int, progress: Progress | None = None
+        self,
+        journal: Journal,
+        open_executor: Callable[[], Executor],
+        workers: int,
+        progress: Progress | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
+        self._stop = stop or threading.Event()
         self._journal, self._open_executor, self._workers = journal, open_executor, workers
         self._progress = progress or NoProgress()
         self._executor: Executor | None = None
@@ -107,7 +116,9 @@ class Runner:
         pending: dict[Future[Outcome], StaleJob] = {}
         try:
             while True:
-                while len(pending) < PENDING_PER_WORKER * self._workers and (item := next(waiting, None)):
+                if self._stop.is_set():
+                    raise KeyboardInterrupt
+                while len(pending) < self._most_pending() and (item := next(waiting, None)):
                     pending[self._submit(item)] = item
                 if not pending:
                     return
@@ -121,6 +132,9 @@ class Runner:
                 future.cancel()
             self._finish(step, campaign, pending)
             raise
+
+    def _most_pending(self) -> int:
+        return PENDING_PER_WORKER * int(getattr(self._executor, "slots", self._workers))
 
     def _finish(self, step: Step, campaign: str, pending: Mapping[Future[Outcome], StaleJob]) -> None:
         """After a bug or an interrupt: wait for the jobs that run, and record them."""
@@ -136,7 +150,8 @@ class Runner:
         if self._executor is None:
             self._executor = self._open_executor()
         try:
-            return self._executor.submit(execute, item.job, item.forced, self._origins(item))
+            known = self._known(item.job) if getattr(self._executor, "shares_files", False) else None
+            return self._executor.submit(execute, item.job, item.forced, self._origins(item), known)
         except (BrokenExecutor, PipelineError) as error:
             broken: Future[Outcome] = Future()
             broken.set_exception(error)
@@ -144,6 +159,15 @@ class Runner:
 
     def _origins(self, item: StaleJob) -> Origins | None:
         return self._journal.origins(item.job.inputs) if item.job.origins else None
+
+    def _known(self, job: Job) -> Known:
+        """Inputs as this run has seen or made them."""
+        known = {}
+        for path in job.inputs:
+            file = self._journal.latest(self._journal.key(path))
+            if file is not None and self._used.get(file.path) == file.digest:
+                known[str(path)] = Content(Stamp(file.size, file.mtime_ns), file.digest)
+        return known
 
     def _settle(self, step: Step, campaign: str, item: StaleJob, outcome_of: Callable[[], Outcome]) -> None:
         try:
@@ -161,6 +185,10 @@ class Runner:
         self._progress.advance(item.job.name)
 
     def _record(self, step: Step, campaign: str, job: Job, outcome: Outcome) -> None:
+        if getattr(self._executor, "shares_files", False) and not job.in_order:
+            said = {str(path): digest for path, digest in outcome.digests.items()}
+            made = zip(job.outputs, outcome.outputs, strict=True)
+            await_contents({str(path): Content(taken, said.get(str(path), "")) for path, taken in made})
         contents = self._journal.contents(job, outcome)
         for path in job.inputs:
             key = self._journal.key(path)
@@ -177,10 +205,11 @@ class Runner:
             self._committed_s = time.monotonic()
 
 
-def execute(job: Job, forced: bool = False, origins: Origins | None = None) -> Outcome:
+def execute(job: Job, forced: bool = False, origins: Origins | None = None, known: Known | None = None) -> Outcome:
     """Call a job where the worker is, and see to it that it did what it says.
 
-    origins : for a job that asks for them, see `Job`.
+    origins : for a job that asks for them, see `Job`. known : inputs as the controller sees them, where that may be
+    otherwise than here for a while.
 
     Raises
     ------
@@ -189,6 +218,8 @@ def execute(job: Job, forced: bool = False, origins: Origins | None = None) -> O
     TypeError
         if the function does not return digests.
     """
+    if known is not None:
+        await_contents(known)
     inputs = tuple(_present(path) for path in job.inputs)
     before = [identity(path) for path in job.outputs]
     further = {**(job.when_forced if forced else {}), **({} if origins is None else {"origins": origins})}

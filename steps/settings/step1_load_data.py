@@ -19,6 +19,9 @@ class Settings(BaseModel):
     acquired: Path | None = Field(
         None, description="folder of the frames that are taken here; set by the controller where a camera is configured"
     )
+    detector: str = Field(
+        "", description="name of the image (EXTNAME, or its number as hdu3) in files that hold many; empty: the first"
+    )
     keyword_synonyms: dict[str, list[str]] = Field(
         default_factory=dict,
         description="further header keywords by quantity, tried before the known ones, e.g. {temperature: [MYTEMP]}",
