@@ -22,19 +22,16 @@ from benchmarks.robustness_rows import Row  # noqa: E402
 SECTIONS = {"input": "robustness_input", "crashes": "robustness_crashes"}
 SHOWN = 10  # broken promises of a row that are printed
 
-HEAD = (
-    f"{'promise':<34} {'tried':>7} {'good':>7} {'refused':>7} {'errors':>7} {'escaped':>7} {'late':>5} {'peak MB':>8}"
-    f" {'seconds':>8}"
-)
+COUNTS = "".join(f"{name:>8}" for name in ("tried", "good", "refused", "errors", "escaped", "late"))
+HEAD = f"{'promise':<34} {COUNTS} {'peak MB':>8} {'seconds':>8}"
 
 
 def told(row: Row) -> str:
     """The lines of a row: figures, a note, and what broke the promise."""
     peak = "" if row.peak_mb is None else f"{row.peak_mb:.0f}"
-    lines = [
-        f"{row.name:<34.34} {row.tried:>7} {row.good:>7} {row.refused:>7} {row.errors:>7} {row.escaped:>7} {row.late:>5}"
-        f" {peak:>8} {row.seconds:>8.1f}  {f'BROKEN ({len(row.broken)})' if row.broken else 'ok'}"
-    ]
+    verdict = f"BROKEN ({len(row.broken)})" if row.broken else "ok"
+    counts = "".join(f"{count:>8}" for count in (row.tried, row.good, row.refused, row.errors, row.escaped, row.late))
+    lines = [f"{row.name:<34.34} {counts} {peak:>8} {row.seconds:>8.1f}  {verdict}"]
     lines += [f"    {row.note}"] if row.note else []
     lines += [f"    broken: {' '.join(line.split())[:300]}" for line in row.broken[:SHOWN]]
     lines += [f"    … and {len(row.broken) - SHOWN} more"] if len(row.broken) > SHOWN else []
