@@ -18,7 +18,7 @@ from darkpipe.science.scatter import Scatter, frame_scatter, pair_scatter
 OWN = 0.005  # relative scatter of a pixel from frame to frame that a fit may find
 OWN_OF_PAIR = 0.02  # likewise of the ratio of two exposures
 MEDIAN_OF_CHI2 = 0.455  # of one degree of freedom
-BULK_FREEDOM = 1 << 20  # degrees of freedom of the bulk's pixels together, beyond which there is nothing to be learnt
+BULK_FREEDOM = 1 << 19  # degrees of freedom of the bulk's pixels together, beyond which there is nothing to be learnt
 HOT = 4.0  # sigma of the pixels about their median, from which on each of them counts
 SOME = 7  # every so manieth pixel tells a median
 CELLS_AT_ONCE = 2  # this is one job, alone in its batch
@@ -133,7 +133,7 @@ def _some_median(values: NDArray[np.float64]) -> float:
 
 
 def _chosen(signal: NDArray[np.float64], dof: int) -> NDArray[np.intp]:
-    """Pixels that tell the gain: of the bulk as many as tell its variance to a part in seven hundred, which its excess
+    """Pixels that tell the gain: of the bulk as many as tell its variance to a part in five hundred, which its excess
     over the biases' is not known to anyhow; of those that stand out all, up to as many."""
     most = max(1, BULK_FREEDOM // max(dof, 1))
     middle = _some_median(signal)
