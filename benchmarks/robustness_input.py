@@ -18,9 +18,10 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
+from corpus.targets import TARGETS, listed  # noqa: E402
+
 from benchmarks.robustness_fuzz import fuzz_rows  # noqa: E402
 from benchmarks.robustness_rows import Row  # noqa: E402
-from corpus.targets import TARGETS, listed  # noqa: E402
 
 SEED = 1
 PROCESSES = 2

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from darkpipe.errors import FrameError, NothingToModelError
-from darkpipe.files.bias_files import BiasSource, adopt_bias_model, find_bias_model, line_through
+from darkpipe.files.bias_files import BiasSource, adopt_bias_model, find_bias_model, write_line_through
 from darkpipe.files.clamp import note_clamp
 from darkpipe.files.corrections import (
     LINE,
@@ -280,7 +280,7 @@ def fit_line(
 ) -> dict[Path, str]:
     """A straight line in temperature through the master biases."""
     names = [p.name for p in inputs]
-    return {outputs[0]: write_frame(outputs[0], line_through(inputs, temperature_c, t_ref_c, names))}
+    return {outputs[0]: write_line_through(outputs[0], inputs, temperature_c, t_ref_c, names)}
 
 
 def _correct_job(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,24 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from darkpipe.errors import ProductError
-from darkpipe.files.products import Card, Frame, Product, read_header, read_planes, write_frame
+from darkpipe.files.ahead import ahead
+from darkpipe.files.products import (
+    Card,
+    Frame,
+    Product,
+    blank,
+    read_header,
+    read_planes,
+    read_shape,
+    write_frame,
+    write_strips,
+)
 from darkpipe.science.bias import evaluate, fit_bias_line
 from darkpipe.science.flags import DQ
 
 F4 = NDArray[np.float32]
 T_REF = "T_REF"
+BAND_PIXELS = 1 << 16  # in double precision they stay in the cache
 _GIVEN_NAMES = ("bias_{}_map", "{}_map", "bias_{}", "{}")
 
 
@@ -54,12 +66,41 @@ def line_through(
     masters: Sequence[Product], temperature_c: Sequence[float], t_ref_c: float, inputs: Sequence[str]
 ) -> Frame:
     """The per-pixel line through two or more master biases."""
-    planes = [read_planes(m, ["SCI", "ERR"]) for m in masters]
-    shape = planes[0][0].shape
-    values = np.stack([p[0].ravel() for p in planes])
-    errors = np.stack([p[1].ravel() for p in planes])
-    line = fit_bias_line(values, errors, np.asarray(temperature_c), t_ref_c)
-    return _line(line.b0.reshape(shape), line.b1.reshape(shape), line.covariance.reshape(3, *shape), t_ref_c, inputs)
+    rows, cols = read_shape(masters[0])
+    planes = {name: np.empty(shape, np.float32) for name, shape in _shapes(rows, cols).items()}
+    for band, found in _line_strips(masters, temperature_c, t_ref_c, rows, cols):
+        for name, plane in found.items():
+            planes[name][..., band, :] = plane
+    return _line(planes["SCI"], planes["B1"], planes["COVAR"], t_ref_c, inputs)
+
+
+def write_line_through(
+    path: Path, masters: Sequence[Product], temperature_c: Sequence[float], t_ref_c: float, inputs: Sequence[str]
+) -> str:
+    """Write the same, band by band: memory does not grow with the frame; returns the digest."""
+    rows, cols = read_shape(masters[0])
+    empty = {name: blank(shape, np.float32) for name, shape in _shapes(rows, cols).items()}
+    template = _line(empty["SCI"], empty["B1"], empty["COVAR"], t_ref_c, inputs)
+    return write_strips(path, template, ahead(_line_strips(masters, temperature_c, t_ref_c, rows, cols)))
+
+
+def _shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
+    return {"SCI": (rows, cols), "B1": (rows, cols), "COVAR": (3, rows, cols)}
+
+
+def _line_strips(
+    masters: Sequence[Product], temperature_c: Sequence[float], t_ref_c: float, rows: int, cols: int
+) -> Iterator[tuple[slice, dict[str, NDArray[Any]]]]:
+    height = max(1, BAND_PIXELS // cols)
+    for first in range(0, rows, height):
+        band = slice(first, min(first + height, rows))
+        shape = (band.stop - band.start, cols)
+        planes = [read_planes(m, ["SCI", "ERR"], band) for m in masters]
+        values = np.stack([p[0].ravel() for p in planes])
+        errors = np.stack([p[1].ravel() for p in planes])
+        line = fit_bias_line(values, errors, np.asarray(temperature_c), t_ref_c)
+        cov = line.covariance.reshape(3, *shape)
+        yield band, {"SCI": line.b0.reshape(shape), "B1": line.b1.reshape(shape), "COVAR": cov}
 
 
 def adopt_bias_model(given: Sequence[Path], path: Path) -> str:

@@ -53,7 +53,7 @@ class Source(Protocol):
 class BytesSource:
     """Bytes in memory."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes | memoryview) -> None:
         self._view = memoryview(content)
 
     def read_at(self, offset: int, count: int) -> memoryview:
@@ -406,18 +406,19 @@ def _value(field: str) -> tuple[str | bool | int | float | None, str]:
     return (match["other"].strip() or None), comment
 
 
-def open_source(content: bytes) -> Source:
+def open_source(content: bytes | memoryview) -> Source:
     """A source over a file's bytes, unpacking gzip by its content, whatever the name says.
 
     Raises
     ------
     FrameError : the file is empty or XISF.
     """
-    if not content:
+    if not len(content):
         raise FrameError("empty file (0 bytes)", do="Copy the frame again.")
-    if content.startswith(b"XISF0"):
+    begin = bytes(content[:5])
+    if begin == b"XISF0":
         raise FrameError(XISF_ADVICE[0], do=XISF_ADVICE[1])
-    if content.startswith(b"\x1f\x8b"):
+    if begin.startswith(b"\x1f\x8b"):
         return GzipSource(io.BytesIO(content), len(content))
     return BytesSource(content)
 

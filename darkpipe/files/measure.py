@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,11 +44,10 @@ class RawStack:
         first = (self.rows - height) // 2
         return slice(first, first + height)
 
-    def read(self, rows: slice) -> NDArray[np.float32]:
-        """(n, pixels) raw counts."""
+    def read(self, rows: slice) -> NDArray[Any]:
+        """(n, pixels) raw counts, uint16 or float32."""
         with FrameStack(self.paths, self.hdus, self.rows, self.cols) as frames:
-            block = frames.read_rows(rows.start, rows.stop)
-            return np.array(block, np.float32).reshape(len(self.paths), -1)
+            return frames.read_rows(rows.start, rows.stop).reshape(len(self.paths), -1)
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,15 @@ class ReadNoiseFound:
 
     sigma_adu, error_adu : of the typical pixel, over all stacks. by_stack : (sigma, 1 sigma of it) of each stack;
     empty where none has two frames. prior : population of the variances of pixels, None likewise.
+    variance_adu2, dof : (p,) these variances, as `pixel_variances` gives them for the first stack's centre.
     """
 
     sigma_adu: float
     error_adu: float
     by_stack: tuple[tuple[float, float], ...] = ()
     prior: VariancePrior | None = None
+    variance_adu2: NDArray[np.float64] | None = None
+    dof: NDArray[np.float64] | None = None
 
 
 def common_read_noise(stacks: Sequence[RawStack], scale_factor: float) -> ReadNoiseFound:
@@ -95,12 +98,14 @@ def common_read_noise(stacks: Sequence[RawStack], scale_factor: float) -> ReadNo
             pooled_error = max(pooled_error, 1.2533 * typical * spread / math.sqrt(of_pixels.size))
     ratio = typical / pooled if pooled > 0 else 1.0
     by_stack = tuple((float(s * ratio), float(e * ratio)) for s, e in found)
-    return ReadNoiseFound(typical, pooled_error, by_stack, prior)
+    return ReadNoiseFound(typical, pooled_error, by_stack, prior, variance, dof)
 
 
 def _pair_noise(stack: RawStack, scale_factor: float) -> tuple[float, float]:
     """Median over pairs of neighbouring frames of a stack; its error, of the pixels or by the pairs' scatter."""
-    samples = stack.first(MOST_FRAMES).read(stack.centre()) / np.float32(scale_factor)
+    samples = stack.first(MOST_FRAMES).read(stack.centre())
+    if scale_factor != 1.0:
+        samples = samples / np.float32(scale_factor)
     pairs = np.array([pair_sigma(samples[i], samples[i + 1]) for i in range(len(samples) - 1)])
     sigma, n = float(np.median(pairs)), float(pairs.size)
     scatter = float(pairs.std(ddof=1) / math.sqrt(n)) if n > 2 else 0.0
@@ -117,7 +122,7 @@ def pixel_variances(
     total = freedom = np.zeros(1)
     for stack, ratio in zip(stacks, relative or [1.0] * len(stacks), strict=True):
         levels = np.asarray(stack.level_raw, float) / scale_factor
-        variance, dof = pixel_variance(stack.read(rows) / np.float32(scale_factor), levels)
+        variance, dof = pixel_variance(stack.read(rows), levels, 1.0 / scale_factor)
         total = total + np.where(dof > 0, variance * dof / ratio, 0.0)
         freedom = freedom + dof
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -126,7 +131,7 @@ def pixel_variances(
 
 def _pixel_noise(stack: RawStack) -> float:
     """Of the differences between neighbouring pixels of the first frame [raw counts]."""
-    image = stack.first(1).read(stack.centre())[0].reshape(-1, stack.cols)
+    image = stack.first(1).read(stack.centre())[0].reshape(-1, stack.cols).astype(np.float32)
     even = image[:, 0 : 2 * (stack.cols // 2) : 2]
     return pair_sigma(even, image[:, 1 : 2 * (stack.cols // 2) : 2])
 
@@ -145,9 +150,9 @@ def read_noise_map(
         def pooled(band: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
             total, freedom = np.zeros((band.stop - band.start) * cols), np.zeros((band.stop - band.start) * cols)
             for stack, reader in zip(stacks, readers, strict=True):
-                block = np.array(reader.read_rows(band.start, band.stop), np.float32).reshape(len(stack.paths), -1)
+                block = reader.read_rows(band.start, band.stop).reshape(len(stack.paths), -1)
                 levels = np.asarray(stack.level_raw, float) / scale_factor
-                variance, dof = pixel_variance(block / np.float32(scale_factor), levels)
+                variance, dof = pixel_variance(block, levels, 1.0 / scale_factor)
                 total += np.where(dof > 0, variance * dof, 0.0)
                 freedom += dof
             with np.errstate(invalid="ignore", divide="ignore"):

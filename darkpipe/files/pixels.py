@@ -18,11 +18,17 @@ Pixels = NDArray[Any]
 
 _WIDEST_HISTOGRAM = 1 << 22
 _CHUNK = 1 << 20
+_PIECE = 1 << 17  # pixels that stay in the cache
 _DAMAGED = "the compressed image is damaged"
 
 
-def decode(source: Source, layout: ImageLayout) -> Pixels:
+def decode(source: Source, layout: ImageLayout, buffer: NDArray[np.uint16] | None = None) -> Pixels:
     """The image as physical values.
+
+    Parameters
+    ----------
+    buffer : flat array that sixteen unsigned bits may be put into where it is large enough: memory that is used again
+        and again costs less than new one.
 
     Returns
     -------
@@ -36,6 +42,13 @@ def decode(source: Source, layout: ImageLayout) -> Pixels:
     if layout.compressed:
         return _decompress(source, layout)
     stored = np.frombuffer(source.read_at(layout.begin, layout.count), stored_type(layout))
+    if layout.is_uint16 and buffer is not None and buffer.size >= stored.size:
+        values = buffer[: stored.size]
+        for first in range(0, stored.size, _PIECE):
+            part = values[first : first + _PIECE]
+            part[...] = stored[first : first + _PIECE].view(">u2")
+            part ^= np.uint16(0x8000)
+        return values.reshape(layout.rows, layout.cols)
     return physical(stored.reshape(layout.rows, layout.cols), layout)
 
 
@@ -105,6 +118,12 @@ class Histogram:
     @classmethod
     def of(cls, pixels: Pixels, step: float | None = None) -> Histogram:
         """Histogram of finite values; `step` as found unless given."""
+        if pixels.dtype == np.uint16:
+            from darkpipe.science.histogram_kernel import count_uint16  # the compiler takes its time to import
+
+            every = count_uint16(pixels)
+            values = np.flatnonzero(every)
+            return cls(values, every[values], float(divisor_of(values) or 1) if step is None else step)
         flat = pixels.reshape(-1)
         if flat.dtype.kind == "f":
             flat = flat[np.isfinite(flat)]

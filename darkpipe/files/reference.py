@@ -13,7 +13,7 @@ import numpy as np
 from darkpipe.errors import ProductError
 from darkpipe.files.index import RawFrame
 from darkpipe.files.masters import ReferenceValues, read_reference
-from darkpipe.files.measure import RawStack, ReadNoiseFound, common_read_noise, pixel_variances, saturation_level
+from darkpipe.files.measure import RawStack, ReadNoiseFound, common_read_noise, saturation_level
 from darkpipe.files.measure_gain import Light, level_drift, measured_gain
 from darkpipe.files.witnesses import GainCell, Witnesses
 from darkpipe.science.gain import NOTHING, GainEstimate
@@ -167,11 +167,9 @@ def _measured_gain(witnesses: Witnesses, noise: ReadNoiseFound, scale: float, sa
     """Gain [e-/ADU]; NaN where the frames cannot tell, or not within 30 %."""
     if not witnesses.gain:
         return NOTHING
-    biases = [_stack(s) for s in witnesses.noise if len(s) > 1] if witnesses.has_bias and noise.prior else []
     read = None
-    if biases and noise.prior:
-        relative = [(s / noise.sigma_adu) ** 2 if s > 0 else 1.0 for s, _ in noise.by_stack]
-        read = noise.prior.posterior_variance(*pixel_variances(biases, scale, biases[0].centre(), relative))
+    if witnesses.has_bias and noise.prior and noise.variance_adu2 is not None and noise.dof is not None:
+        read = noise.prior.posterior_variance(noise.variance_adu2, noise.dof)
     levels = [
         [f.median / scale for f in s] for s in (*witnesses.noise, *(c.frames for c in witnesses.gain if not c.pair))
     ]

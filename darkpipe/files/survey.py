@@ -6,14 +6,17 @@ import dataclasses
 import json
 import os
 import stat
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError, ProductError
 from darkpipe.files.fits_bytes import (
@@ -39,6 +42,8 @@ from darkpipe.files.pixels import (
 )
 
 _LARGEST_BYTES = 8 << 30  # MAX_PIXELS in double precision, twice over
+_LARGEST_HELD = 256 << 20
+_PIECE_BYTES = 1 << 19
 _COPY_AGAIN = "Copy the frame again, or leave it out."
 
 
@@ -142,10 +147,10 @@ def survey_frame(
     if detector and file_digest:
         return _survey_part(path, detector, file_digest, reading)
     try:
-        content = _read_whole(path)
+        content, digest = _read_whole(path)
     except FrameError as error:
         return FrameSurvey(rejected=_reason(error))
-    found: dict[str, Any] = {"file_digest": xxhash.xxh3_128_hexdigest(content), "bytes": len(content)}
+    found: dict[str, Any] = {"file_digest": digest, "bytes": len(content)}
     try:
         if path.suffix.lower() == ".xisf":
             raise FrameError(XISF_ADVICE[0], do=XISF_ADVICE[1])
@@ -174,7 +179,8 @@ def _survey_image(source: Source, detector: str, found: dict[str, Any], reading:
         layout = locate_image(source, _unit_of(source, detector) if detector else None)
         found |= {"rows": layout.rows, "cols": layout.cols, "hdu": layout.hdu}
         found["info"] = read_cards(layout.cards, **reading)
-        pixels = decode(source, layout)
+        buffer = _BUFFERS.array("pixels", layout.count).view(np.uint16) if layout.is_uint16 else None
+        pixels = decode(source, layout, buffer)
         if isinstance(source, GzipSource):
             source.check_rest()
         found |= measure_pixels(pixels)
@@ -198,27 +204,60 @@ def _reason(error: FrameError) -> str:
     return error.what + (f". {error.do}" if error.do else "")
 
 
-def _read_whole(path: Path) -> bytes:
-    """A regular file's bytes; FrameError if it cannot be read or is being written."""
+class _Buffers(threading.local):
+    """Memory of a thread that is used for one frame after the other, unless a frame is very large."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, NDArray[np.uint8]] = {}
+
+    def array(self, name: str, size: int) -> NDArray[np.uint8]:
+        """At least so many bytes, an even number of them."""
+        size += size % 2
+        if size > _LARGEST_HELD:
+            return np.empty(size, np.uint8)
+        if name not in self._held or self._held[name].size < size:
+            self._held[name] = np.empty(size, np.uint8)
+        held = self._held[name]
+        return held[: held.size // 2 * 2]
+
+
+_BUFFERS = _Buffers()
+
+
+def _read_whole(path: Path) -> tuple[memoryview, str]:
+    """A regular file's bytes, in a buffer that the next frame will use, and their digest, taken while they are at hand;
+    FrameError if it cannot be read or is being written."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
             raise FrameError("not a regular file", do="Leave it out.")
-        with open(path, "rb") as stream:
+        with open(path, "rb", buffering=0) as stream:
             before = os.fstat(stream.fileno())
             if before.st_size > _LARGEST_BYTES:
                 raise FrameError(f"{before.st_size} bytes: larger than any frame", do="Leave it out.")
-            content = stream.read()
+            content = _BUFFERS.array("file", before.st_size).data[: before.st_size]
+            digest, count = _read_into(stream, content)
+            longer = bool(stream.read(1))
         after = os.stat(path)
     except OSError as error:
         link = " (a link that leads nowhere)" if path.is_symlink() else ""
         raise FrameError(f"cannot be read: {error.strerror or error}{link}", do="Check the file.") from error
     except MemoryError:
         raise FrameError("the file does not fit into memory", do="Leave it out.") from None
-    if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino) or len(
-        content
-    ) != before.st_size:
+    same = (before.st_size, before.st_mtime_ns, before.st_ino) == (after.st_size, after.st_mtime_ns, after.st_ino)
+    if not same or longer or count != before.st_size:
         raise FrameError("the file changed while it was read", do="Run again when nothing writes to it.")
-    return content
+    return content, digest
+
+
+def _read_into(stream: FileIO, content: memoryview) -> tuple[str, int]:
+    hasher, done = xxhash.xxh3_128(), 0
+    while done < len(content):
+        count = stream.readinto(content[done : done + _PIECE_BYTES])
+        if not count:
+            break
+        hasher.update(content[done : done + count])
+        done += count
+    return hasher.hexdigest(), done
 
 
 def measure_pixels(pixels: Pixels) -> dict[str, Any]:

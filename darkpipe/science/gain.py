@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.science.scatter import Scatter
+from darkpipe.science.scatter_kernels import bin_ratios
 from darkpipe.science.special import gammainc, gammaincinv, gammaln
 
 Array = NDArray[np.float64]
@@ -181,17 +182,13 @@ def _bin_variances(cell: _Cell, line: _Line, k: int) -> _Bins:
     predicted = cell.read + max(line.excess + line.constant[k], 0.0) + line.slope * cell.likely_signal
     predicted = np.maximum(predicted + max(line.own[k], 0.0) * cell.likely_signal**2, 1e-6)
     y = cell.variance / predicted
-    everything = np.ones(y.shape, np.bool_)
-    ratio = np.ones(int(cell.number.max()) + 1)
-    for _ in range(50):
-        mine = ratio[cell.number]
-        kept = y <= cut * mine
-        psi = np.where(kept, y / (mine * inside) - 1.0, 0.0)
-        step = np.clip(cell.mean(psi, everything) / response, -0.5, 1.0)
-        ratio = ratio * (1.0 + step)
-        if np.all(np.abs(step) < 1e-6):
-            break
     count = np.bincount(cell.number).astype(np.float64)
+    ratio = np.ones(count.size)
+    bin_ratios(y, cell.number, cut, inside, response, ratio, count)
+    mine = ratio[cell.number]
+    kept = y <= cut * mine
+    psi = np.where(kept, y / (mine * inside) - 1.0, 0.0)
+    everything = np.ones(y.shape, np.bool_)
     # from what the line predicts, not from the bin: bins that came out low would weigh more
     scatter = np.maximum(cell.mean(psi**2, everything), spread)
     middle = cell.mean(predicted, kept)

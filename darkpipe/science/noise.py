@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from darkpipe.science.scatter_kernels import count_differences, variance_sums
 from darkpipe.science.shrinkage import VariancePrior as VariancePrior
 from darkpipe.science.shrinkage import fit_variance_prior as fit_variance_prior
 from darkpipe.science.special import brentq, ndtr
@@ -25,6 +26,7 @@ Array = NDArray[np.float64]
 MAD_TO_SIGMA = 1.482602218505602
 _CORE = 3.0  # half width of the histogram's core, in sigma
 _PHASES = (np.arange(16) + 0.5) / 16.0  # where a pixel's true level lies between two integers
+_FEWEST = 16  # differences
 _COARSE = 0.8  # noise, in quanta, below which sample variances are too few-valued to fit their population
 _SMOOTH = 4.0  # above so many quanta the quantisation is one more variance of 1/12 and nothing else
 
@@ -63,8 +65,11 @@ def _quantiles(values: NDArray[Any], points: Sequence[float]) -> Array:
     data = np.asarray(values).ravel()
     if data.size == 0:
         return np.full(len(points), np.nan)
-    distinct, counts = np.unique(data, return_counts=True)
-    upto = np.concatenate(([0.0], np.cumsum(counts) / data.size))
+    return _of_histogram(*np.unique(data, return_counts=True), points)
+
+
+def _of_histogram(distinct: NDArray[Any], counts: NDArray[np.int64], points: Sequence[float]) -> Array:
+    upto = np.concatenate(([0.0], np.cumsum(counts) / counts.sum()))
     edges = np.concatenate((distinct - 0.5, distinct[-1:] + 0.5))
     # an empty stretch between two integers belongs to neither: the edge is shared half way
     edges[1:-1] = 0.5 * (distinct[:-1].astype(np.float64) + distinct[1:])
@@ -106,26 +111,25 @@ def read_noise_from_pairs(frames: NDArray[Any]) -> ReadNoise | None:
 
 
 def pixel_variance(
-    frames: NDArray[Any], level_adu: Sequence[float] | NDArray[Any] | None = None
+    frames: NDArray[Any], level_adu: Sequence[float] | NDArray[Any] | None = None, scale: float = 1.0
 ) -> tuple[Floats, NDArray[np.uint16]]:
     """Sample variance of each pixel over frames and its degrees of freedom (valid samples - 1, at least 0).
 
-    frames: (n, p); level_adu: (n,) subtracted first; None: the interpolated median of each frame, which needs whole
-    frames, so callers with strips of rows give it. NaN is missing; variance is NaN below two valid samples.
+    frames: (n, p), times scale native ADU. level_adu: (n,) subtracted first; None: the interpolated median of each
+    frame, which needs whole frames, so callers with strips of rows give it. NaN is missing; variance is NaN below two
+    valid samples.
     """
     p = frames.shape[1]
     if level_adu is None:
         level_adu = [_level(frame) for frame in frames]
-    reference = frames[0].astype(np.float64) - level_adu[0]
-    reference = np.where(np.isfinite(reference), reference, np.nanmedian(reference) if p else 0.0)
+    level = np.asarray(level_adu, np.float64)
+    reference = frames[0].astype(np.float64) * scale - level[0]
+    bad = ~np.isfinite(reference)
+    if bad.any():
+        reference[bad] = np.nanmedian(np.where(bad, np.nan, reference)) if not bad.all() else 0.0
     count, total, squares = np.zeros(p), np.zeros(p), np.zeros(p)
-    for frame, level in zip(frames, level_adu, strict=True):
-        d = frame - level - reference
-        good = np.isfinite(d)
-        d = np.where(good, d, 0.0)
-        count += good
-        total += d
-        squares += d * d
+    kind = np.uint16 if frames.dtype == np.uint16 else np.float32
+    variance_sums(np.ascontiguousarray(frames, kind), np.float32(scale), level, reference, count, total, squares)
     dof = np.maximum(count - 1.0, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = np.where(dof > 0, (squares - total * total / count) / dof, np.nan)
@@ -154,19 +158,34 @@ def pair_sigma(first: NDArray[Any], second: NDArray[Any]) -> float:
     first, second : same shape, same unit; integers or floats (whole numbers in floats count as integers).
     """
     a, b = np.asarray(first).ravel(), np.asarray(second).ravel()
+    if a.dtype == b.dtype == np.uint16:
+        tally = np.zeros(131071, np.int64)
+        count_differences(np.ascontiguousarray(a), np.ascontiguousarray(b), tally)
+        values = np.flatnonzero(tally)
+        return _whole_sigma((values - 65535).astype(np.float64), tally[values])
     whole = _is_whole(a[np.isfinite(a)]) and _is_whole(b[np.isfinite(b)])
     d = a.astype(np.float64) - b.astype(np.float64)
     d = d[np.isfinite(d)]
-    if d.size < 16:
+    if whole:
+        return _whole_sigma(*np.unique(d, return_counts=True))
+    return _core_sigma(d - np.median(d)) / math.sqrt(2.0) if d.size >= _FEWEST else float("nan")
+
+
+def _whole_sigma(values: Array, counts: NDArray[np.int64]) -> float:
+    """The same from the distinct differences, ascending, and how often each occurs."""
+    total = int(counts.sum())
+    if total < _FEWEST:
         return float("nan")
-    if not whole:
-        return _core_sigma(d - np.median(d)) / math.sqrt(2.0)
-    d -= np.rint(np.median(d))
-    wide = max(integer_sigma(d), 0.4)
+    upto = np.cumsum(counts)
+    lower, upper = (values[np.searchsorted(upto, rank, side="right")] for rank in ((total - 1) // 2, total // 2))
+    values = values - np.rint(0.5 * (lower + upper))
+    low, high = _of_histogram(values, counts, (0.15865525393145707, 0.8413447460685429))
+    wide, noise = max(0.5 * float(high - low), 0.4), 0.0
     for _ in range(3):
         edge = max(1, round(_CORE * wide))
-        core = d[np.abs(d) <= edge]
-        drift, square = float(core.mean()), float(np.mean(core * core))
+        core = np.abs(values) <= edge
+        k, weight = values[core], counts[core] / max(1, int(counts[core].sum()))
+        drift, square = float(weight @ k), float(weight @ (k * k))
         if square == 0.0:
             return 0.0
         noise = _solve_noise(square, drift, edge)

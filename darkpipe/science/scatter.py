@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from darkpipe.science.combine import median
+from darkpipe.science.scatter_kernels import take_lines
 from darkpipe.science.special import gammaincinv
 
 Array = NDArray[np.float64]
@@ -25,6 +27,7 @@ _BINS = 30
 _OUTLIER = 5.0  # sigma of a sample about its pixel's others
 _SIGNIFICANT = 5.0  # sigma of its chi-square, from which on a common factor is one
 _CLEAR = 10.0  # noises that a pixel's signal must exceed to tell the ratio of two frames
+_ENOUGH = 10_000  # pixels for a first guess
 _OWN_SPREAD = 0.3  # of a pixel's temperature coefficient about the common one
 
 
@@ -75,7 +78,7 @@ def frame_scatter(frames: NDArray[Any], base_adu: NDArray[Any], *, own: float) -
     """
     n = frames.shape[0]
     samples = np.asarray(frames, np.float64)
-    middle = np.median(samples, axis=0) if n > 2 else samples.min(axis=0)
+    middle = median(frames).astype(np.float64) if n > 2 else samples.min(axis=0)
     dof = n - 1
     rest = _without_common(samples, middle - base_adu)[0]
     noise = np.sqrt(_noise_along(middle - base_adu, (rest**2).sum(axis=0) / dof, dof) * dof / n)
@@ -104,17 +107,12 @@ def _without_common(samples: Array, signal: Array) -> tuple[Array, Array, Array]
     (n,). Bulk and hot pixels have a line each in the end: hot ones grow more slowly with temperature."""
     n = samples.shape[0]
     rest = samples - samples.mean(axis=0)
-    rest -= np.median(rest, axis=1)[:, None]
+    rest -= np.median(rest[:, :: max(1, rest.shape[1] // _ENOUGH)], axis=1)[:, None]  # where the clipping begins
     rest -= rest.mean(axis=0)
-    weight = 1.0 / _noise_along(signal, (rest**2).sum(axis=0) / (n - 1.0), n - 1)
+    root = 1.0 / np.sqrt(_noise_along(signal, (rest**2).sum(axis=0) / (n - 1.0), n - 1))
     factor, error = np.zeros(n), np.zeros(n)
-    bulk = _bulk(signal)
-    for f in range(n):
-        level, factor[f], error[f] = _line(signal, rest[f], weight)
-        rest[f] -= level + factor[f] * np.nan_to_num(signal)
-        for part in (bulk, ~bulk):
-            level, slope, _ = _line(signal[part], rest[f][part], weight[part])
-            rest[f][part] -= level + slope * np.nan_to_num(signal[part])
+    signal = np.ascontiguousarray(signal, np.float64)
+    take_lines(signal, rest, root, _bulk(signal).astype(np.uint8), _CLIP, _BINS, factor, error)
     return rest, factor, error
 
 
@@ -173,25 +171,3 @@ def _noise_along(signal: NDArray[Any], variance: Array, dof: int) -> Array:
     expected = float(2.0 * gammaincinv(0.5 * dof, 0.5)) / dof
     value = np.array([np.median(v[i]) for i in pieces]) / expected
     return np.asarray(np.maximum(np.interp(np.nan_to_num(signal), middle, np.maximum.accumulate(value)), 1e-6))
-
-
-def _line(x: NDArray[Any], y: Array, weight: Array) -> tuple[float, float, float]:
-    """Level, slope and the slope's 1 sigma of y = level + slope x, weighted, clipped."""
-    use = np.isfinite(x) & np.isfinite(y)
-    level = slope = 0.0
-    error = float("inf")
-    for _ in range(4):
-        kept = use & (np.abs(y - level - slope * x) * np.sqrt(weight) < _CLIP)
-        w, a, b = weight[kept], x[kept], y[kept]
-        total = float(w.sum())
-        if kept.sum() < _BINS or total <= 0:
-            return 0.0, 0.0, float("inf")
-        centre = float((w * a).sum()) / total
-        about = a - centre
-        steep = float((w * about * about).sum())
-        if steep <= 0:
-            return float((w * b).sum()) / total, 0.0, float("inf")
-        slope = float((w * about * b).sum()) / steep
-        level = float((w * b).sum()) / total - slope * centre
-        error = 1.0 / np.sqrt(steep)
-    return level, slope, error

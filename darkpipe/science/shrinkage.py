@@ -68,8 +68,17 @@ def _log_marginal(v: Array, nu: Array, scale: float, dof: float) -> Array:
     """Log density of a sample variance with nu degrees of freedom (scaled F), without what depends on v alone."""
     half = 0.5 * nu
     ratio = nu * v / (dof * scale)
-    level = gammaln(half + 0.5 * dof) - gammaln(0.5 * dof) - half * np.log(dof * scale)
-    return np.asarray(level - (half + 0.5 * dof) * np.log1p(ratio), np.float64)
+    few, which = _distinct(nu)
+    level = gammaln(0.5 * few + 0.5 * dof) - gammaln(0.5 * dof) - 0.5 * few * np.log(dof * scale)
+    return np.asarray(level[which] - (half + 0.5 * dof) * np.log1p(ratio), np.float64)
+
+
+def _distinct(nu: Array) -> tuple[Array, NDArray[np.intp]]:
+    """Degrees of freedom that occur (there are few), and which of them each pixel has."""
+    if nu.size and (nu == nu.flat[0]).all():
+        return nu.reshape(-1)[:1], np.zeros(nu.shape, np.intp)
+    few, which = np.unique(nu, return_inverse=True)
+    return few, which.reshape(nu.shape)
 
 
 def fit_variance_prior(variance: NDArray[Any], dof: NDArray[Any]) -> VariancePrior:

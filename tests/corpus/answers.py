@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from random import Random
 
 import numpy as np
+
 from corpus.document import Input, Truth
 from corpus.texts import spoiled
 
@@ -86,7 +87,26 @@ def json_images() -> Iterator[Input]:
         ("deep in one place", [[[[[[[1]]]]]] * ROWS] * COLS), ("mixed", [[1, "2", 3.0, None, True, [], {}]] * COLS),
     ):  # fmt: skip
         yield Input(f"an image: {name}", as_json(value), "refused")
-    for number in (1, -1, 0x400, 2**31, 2**64, 10**400, "1024", "--5", "5" * 5000, "٣", "1e3", 1.5, None, [], {}, True, "x", float("nan")):
+    for number in (
+        1,
+        -1,
+        0x400,
+        2**31,
+        2**64,
+        10**400,
+        "1024",
+        "--5",
+        "5" * 5000,
+        "٣",
+        "1e3",
+        1.5,
+        None,
+        [],
+        {},
+        True,
+        "x",
+        float("nan"),
+    ):
         yield Input(f"error {str(number)[:9]}", as_json(None, ErrorNumber=number, ErrorMessage="no"), "refused")
     for message in (None, [], {}, 5, "x" * 100_000, "\x1b[31m\n", "\ud800", [[[]]], 10**300, True):
         yield Input(f"message {str(message)[:9]!r}", as_json(None, ErrorNumber=1, ErrorMessage=message), "refused")
@@ -102,8 +122,38 @@ def json_images() -> Iterator[Input]:
 
 
 PIECES = (
-    *(b"[", b"]", b"{", b"}", b",", b":", b'"', b"null", b"true", b"NaN", b"Infinity", b"1e999", b"-", b"9" * 400, b"\\u0000", b"\\ud800"),
-    *(b'"ErrorNumber":', b'"Value":', b'"ErrorMessage":', b'"--5"', b"1.5", b"\xff", b"\x00", b"65536", b"-1", b'"x"', b"[]", b"{}"),
+    *(
+        b"[",
+        b"]",
+        b"{",
+        b"}",
+        b",",
+        b":",
+        b'"',
+        b"null",
+        b"true",
+        b"NaN",
+        b"Infinity",
+        b"1e999",
+        b"-",
+        b"9" * 400,
+        b"\\u0000",
+        b"\\ud800",
+    ),
+    *(
+        b'"ErrorNumber":',
+        b'"Value":',
+        b'"ErrorMessage":',
+        b'"--5"',
+        b"1.5",
+        b"\xff",
+        b"\x00",
+        b"65536",
+        b"-1",
+        b'"x"',
+        b"[]",
+        b"{}",
+    ),
 )
 
 
@@ -117,7 +167,9 @@ def chance_json(rng: Random) -> Input:
 # --- whole answers
 def http_answer(body: bytes, kind: str = "application/json", status: str = "200 OK", **headers: str) -> bytes:
     """An answer as it stands on the line."""
-    lines = {"Content-Type": kind, "Content-Length": str(len(body))} | {k.replace("_", "-"): v for k, v in headers.items()}
+    lines = {"Content-Type": kind, "Content-Length": str(len(body))} | {
+        k.replace("_", "-"): v for k, v in headers.items()
+    }
     head = f"HTTP/1.1 {status}\r\n" + "".join(f"{key}: {text}\r\n" for key, text in lines.items() if text)
     return head.encode("latin-1") + b"\r\n" + body
 
@@ -128,7 +180,18 @@ def https() -> Iterator[Input]:
     yield Input("without a length", http_answer(body, Content_Length="", Connection="close"), "accepted")
     chunked = b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in (body[:5], body[5:])) + b"0\r\n\r\n"
     yield Input("in chunks", http_answer(chunked, Content_Length="", Transfer_Encoding="chunked"), "accepted")
-    for size in (b"-1", b"-5", b"FFFFFFFFFFFFFFFF", b"F" * 5000, b"x", b"", b"0x5", b"5;" + b"e" * 70_000, b"7FFFFFFF", b"1_0"):
+    for size in (
+        b"-1",
+        b"-5",
+        b"FFFFFFFFFFFFFFFF",
+        b"F" * 5000,
+        b"x",
+        b"",
+        b"0x5",
+        b"5;" + b"e" * 70_000,
+        b"7FFFFFFF",
+        b"1_0",
+    ):
         odd = http_answer(size + b"\r\n" + body + b"\r\n0\r\n\r\n", Content_Length="", Transfer_Encoding="chunked")
         yield Input(f"a chunk of {size[:9]!r}", odd, "refused" if size[:2] not in (b"0x", b"1_") else "any")
     for length in ("-1", "999999999999", "9" * 5000, "x", "5", "0", "1, 2", " 7", "+10", "1_0"):
@@ -150,7 +213,17 @@ def https() -> Iterator[Input]:
 
 
 HTTP_PIECES = (
-    *(b"\r\n", b"\r\n\r\n", b": ", b"HTTP/1.1 ", b"200", b"Content-Length: ", b"Transfer-Encoding: chunked\r\n", b"-1\r\n", b"0\r\n\r\n"),
+    *(
+        b"\r\n",
+        b"\r\n\r\n",
+        b": ",
+        b"HTTP/1.1 ",
+        b"200",
+        b"Content-Length: ",
+        b"Transfer-Encoding: chunked\r\n",
+        b"-1\r\n",
+        b"0\r\n\r\n",
+    ),
     *(b"ffffffff\r\n", b"\x00", b"\xff", b"9" * 300, b"Connection: close\r\n", b"Location: http://127.0.0.1:1/\r\n"),
 )
 
@@ -169,9 +242,35 @@ def chance_http(rng: Random) -> Input:
 def datagrams() -> Iterator[Input]:
     yield Input("intact", b'{"AlpacaPort": 11111}', "accepted")
     yield Input("lower case", b'{"alpacaport": 11111}', "accepted")
-    for value in ("0", "-1", "65536", "1e999", "NaN", "null", "true", '"x"', "[]", "{}", "1.5", '"11111"', "9" * 900, '"' + "9" * 900 + '"'):
+    for value in (
+        "0",
+        "-1",
+        "65536",
+        "1e999",
+        "NaN",
+        "null",
+        "true",
+        '"x"',
+        "[]",
+        "{}",
+        "1.5",
+        '"11111"',
+        "9" * 900,
+        '"' + "9" * 900 + '"',
+    ):
         yield Input(f"port {value[:9]}", b'{"AlpacaPort": ' + value.encode() + b"}", "any")
-    for content in (b"", b"x", b"[" * 1000, b"[]", b"5", b"null", b"\xff" * 9, b'{"a":' * 200, b"alpacadiscovery1", bytes(1024)):
+    for content in (
+        b"",
+        b"x",
+        b"[" * 1000,
+        b"[]",
+        b"5",
+        b"null",
+        b"\xff" * 9,
+        b'{"a":' * 200,
+        b"alpacadiscovery1",
+        bytes(1024),
+    ):
         yield Input(f"{content[:9]!r}", content, "refused")
 
 

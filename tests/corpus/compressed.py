@@ -14,6 +14,7 @@ from random import Random
 
 import numpy as np
 from astropy.io import fits
+
 from corpus.document import (
     BLOCK,
     Input,
@@ -121,13 +122,16 @@ def _damaged_heap() -> Iterator[Input]:
         rows = int(np.prod([48 if kind != "HCOMPRESS_1" else 3]))
         table = rows * 8
         for number in range(60):
+
             def spoil(unit: Unit, number: int = number) -> None:
                 data = bytearray(unit.data)
                 heap = number % 3
                 for _ in range(1 + number // 20):
                     if heap == 0:  # descriptors: lengths and places of tiles
                         place = rng.randrange(0, min(table, len(data) - 4))
-                        data[place : place + 4] = struct.pack(">i", rng.choice((-1, 0, 1, 2**31 - 1, rng.randrange(2**16))))
+                        data[place : place + 4] = struct.pack(
+                            ">i", rng.choice((-1, 0, 1, 2**31 - 1, rng.randrange(2**16)))
+                        )
                     elif heap == 1:
                         data[rng.randrange(min(table, len(data) - 1), len(data))] = rng.randrange(256)
                     else:
@@ -155,7 +159,9 @@ def plio() -> Iterator[Input]:
         data = bytearray(units[1].data)
         for _ in range(8):
             place = rng.randrange(48 * 8, len(data) - 1) // 2 * 2
-            data[place : place + 2] = struct.pack(">H", rng.choice((0x1FFF, 0x5FFF, 0x7FFF, 0x4FFF, rng.randrange(65536))))
+            data[place : place + 2] = struct.pack(
+                ">H", rng.choice((0x1FFF, 0x5FFF, 0x7FFF, 0x4FFF, rng.randrange(65536)))
+            )
         units[1].data = bytes(data)
         yield Input(f"PLIO_1 spoiled {number}", file_bytes(units), "any")
 

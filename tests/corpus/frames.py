@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+
 from corpus.document import (
     BLOCK,
     CARD,
@@ -134,7 +135,23 @@ def lying_axes() -> Iterator[Input]:
 
 
 def lying_bytes() -> Iterator[Input]:
-    for text in ("0", "1", "7", "12", "24", "-16", "-8", "128", "1E300", "9" * 70, "T", "NaN", quoted("16"), "", "16.5"):
+    for text in (
+        "0",
+        "1",
+        "7",
+        "12",
+        "24",
+        "-16",
+        "-8",
+        "128",
+        "1E300",
+        "9" * 70,
+        "T",
+        "NaN",
+        quoted("16"),
+        "",
+        "16.5",
+    ):
         yield one(f"BITPIX = {text[:12]}", with_card("BITPIX", text), "any" if text == quoted("16") else "refused")
     yield one("BITPIX missing", dark().drop("BITPIX"), "refused", reason="BITPIX")
     for text in ("8", "32", "64", "-32", "-64"):
@@ -147,7 +164,9 @@ def lying_bytes() -> Iterator[Input]:
     for text in ("1E300", "9" * 70, "1000000000000", "-5"):
         table = changed(table_unit(), lambda u, t=text: u.set("NAXIS2", t))  # type: ignore[misc]
         image = image_unit(PIXELS, dark_cards(), extension=True)
-        yield Input(f"a table of {text[:12]} rows before the image", file_bytes([empty_primary(), table, image]), "refused")
+        yield Input(
+            f"a table of {text[:12]} rows before the image", file_bytes([empty_primary(), table, image]), "refused"
+        )
 
 
 def scaled() -> Iterator[Input]:
@@ -219,12 +238,16 @@ def not_frames() -> Iterator[Input]:
     yield Input("gzip by its name alone", good, "accepted", TRUTH, suffix=".fits.gz")
     yield Input("tiles by its name alone", good, "accepted", TRUTH, suffix=".fz")
     yield Input("no END", header_bytes(dark(), end=False) + dark().data, "refused")
-    yield Input("END first", b"SIMPLE  =                    T".ljust(CARD) + b"END".ljust(BLOCK - CARD) + good, "refused")
+    yield Input(
+        "END first", b"SIMPLE  =                    T".ljust(CARD) + b"END".ljust(BLOCK - CARD) + good, "refused"
+    )
     lost = header_bytes(dark()).replace(b"END".ljust(CARD), b"END     = 3".ljust(CARD))
     yield Input("END with a value", lost + dark().data, "refused")
     yield Input("no FITS, a million blanks", b"SIMPLE".ljust(1_000_000), "refused")
     table = table_unit()
-    yield Input("a table instead of an image", file_bytes([empty_primary(dark_cards()), table]), "refused", reason="image")
+    yield Input(
+        "a table instead of an image", file_bytes([empty_primary(dark_cards()), table]), "refused", reason="image"
+    )
     ascii_table = changed(table, lambda u: u.set("XTENSION", quoted("TABLE")))
     yield Input("an ASCII table", file_bytes([empty_primary(dark_cards()), ascii_table]), "refused", reason="image")
     foreign = changed(table, lambda u: u.set("XTENSION", quoted("A3DTABLE")))

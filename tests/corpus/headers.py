@@ -8,7 +8,23 @@ from corpus.document import CARD, Input, Truth, Unit, card, changed, file_bytes,
 from corpus.frames import EXPOSURE_S, TEMPERATURE_C, TRUTH, dark, one, truth, with_card
 
 NO_NUMBERS = (
-    *("NaN", "+NaN", "Inf", "-Inf", "INF", "1E999", "-1E999", "T", "F", "(1.0, 2.0)", "1,2,3", "--5", "0x10", "1E", "E5"),
+    *(
+        "NaN",
+        "+NaN",
+        "Inf",
+        "-Inf",
+        "INF",
+        "1E999",
+        "-1E999",
+        "T",
+        "F",
+        "(1.0, 2.0)",
+        "1,2,3",
+        "--5",
+        "0x10",
+        "1E",
+        "E5",
+    ),
     *(quoted("nan"), quoted("-inf"), quoted("Infinity"), quoted("1e999"), quoted("long"), quoted("T"), quoted("--")),
     *(quoted("12 apples"), quoted("1.2.3"), quoted("12:30"), quoted("\u00bd".encode("latin-1").decode("latin-1"))),
 )
@@ -61,7 +77,18 @@ def exposures() -> Iterator[Input]:
 
 
 def kinds() -> Iterator[Input]:
-    for text in ("Light Frame", "Flat", "Master Dark", "dark flat", "", "3", "\u0000dark", "x" * 66, "darkness", "light dark"):
+    for text in (
+        "Light Frame",
+        "Flat",
+        "Master Dark",
+        "dark flat",
+        "",
+        "3",
+        "\u0000dark",
+        "x" * 66,
+        "darkness",
+        "light dark",
+    ):
         yield one(f"IMAGETYP = {text[:12]!r}", with_card("IMAGETYP", quoted(text)), "any", TRUTH)
     for text in ("Light Frame", "Flat Field", "Master Dark"):
         yield one(f"IMAGETYP = {text}", with_card("IMAGETYP", quoted(text)), "refused", reason="IMAGETYP")
@@ -71,7 +98,12 @@ def kinds() -> Iterator[Input]:
     yield one("IMAGETYP twice, different", contrary, "refused", reason="IMAGETYP")
     long_bias = with_card("IMAGETYP", quoted("Bias Frame"))
     yield one("a bias of two minutes", long_bias, "refused", reason="bias")
-    for keyword, text in (("NCOMBINE", "20"), ("CALSTAT", quoted("BD")), ("STACKCNT", "5"), ("DARKCOR", quoted("done"))):
+    for keyword, text in (
+        ("NCOMBINE", "20"),
+        ("CALSTAT", quoted("BD")),
+        ("STACKCNT", "5"),
+        ("DARKCOR", quoted("done")),
+    ):
         yield one(f"{keyword} = {text}", dark().add(card(keyword, text)), "refused", reason=keyword)
     for text in ("NaN", "1E999", quoted("many"), "-5", "0", "1"):
         yield one(f"NCOMBINE = {text}", dark().add(card("NCOMBINE", text)), "any", TRUTH)
@@ -80,14 +112,48 @@ def kinds() -> Iterator[Input]:
 def dates() -> Iterator[Input]:
     """No date makes a frame a worse dark; it must only not be believed."""
     for text in (
-        *("0000-00-00", "9999-12-31T23:59:60.999", "1800-01-01T00:00:00", "31/12/99", "01/01/70", "2025-02-30", "2025-13-01"),
-        *("2025-01-01T25:61:61", "2025-01-01T24:00:00", "2025-01-01T00:00:60", "12345-01-01", "-2025-01-01", "2025", "today"),
+        *(
+            "0000-00-00",
+            "9999-12-31T23:59:60.999",
+            "1800-01-01T00:00:00",
+            "31/12/99",
+            "01/01/70",
+            "2025-02-30",
+            "2025-13-01",
+        ),
+        *(
+            "2025-01-01T25:61:61",
+            "2025-01-01T24:00:00",
+            "2025-01-01T00:00:60",
+            "12345-01-01",
+            "-2025-01-01",
+            "2025",
+            "today",
+        ),
         *("2025-01-01T00:00:00.123456789012345678901234", "2025-01-01T00:00:00+99:99", "2025-01-01T00:00:00-23:59"),
-        *("2200-12-31T23:59:59.9999Z", "1970-01-01T00:00:00+14:00", "T12:00:00", "2025/1/2", "99/99/99", "1/1/1", "0/0/00"),
+        *(
+            "2200-12-31T23:59:59.9999Z",
+            "1970-01-01T00:00:00+14:00",
+            "T12:00:00",
+            "2025/1/2",
+            "99/99/99",
+            "1/1/1",
+            "0/0/00",
+        ),
     ):
         yield one(f"DATE-OBS = {text}", with_card("DATE-OBS", quoted(text)), "accepted", TRUTH)
     for keyword in ("MJD-OBS", "JD", "MJD", "DATE-END", "TIME-OBS", "UT"):
-        for text in ("NaN", "1E300", "-1E300", "0", "2460000.5", "60000", "T", quoted("noon"), quoted("2024-02-29T00:00:00")):
+        for text in (
+            "NaN",
+            "1E300",
+            "-1E300",
+            "0",
+            "2460000.5",
+            "60000",
+            "T",
+            quoted("noon"),
+            quoted("2024-02-29T00:00:00"),
+        ):
             unit = dark().drop("DATE-OBS").add(card(keyword, text))
             yield one(f"{keyword} = {text} alone", unit, "accepted", TRUTH)
     yield one("DATE-OBS is a number", with_card("DATE-OBS", "20250101"), "accepted", TRUTH)
@@ -138,8 +204,30 @@ def chains() -> Iterator[Input]:
 
 def settings() -> Iterator[Input]:
     """What tells configurations apart, told oddly."""
-    for keyword in ("GAIN", "OFFSET", "EGAIN", "EMGAIN", "PEDESTAL", "DATAMAX", "XORGSUBF", "DETSEC", "SUBRECT", "BAYERPAT"):
-        for text in ("NaN", "1E999", "-1E300", "9" * 60, "T", quoted(""), quoted("1E999"), quoted("[1:9,1:9]"), "0.0", "-0.0"):
+    for keyword in (
+        "GAIN",
+        "OFFSET",
+        "EGAIN",
+        "EMGAIN",
+        "PEDESTAL",
+        "DATAMAX",
+        "XORGSUBF",
+        "DETSEC",
+        "SUBRECT",
+        "BAYERPAT",
+    ):
+        for text in (
+            "NaN",
+            "1E999",
+            "-1E300",
+            "9" * 60,
+            "T",
+            quoted(""),
+            quoted("1E999"),
+            quoted("[1:9,1:9]"),
+            "0.0",
+            "-0.0",
+        ):
             yield one(f"{keyword} = {text[:14]}", with_card(keyword, text), "accepted", TRUTH)
     for keyword in ("XBINNING", "YBINNING", "BINNING", "CCDSUM"):
         for text in ("0", "-1", "65", "1E300", "NaN", "1.5", "T", quoted("1x"), quoted("0x0"), quoted("2x2x2"), "2"):

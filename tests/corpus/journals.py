@@ -35,8 +35,43 @@ FRAMES: tuple[dict[str, Any], ...] = (
     {"lost": SLOT, "stamp": STAMP, "path": "rejected/y.fits", "reasons": ["why"]},
 )
 ODD: tuple[Any, ...] = (
-    *(None, True, False, 0, -1, 1.5, 2, 3, 10**30, float("nan"), float("inf"), "", "x", "a.txt", "in.txt", [], [1], [2], [99], {}, {"a": 1}),
-    *("../../../etc/passwd", "/etc/passwd", "a/../../b.txt", "a\0b", "\ud800", "x" * 10_000, "a\nb", [[[]]], "..", ".", "abcde", [1, 2, 3, 4, 5]),
+    *(
+        None,
+        True,
+        False,
+        0,
+        -1,
+        1.5,
+        2,
+        3,
+        10**30,
+        float("nan"),
+        float("inf"),
+        "",
+        "x",
+        "a.txt",
+        "in.txt",
+        [],
+        [1],
+        [2],
+        [99],
+        {},
+        {"a": 1},
+    ),
+    *(
+        "../../../etc/passwd",
+        "/etc/passwd",
+        "a/../../b.txt",
+        "a\0b",
+        "\ud800",
+        "x" * 10_000,
+        "a\nb",
+        [[[]]],
+        "..",
+        ".",
+        "abcde",
+        [1, 2, 3, 4, 5],
+    ),
 )
 LINES = (
     b"", b"{}", b"[]", b"null", b"1", b'"x"', b"\xff\xfe", b"[" * 5000, b'{"a":' * 5000, b"{" * 10, b"NaN", b'{"journal":2}', b'{"frames":2}',
@@ -79,8 +114,35 @@ def directed(lines: tuple[dict[str, Any], ...]) -> Iterator[Input]:
 
 
 PIECES = (
-    *(b"\n", b"\r\n", b"{", b"}", b"[", b"]", b",", b'"', b":", b"null", b"true", b"-1", b"1e999", b"NaN", b"9" * 400, b"\\u0000"),
-    *(b'{"file":[3,"b.txt",1,1,"x"]}\n', b'{"drop":["a.txt"]}\n', b"../", b"/", b"\xff", b"\\ud800", b'"outputs":[1]', b'"inputs":[2]', b"[]"),
+    *(
+        b"\n",
+        b"\r\n",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b'"',
+        b":",
+        b"null",
+        b"true",
+        b"-1",
+        b"1e999",
+        b"NaN",
+        b"9" * 400,
+        b"\\u0000",
+    ),
+    *(
+        b'{"file":[3,"b.txt",1,1,"x"]}\n',
+        b'{"drop":["a.txt"]}\n',
+        b"../",
+        b"/",
+        b"\xff",
+        b"\\ud800",
+        b'"outputs":[1]',
+        b'"inputs":[2]',
+        b"[]",
+    ),
 )
 
 

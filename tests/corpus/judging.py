@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.io import fits
+
 from corpus.document import Input
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eEdD][+-]?\d+)?")
@@ -72,7 +73,9 @@ def _check_truth(item: Input, taken: Taken) -> None:
     assert truth is not None
     if truth.pixels is not None and not same_pixels(taken.values, truth.pixels):
         raise WronglyTaken(f"{item.name}: its pixels are not those that were written")
-    if truth.exposure_s is not None and not math.isclose(taken.exposure_s, truth.exposure_s, rel_tol=1e-9, abs_tol=1e-300):
+    if truth.exposure_s is not None and not math.isclose(
+        taken.exposure_s, truth.exposure_s, rel_tol=1e-9, abs_tol=1e-300
+    ):
         raise WronglyTaken(f"{item.name}: exposure {taken.exposure_s}, written were {truth.exposure_s} s")
     if truth.temperature_c is not None and not math.isclose(taken.temperature_c, truth.temperature_c, abs_tol=1e-6):
         raise WronglyTaken(f"{item.name}: {taken.temperature_c} °C, written were {truth.temperature_c}")
