@@ -21,11 +21,12 @@ from darkpipe.files.bias_files import line_of_levels
 from darkpipe.files.layout import exposure_label, temperature_label
 from darkpipe.files.masters import Cell, ReferenceValues, bias_groups, effective_exposure, read_band
 from darkpipe.files.model_maps import BY_BIAS
-from darkpipe.files.products import Card, Frame, Product, read_planes
+from darkpipe.files.products import Card, Frame, Product, read_planes, read_shape
 from darkpipe.files.tables import table_of
-from darkpipe.science.blocks import block_mean
+from darkpipe.science.blocks import block_mean_of, block_side
 from darkpipe.science.design import Campaign, Unit, can_leave_out, make_unit, plan_fits
 from darkpipe.science.drift import Drift
+from darkpipe.science.error_sums import ErrorSums
 from darkpipe.science.flags import DQ, MODEL_INVALID
 from darkpipe.science.metrics import CellErrors
 from darkpipe.science.models import MODELS
@@ -230,7 +231,7 @@ def fit_band(
         "chi2": made.chi2.reshape(shape),
         "dof": made.dof.reshape(shape),
         "dq": bits_of(made).reshape(shape),
-        "held_out_error": made.held_out_error_adu.reshape(-1, *shape),
+        "held_out_error": reduced(made.held_out_error_adu.reshape(-1, *shape), read_shape(mask)),
         "together": made.together,
         "by_bias": made.by_bias.reshape(6, *shape),
         "sums": np.frombuffer(
@@ -249,6 +250,13 @@ def fit_band(
     return arrays
 
 
+def reduced(errors: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Mean absolute errors of the blocks that pictures of a frame of this shape show, of a band of its rows
+    (n, rows, cols); bands of `tile_bands` part no block."""
+    side = block_side(shape, PICTURE_SIDE)
+    return np.stack([block_mean_of(np.abs(e), side) for e in errors])
+
+
 def write_tile(path: Path, tile: Tile) -> str:
     """Keep a tile; returns the digest."""
     return replace_file(path, lambda stream: np.savez(stream, **tile))  # type: ignore[arg-type]
@@ -256,7 +264,7 @@ def write_tile(path: Path, tile: Tile) -> str:
 
 @dataclass
 class Assembled:
-    """A unit put together from its tiles: maps and sums."""
+    """A unit put together from its tiles: maps and sums. held_out_error : mean absolute ones of blocks (n, r, c)."""
 
     parameters: NDArray[np.float32]
     covariance: NDArray[np.float32]
@@ -267,7 +275,7 @@ class Assembled:
     held_out_error: NDArray[np.float32]
     together: NDArray[np.float64]
     by_bias: NDArray[np.float32]
-    sums: dict[str, list[CellErrors]]
+    sums: dict[str, list[Any]]
 
 
 def read_tiles(paths: Sequence[Path]) -> Assembled:
@@ -285,10 +293,11 @@ def read_tiles(paths: Sequence[Path]) -> Assembled:
 def assemble(tiles: Iterable[Tile]) -> Assembled:
     """Put tiles of `fit_band` together, in the order of their rows."""
     parts: dict[str, list[NDArray[Any]]] = {}
-    sums: dict[str, list[CellErrors]] = {}
+    sums: dict[str, list[Any]] = {}
     for tile in tiles:
         for kind, cells in json.loads(tile["sums"].tobytes()).items():
-            found = [CellErrors.from_dict(c) for c in cells]
+            of: type[CellErrors] | type[ErrorSums] = CellErrors if kind == "held_out" else ErrorSums
+            found = [of.from_dict(c) for c in cells]
             sums[kind] = [a + b for a, b in zip(sums[kind], found, strict=True)] if kind in sums else found
         for name, array in tile.items():
             if name != "sums":
@@ -392,7 +401,8 @@ def held_out(files: UnitFiles, made: Assembled) -> tuple[Table, Frame]:
     made_table = table_of(rows)
     made_table.meta["model"] = files.model
     made_table.meta["score"] = score
-    reduced = np.stack([block_mean(np.abs(e), PICTURE_SIDE) for e in made.held_out_error])
-    frame = Frame(reduced, header=[("CONTENT", "held-out error", "mean absolute, block averaged; one plane a cell")])
+    frame = Frame(
+        made.held_out_error, header=[("CONTENT", "held-out error", "mean absolute, block averaged; one plane a cell")]
+    )
     frame.inputs = [c.name for c in files.cells]
     return made_table, frame

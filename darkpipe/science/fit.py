@@ -211,6 +211,8 @@ def fit_tile(
         NaN and `DQ.FIT_FAILED` where a pixel has fewer cells than unknowns or the fit broke down.
     """
     n, pixels = cells.signal_adu.shape
+    if pixels == 0:
+        return _nothing(n, cells.group_variance_adu2.shape[0], 0)
     if pixels < LANES:
         some = np.minimum(np.arange(LANES), pixels - 1)
         return fit_tile(problem, cells.at(some), prior.at(some), start[:, some], leave_out).first(pixels)

@@ -29,6 +29,8 @@ Plane = NDArray[np.float32] | NDArray[np.float64]
 
 _UNIT: Final = 2.0**28  # differences of float32 values of 1/16 and above are whole in these units
 _LIMB: Final = 2.0**36  # 2**27 pixels of it still fit an int64
+_HALF_RANGE: Final = 2.0**62
+_LOW: Final = (1 << 36) - 1
 _LARGEST: Final = 1e12  # an error beyond this counts as this; squared it still fits three limbs
 _STEPS: Final = 128  # error bins to an octave of (|e| + 1 ADU), and the inverse of their width at zero
 _OCTAVES: Final = 20
@@ -50,6 +52,11 @@ def _add(sums: Histogram, group: int, column: int, value: float) -> None:
     """Add ``value`` to a sum kept as three integers of 36 bits: no rounding but of the value itself, to 2**-28."""
     sign = 1 if value >= 0.0 else -1
     units = np.rint(abs(value) * _UNIT)
+    if units < _HALF_RANGE:
+        small = int(units)
+        sums[group, column, 0] += sign * (small & _LOW)
+        sums[group, column, 1] += sign * (small >> 36)
+        return
     if units >= _LIMB:
         high = np.floor(units / _LIMB)
         units -= high * _LIMB
@@ -61,9 +68,10 @@ def _add(sums: Histogram, group: int, column: int, value: float) -> None:
 
 @kernel
 def _octave_bin(value: float, steps: int, last: int) -> int:
-    """Bin of a value >= 0: linear inside each octave of (value + 1)."""
-    mantissa, exponent = math.frexp(value + 1.0)
-    found = (exponent - 1) * steps + int((mantissa - 0.5) * 2 * steps)
+    """Bin of a value >= 0: linear inside each octave of (value + 1). That is what the bits of a number say: exponent,
+    and the first bits of the mantissa (7 of them for 128 steps, 10 for 1024)."""
+    bits: int = np.float64(value + 1.0).view(np.int64)
+    found = (bits >> (45 if steps == 128 else 42)) - 1023 * steps
     return min(found, last)
 
 
@@ -337,6 +345,16 @@ def _octave_edges(steps: int, bins: int) -> NDArray[np.floating]:
 _ERROR_EDGES: Final = np.concatenate([-_octave_edges(_STEPS, _HALF)[:0:-1], _octave_edges(_STEPS, _HALF)])
 _RELATIVE_EDGES: Final = _octave_edges(_RELATIVE_STEPS, _RELATIVE_BINS)
 _PULL_EDGES: Final = _PULL_WIDTH * np.arange(-_PULL_HALF - 1, _PULL_HALF + 2)  # its outermost bins hold what overflows
+
+
+ERROR_STEPS: Final = _STEPS
+ERROR_BINS: Final = 2 * _HALF
+"""Of histograms of errors [ADU]: bins to an octave of (|e| + 1), and all of them."""
+
+
+def median_of_errors(histogram: Histogram) -> float:
+    """Median [ADU] of errors in such a histogram; NaN of an empty one."""
+    return _quantile(histogram, _ERROR_EDGES, 0.5)
 
 
 def _quantile(histogram: Histogram, edges: NDArray[np.floating], q: float) -> float:

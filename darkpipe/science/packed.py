@@ -144,6 +144,7 @@ def _scaled_by_two(builder: Any, mantissa: Any, shifted: Any) -> Any:
 
 splat: Any = _compiled("splat", 1, lambda builder, a: a)
 square_root: Any = _compiled("square_root", 1, lambda builder, a: _llvm(builder, "llvm.sqrt", a))
+rounded: Any = _compiled("rounded", 1, lambda builder, a: _llvm(builder, "llvm.rint", a))
 magnitude: Any = _compiled("magnitude", 1, lambda builder, a: _llvm(builder, "llvm.fabs", a))
 larger: Any = _compiled("larger", 2, lambda builder, a, b: _choose(builder, a, b, a, b))
 smaller: Any = _compiled("smaller", 2, lambda builder, a, b: _choose(builder, b, a, a, b))

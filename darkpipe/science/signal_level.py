@@ -214,7 +214,7 @@ def measure(shape: Shape, cells: Cells, weights_at: F8 | None = None) -> Measure
     pixels, m = cells.signal_adu.shape[1], shape.slopes.shape[0]
     first = np.zeros(pixels) if weights_at is None else np.ascontiguousarray(weights_at, np.float64)
     rounds = ROUNDS if weights_at is None else 1
-    if pixels < LANES:
+    if 0 < pixels < LANES:
         some = np.minimum(np.arange(LANES), pixels - 1)
         found = measure(shape, cells.at(some), first[some] if weights_at is not None else None)
         return Measured(*(np.ascontiguousarray(array[..., :pixels]) for array in found))
@@ -239,7 +239,8 @@ def measure(shape: Shape, cells: Cells, weights_at: F8 | None = None) -> Measure
     )  # fmt: skip
     order = np.argsort(cells.group, kind="stable")
     start = np.searchsorted(cells.group[order], np.arange(cells.group_variance_adu2.shape[0] + 1))
-    _measure(noisy, order, start, basis, m, first, rounds, out, out.information.reshape(m * m, pixels))
+    if pixels:
+        _measure(noisy, order, start, basis, m, first, rounds, out, out.information.reshape(m * m, pixels))
     return out
 
 

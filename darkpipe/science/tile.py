@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.science.design import Unit, nearest_master
+from darkpipe.science.error_sums import ErrorSums, in_sample_errors, scaled_errors
 from darkpipe.science.fit import Cells, Fitted, Problem, fit_tile
 from darkpipe.science.flags import DQ
 from darkpipe.science.glow import with_glow
 from darkpipe.science.metrics import CellErrors, accumulate
 from darkpipe.science.misfit import PRECISE
 from darkpipe.science.models.base import move_reference, move_step
-from darkpipe.science.models.families import synthesize
 from darkpipe.science.population import Population, prior_of, problem_for, with_misfits
 from darkpipe.science.residuals import scattered
 from darkpipe.science.saturation import Saturation
@@ -52,8 +52,8 @@ class TileFit:
     dq: NDArray[np.uint16]
     offset_adu: F4 | None
     held_out: list[CellErrors]
-    in_sample: list[CellErrors]
-    baseline: list[CellErrors]
+    in_sample: list[ErrorSums]
+    baseline: list[ErrorSums]
     held_out_error_adu: F4
     together: F8
     misfit: NDArray[np.bool_]
@@ -137,8 +137,8 @@ class _Scores(NamedTuple):
     the prediction, both over the error of their difference: pulls (2, n, pixels)."""
 
     held_out: list[CellErrors]
-    in_sample: list[CellErrors]
-    baseline: list[CellErrors]
+    in_sample: list[ErrorSums]
+    baseline: list[ErrorSums]
     error_adu: F4
     together: F8
     pulls: F8
@@ -155,17 +155,25 @@ def _scores(
     """Hold every cell against the fit of all, that of the others, and the nearest other master."""
     cells, saturation, flagged = tile.cells, tile.saturation, tile.flagged
     offsets = [fitted.offset_adu[q] if free_level[q] else None for q in cells.group]
-    own = (fitted.parameters.astype(np.float32), fitted.covariance.astype(np.float32))
     n = tile.error_adu.shape[0]
     errors = np.full(tile.error_adu.shape, np.nan, np.float32)
-    found = _Scores([], [], [], errors, np.zeros((n, 3)), np.full((2, n, int(misfit.sum())), np.nan))
+    levels = np.where(free_level[:, None], fitted.offset_adu, np.float32(0))
+    found = _Scores(
+        [],
+        in_sample_errors(
+            problem.law, fitted.parameters, cells.group, levels, cells.signal_adu, saturation.of(), flagged
+        ),
+        [],
+        errors,
+        np.zeros((n, 3)),
+        np.full((2, n, int(misfit.sum())), np.nan),
+    )
+    highest, without_one = saturation.of(), saturation.without_one()
     for k in range(n):
         reference, error = cells.signal_adu[k], tile.error_adu[k]
-        value = np.minimum(_in_sample(tile.unit, problem.design[:, k], *own, offsets[k]), saturation.of())
-        found.in_sample.append(accumulate(value, np.float32(0), reference, error, flagged))
         prediction = np.full_like(reference, np.nan)
         if leave_out[k]:
-            others = np.where(cells.count[k] > 0, saturation.of(), saturation.without_one())
+            others = np.where(cells.count[k] > 0, highest, without_one)
             prediction = np.minimum(fitted.held_out_adu[k], others)
             total = _total_error(cells, k, prediction, fitted.held_out_variance_adu2[k], offsets[k])
             found.held_out.append(accumulate(prediction, np.float32(0), reference, error, flagged, total_error=total))
@@ -198,13 +206,6 @@ def _misfit(chi2: F4, dof: NDArray[np.int16]) -> NDArray[np.bool_]:
     return np.asarray((dof > 0) & (chi2 > limit))
 
 
-def _in_sample(unit: Unit, design: F8, parameters: F4, covariance: F4, offset: F4 | None) -> F4:
-    value = np.empty(parameters.shape[1], np.float32)
-    column = np.ascontiguousarray(design[:, None])
-    synthesize(unit.model.family, column, parameters, covariance, value, np.empty_like(value))
-    return value if offset is None else np.asarray(value + offset, np.float32)
-
-
 def _total_error(cells: Cells, k: int, prediction: F4, variance: F4, offset: F4 | None) -> F4:
     """1 sigma of (master - prediction): that of the prediction with the shared bias error, and the master's noise."""
     signal = prediction if offset is None else prediction - offset
@@ -213,17 +214,15 @@ def _total_error(cells: Cells, k: int, prediction: F4, variance: F4, offset: F4 
         return np.asarray(np.sqrt(variance + noise + cells.excess_variance(k, signal)), np.float32)
 
 
-def _baseline(tile: _Tile, k: int, prediction: F4) -> CellErrors:
+def _baseline(tile: _Tile, k: int, prediction: F4) -> ErrorSums:
     """Errors of the nearest other master, scaled by exposure, over the pixels the model could predict; nothing where
     there is no other, or no bias: a dark on its bias level cannot be scaled."""
     cells, exposure_s = tile.cells, tile.exposure_s
     other = nearest_master(k, tile.temperature_c, exposure_s)
     if other is None or np.isinf(cells.group_variance_adu2[cells.group[k]]).all():
-        return CellErrors.empty()
-    factor = np.float32(exposure_s[k] / exposure_s[other])
-    scaled = cells.signal_adu[other] * factor
-    scaled = np.where(np.isfinite(prediction) | ~np.isfinite(prediction).any(), scaled, np.nan).astype(np.float32)
-    return accumulate(scaled, tile.error_adu[other] * factor, cells.signal_adu[k], tile.error_adu[k], tile.flagged)
+        return ErrorSums.empty()
+    factor = exposure_s[k] / exposure_s[other]
+    return scaled_errors(cells.signal_adu[other], factor, cells.signal_adu[k], prediction, tile.flagged)
 
 
 def bits_of(fit: TileFit) -> NDArray[np.uint16]:
