@@ -61,7 +61,7 @@ def predict(
     if not source.is_file():
         return Prediction(signal, None, error, dq)
     if description.has_bias and description.bias_exposure_s > 0:
-        signal = signal - maps.synthesize(cell.temperature_c, description.bias_exposure_s)[0]
+        signal = signal - maps.signal(cell.temperature_c, description.bias_exposure_s)
     level, level_error, _ = BiasSource(source, cell.temperature_c).read(rows)
     return Prediction(signal, level, np.hypot(error, level_error).astype(np.float32), dq)
 
@@ -116,7 +116,7 @@ def compare_master(
     hot = usable & is_hot(found, bulk)
     change = compare_cell(observed.ravel(), found.signal.ravel(), error.ravel(), bulk.ravel(), hot.ravel())
     exposure_s = effective_exposure(cell, reference)
-    warmer = maps.synthesize(cell.temperature_c + 1.0, exposure_s)[0]
+    warmer = maps.signal(cell.temperature_c + 1.0, exposure_s)
     growth = {
         f"{name}_growth_per_c": _growth(found.signal[where], warmer[where])
         for name, where in (("bulk", bulk), ("hot", hot))
@@ -124,7 +124,7 @@ def compare_master(
     extrapolation: dict[str, Any] = {"extrapolated": beyond is not None, "bulk_law": 0.0, "hot_law": 0.0}
     extrapolation["leverage_c"] = list(leverage(cell.temperature_c, beyond.temperatures)) if beyond else []
     if beyond is not None and beyond.other is not None:
-        another = read_maps(folder, description.find(beyond.other)).synthesize(cell.temperature_c, exposure_s)[0]
+        another = read_maps(folder, description.find(beyond.other)).signal(cell.temperature_c, exposure_s)
         extrapolation |= {f"{name}_law": _law(found.signal[where], another[where])
                           for name, where in (("bulk", bulk), ("hot", hot))}  # fmt: skip
     known = {"model": key, "cell": asdict(cell), "relative_error": model.relative_error}

@@ -22,6 +22,11 @@ def rows_of(shape: tuple[int, int], bytes_a_pixel: int) -> list[slice]:
     return [slice(r, min(r + height, shape[0])) for r in range(0, shape[0], height)]
 
 
+def halves(rows: int) -> list[slice]:
+    """The two halves of so many rows; one where there is a single row."""
+    return [part for part in (slice(0, rows // 2), slice(rows // 2, rows)) if part.stop > part.start]
+
+
 def sample_rows(shape: tuple[int, int], pixels: int) -> list[slice]:
     """All rows of a sensor (rows, cols), or, of one of more than so many pixels, bands of rows spread over it."""
     rows, cols = shape

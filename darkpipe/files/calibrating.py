@@ -217,10 +217,10 @@ def make_dark(
     maps = replace(maps, dq=maps.dq & np.uint16(~int(DQ.SATURATED) & 0xFFFF))
     exposure_s = files.description.accumulated(asked.exposure_s)
     signal, error, dq = maps.synthesize(temperature_c, exposure_s)
-    warm, cold = (maps.synthesize(temperature_c + d, exposure_s)[0] for d in (HALF_STEP_C, -HALF_STEP_C))
+    warm, cold = (maps.signal(temperature_c + d, exposure_s) for d in (HALF_STEP_C, -HALF_STEP_C))
     if files.description.bias_exposure_s > 0:
         # the bias frames were short darks and hold that much of the signal already
-        signal = signal - maps.synthesize(temperature_c, files.description.bias_exposure_s)[0]
+        signal = signal - maps.signal(temperature_c, files.description.bias_exposure_s)
     source = files.folder.product(bias_file(files.folder, files.description, model))
     bias, bias_error, _ = BiasSource(source, temperature_c).read(rows)
     growth = ((warm - cold) / np.float32(2.0 * HALF_STEP_C)).astype(np.float32)

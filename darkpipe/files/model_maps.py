@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from darkpipe.files.layout import ModelDir
 from darkpipe.files.products import Card, Frame, Product, read_header, read_planes
 from darkpipe.science.flags import DQ
 from darkpipe.science.models import MODELS, Reference
-from darkpipe.science.models.families import signal_along, synthesize
-from darkpipe.science.saturation import Saturation, clipped
+from darkpipe.science.models.families import make_dark, make_signal, signal_along
+from darkpipe.science.saturation import PLATEAU_ERROR, Saturation
 
 F4 = NDArray[np.float32]
 BY_BIAS = "BYBIAS"  # planes, and card with their number: how the parameters move with the biases of the campaign
@@ -204,13 +204,20 @@ _PART = re.compile(r"(?:[A-Za-z0-9+][A-Za-z0-9._+-]*)?")
 @dataclass(frozen=True)
 class ModelMaps:
     """Maps of one fitted model in memory: parameters (3, rows, cols), covariance (6, rows, cols), dq and the level of
-    saturation [ADU] (rows, cols)."""
+    saturation [ADU] (rows, cols), which is one number spread out where no pixel has a level of its own."""
 
     model: FittedModel
     parameters: F4
     covariance: F4
     dq: NDArray[np.uint16]
     saturation_adu: F4
+
+    def band(self, rows: slice) -> ModelMaps:
+        """A band of rows of the maps; no copies."""
+        return replace(
+            self, parameters=self.parameters[:, rows], covariance=self.covariance[:, rows], dq=self.dq[rows],
+            saturation_adu=self.saturation_adu[rows],
+        )  # fmt: skip
 
     def _design(self, temperature_c: float, exposure_s: float) -> NDArray[np.float64]:
         """(3, 1) of a cell."""
@@ -223,23 +230,44 @@ class ModelMaps:
         is small; 0 where the pixel is saturated."""
         spec, x, flat = MODELS[self.model.name], self._design(temperature_c, exposure_s), self.parameters.reshape(3, -1)
         found = np.empty(self.dq.size, np.float32)
-        signal_along(spec.family, x, flat, np.ascontiguousarray(step.reshape(3, -1)), found)
-        signal = self.synthesize(temperature_c, exposure_s)[0]
+        signal_along(spec.family, x, np.ascontiguousarray(flat), np.ascontiguousarray(step.reshape(3, -1)), found)
+        signal = self.signal(temperature_c, exposure_s)
         return np.where(signal >= self.saturation_adu, np.float32(0), found.reshape(self.dq.shape))
 
     def synthesize(self, temperature_c: float, exposure_s: float) -> tuple[F4, F4, NDArray[np.uint16]]:
         """Dark signal [ADU], its 1 sigma [ADU] and DQ, (rows, cols) each; NaN where the pixel was not fitted. No pixel
         exceeds its level of saturation."""
-        spec, x = MODELS[self.model.name], self._design(temperature_c, exposure_s)
-        shape = self.dq.shape
-        signal, variance = np.empty(self.dq.size, np.float32), np.empty(self.dq.size, np.float32)
-        synthesize(spec.family, x, self.parameters.reshape(3, -1), self.covariance.reshape(6, -1), signal, variance)
-        dq = self.dq.copy()
-        shown, error, over = clipped(signal.reshape(shape), np.sqrt(variance).reshape(shape), self.saturation_adu)
-        dq[over] |= np.uint16(DQ.SATURATED)
-        if not self.model.covers(temperature_c, exposure_s):
-            dq |= np.uint16(DQ.EXTRAPOLATED)
-        return shown, error, dq
+        spec, x, shape = MODELS[self.model.name], self._design(temperature_c, exposure_s), self.dq.shape
+        signal, error, dq = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
+        run: Any = make_dark
+        run(
+            spec.family, x, _flat(self.parameters), _flat(self.covariance), self._level,
+            np.float32(PLATEAU_ERROR), self.dq.ravel(), int(DQ.SATURATED),
+            0 if self.model.covers(temperature_c, exposure_s) else int(DQ.EXTRAPOLATED),
+            signal.ravel(), error.ravel(), dq.ravel(),
+        )  # fmt: skip
+        return signal, error, dq
+
+    def signal(self, temperature_c: float, exposure_s: float, out: F4 | None = None) -> F4:
+        """The dark signal of `synthesize` alone [ADU], (rows, cols), into `out` where that is given."""
+        out = np.empty(self.dq.shape, np.float32) if out is None else out
+        run: Any = make_signal
+        run(
+            MODELS[self.model.name].family, self._design(temperature_c, exposure_s), _flat(self.parameters),
+            self._level, out.reshape(-1),
+        )  # fmt: skip
+        return out
+
+    @property
+    def _level(self) -> F4:
+        """(n,) level of saturation, or (1,) where all pixels have the same."""
+        same = not any(self.saturation_adu.strides)
+        return np.ravel(self.saturation_adu[:1, :1]) if same else np.ascontiguousarray(self.saturation_adu).ravel()
+
+
+def _flat(cube: F4) -> tuple[F4, ...]:
+    """Planes of a cube, each flattened; copied only where its rows are not one behind the other."""
+    return tuple(np.ascontiguousarray(plane).reshape(-1) for plane in cube)
 
 
 def read_maps(folder: ModelDir, model: FittedModel, rows: slice = slice(None)) -> ModelMaps:
@@ -265,8 +293,11 @@ def read_maps(folder: ModelDir, model: FittedModel, rows: slice = slice(None)) -
     (covariance,) = read_planes(folder.product(folder.covariance(model.name, model.cell)), ["SCI"], rows)
     if folder.has(folder.hot_pixel_mask):
         dq |= read_planes(folder.product(folder.hot_pixel_mask), ["DQ"], rows)[0].astype(np.uint16)
-    level = read_saturation(folder, rows).of() if folder.has(folder.saturation_map) else np.full(dq.size, np.inf)
-    level = level.reshape(dq.shape).astype(np.float32)
+    level = np.broadcast_to(np.float32(np.inf), dq.shape)
+    if folder.has(folder.saturation_map):
+        known = read_saturation(folder, rows)
+        own = known.cells.any()
+        level = known.of().reshape(dq.shape) if own else np.broadcast_to(np.float32(known.common_adu), dq.shape)
     return ModelMaps(model, parameters, np.ascontiguousarray(covariance), dq, level)
 
 

@@ -11,13 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.errors import DesignError
+from darkpipe.files.bands import ahead, rows_of
 from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.frame_match import Window
 from darkpipe.files.layout import ModelDir
-from darkpipe.files.model_maps import Description, FittedModel, read_maps
+from darkpipe.files.model_maps import Description, FittedModel, ModelMaps, read_maps
 from darkpipe.files.products import Card, Frame, with_mask, write_frame, write_primary
 from darkpipe.files.with_bias import error_of_sum, shared_variance
 from darkpipe.science.models import MODELS
+
+F4 = NDArray[np.float32]
 
 UINT16_TOP = 65535
 
@@ -51,8 +54,12 @@ def write_synthetic(path: Path, folder: ModelDir, description: Description, want
     return write_primary(path, *raw_counts(frame, description.scale_factor))
 
 
-def synthetic_frame(folder: ModelDir, description: Description, wanted: Wanted) -> Frame:
+def synthetic_frame(folder: ModelDir, description: Description, wanted: Wanted, held: ModelMaps | None = None) -> Frame:
     """One dark: image, 1 sigma [native ADU] and bits, with its cards.
+
+    Parameters
+    ----------
+    held : the maps of the model that is wanted, whole, where they are in memory.
 
     Raises
     ------
@@ -60,30 +67,60 @@ def synthetic_frame(folder: ModelDir, description: Description, wanted: Wanted) 
         as `write_synthetic`.
     """
     model = description.find(wanted.model)
-    maps = read_maps(folder, model)
-    exposure_s = description.accumulated(wanted.exposure_s)
-    signal, error, dq = maps.synthesize(wanted.temperature_c, exposure_s)
+    part = wanted.window or Window(0, 0, *description.shape)
+    made = _Making(folder, description, wanted, model, law_beside(
+        description, model, wanted.temperature_c, wanted.exposure_s
+    ), held)  # fmt: skip
+    shape = (part.rows, part.cols)
+    signal, error, dq = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
+    knows = False
+    bands = [slice(r.start + part.row, r.stop + part.row) for r in rows_of((part.rows, description.shape[1]), 60)]
+    for rows, (planes, shared) in zip(bands, ahead(made.band, bands, threads=2), strict=True):
+        here = slice(rows.start - part.row, rows.stop - part.row)
+        signal[here], error[here], dq[here] = (plane[:, part.across] for plane in planes)
+        knows = shared
     cards = _cards(description, model, wanted)
-    beside = law_beside(description, model, wanted.temperature_c, wanted.exposure_s)
-    if beside is not None:
-        # half of the difference: what no frame has shown may follow either law, or lie between them
-        another = read_maps(folder, beside).synthesize(wanted.temperature_c, exposure_s)[0]
-        error = np.where(np.isfinite(another), np.hypot(error, 0.5 * np.abs(signal - another)), error)
-        cards.append(("LAWERR", beside.key, "half the difference from it is in ERR"))
+    if made.beside is not None:
+        cards.append(("LAWERR", made.beside.key, "half the difference from it is in ERR"))
     if wanted.include_bias:
-        bias, bias_error = _level(folder, description, model, wanted)
-        if description.bias_exposure_s > 0:
-            # the bias frames were short darks and hold that much of the signal already
-            signal = signal - maps.synthesize(wanted.temperature_c, description.bias_exposure_s)[0]
-        shared = shared_variance(folder, description, maps, wanted.temperature_c, wanted.exposure_s)
-        signal, error = signal + bias, error_of_sum(error, bias_error, shared)
-        cards.append(("BIASCOV", shared is not None, "ERR knows what dark and bias share; F: upper limit"))
+        cards.append(("BIASCOV", knows, "ERR knows what dark and bias share; F: upper limit"))
     if wanted.window is not None:
-        signal, error, dq = (wanted.window.of(plane) for plane in (signal, error, dq))
         cards.append(("WIN-X", wanted.window.col, "first column in the model's frame, from 0"))
         cards.append(("WIN-Y", wanted.window.row, "first row in the model's frame, from 0"))
     cards.append(("SCALE", description.scale_factor, "raw counts per adu of this frame"))
-    return Frame(signal.astype(np.float32), error.astype(np.float32), dq, header=cards)
+    return Frame(signal, error, dq, header=cards)
+
+
+@dataclass(frozen=True)
+class _Making:
+    """A dark that is made band by band of its rows. beside : the other law that it is compared with. held : the maps of
+    the model where they are in memory."""
+
+    folder: ModelDir
+    description: Description
+    wanted: Wanted
+    model: FittedModel
+    beside: FittedModel | None
+    held: ModelMaps | None
+
+    def band(self, rows: slice) -> tuple[tuple[F4, F4, NDArray[np.uint16]], bool]:
+        """Image, 1 sigma and bits of some rows, and whether it is known what dark and bias share."""
+        wanted, exposure_s = self.wanted, self.description.accumulated(self.wanted.exposure_s)
+        maps = read_maps(self.folder, self.model, rows) if self.held is None else self.held.band(rows)
+        signal, error, dq = maps.synthesize(wanted.temperature_c, exposure_s)
+        if self.beside is not None:
+            # half of the difference: what no frame has shown may follow either law, or lie between them
+            another = read_maps(self.folder, self.beside, rows).signal(wanted.temperature_c, exposure_s)
+            error = np.where(np.isfinite(another), np.hypot(error, 0.5 * np.abs(signal - another)), error)
+        if not wanted.include_bias:
+            return (signal, error.astype(np.float32, copy=False), dq), False
+        bias, bias_error = _level(self.folder, self.description, self.model, wanted, rows)
+        if self.description.bias_exposure_s > 0:
+            # the bias frames were short darks and hold that much of the signal already
+            signal = signal - maps.signal(wanted.temperature_c, self.description.bias_exposure_s)
+        shared = shared_variance(self.folder, self.description, maps, wanted.temperature_c, wanted.exposure_s, rows)
+        planes = (signal + bias).astype(np.float32), error_of_sum(error, bias_error, shared).astype(np.float32), dq
+        return planes, shared is not None
 
 
 def raw_counts(frame: Frame, scale_factor: float) -> tuple[NDArray[np.uint16], list[Card]]:
@@ -141,16 +178,16 @@ def _cards(description: Description, model: FittedModel, wanted: Wanted) -> list
 
 
 def _level(
-    folder: ModelDir, description: Description, model: FittedModel, wanted: Wanted
+    folder: ModelDir, description: Description, model: FittedModel, wanted: Wanted, rows: slice
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The bias at this temperature, or the fitted level of a campaign without bias frames; with its error [ADU]."""
     if description.has_bias:
-        value, error, _ = BiasSource(folder.product(folder.bias_line), wanted.temperature_c).read()
+        value, error, _ = BiasSource(folder.product(folder.bias_line), wanted.temperature_c).read(rows)
         return value, error
     offset = folder.offset(model.name, model.cell)
     if not folder.has(offset):
         raise DesignError("this model holds no bias to include", where=folder.path, do="leave --include_bias away")
-    value, error, _ = BiasSource(folder.product(offset), wanted.temperature_c).read()
+    value, error, _ = BiasSource(folder.product(offset), wanted.temperature_c).read(rows)
     return value, error
 
 

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.errors import DesignError, SettingsError
+from darkpipe.files.bands import ahead, halves
 from darkpipe.files.layout import ModelDir, cell_name
-from darkpipe.files.model_maps import Description, FittedModel, read_description
+from darkpipe.files.model_maps import Description, FittedModel, ModelMaps, read_description, read_maps
 from darkpipe.files.products import read_header, read_planes
 from darkpipe.files.sensor import ModelFiles, growth_maps
 from darkpipe.files.synthetic import Wanted, model_for, outside_words, synthetic_frame
@@ -34,7 +35,8 @@ log = logging.getLogger("darkpipe")
 class DarkModel:
     """A fitted dark model, read from a directory (`DarkModel.read`) or fitted in memory (`fit_dark_model`).
 
-    Maps are read when they are asked for, so that a model of a large camera costs no memory until then.
+    Maps are read when they are asked for, so that a model of a large camera costs no memory until then; those of the
+    last dark are kept for the next one (42 bytes a pixel).
 
     Attributes
     ----------
@@ -63,6 +65,7 @@ class DarkModel:
         self.description = description
         self._folder, self._origin = folder, origin
         self._wanted = model
+        self._kept: ModelMaps | None = None
         if model != "auto" and model not in {m.name for m in description.models}:
             description.find(model)  # says which there are, and why this one is not
 
@@ -180,7 +183,41 @@ class DarkModel:
         if not found.covers(temperature, self.description.accumulated(exposure)):
             log.warning("%s", outside_words(found, [cell_name(temperature, exposure)]))
         wanted = Wanted(found.key, temperature, exposure, include_bias)
-        return Frame.of(synthetic_frame(self._folder, self.description, wanted))
+        return Frame.of(synthetic_frame(self._folder, self.description, wanted, self._maps(found)))
+
+    def signal(
+        self, temperature_c: Number, exposure_s: Number, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """The image of `synthesize` alone, without bias, error and bits: several times faster.
+
+        Parameters
+        ----------
+        out : (rows, cols) float32, contiguous: is overwritten and returned.
+
+        Raises
+        ------
+        SettingsError, DesignError
+            as `synthesize`; for an `out` of another shape or type.
+
+        Examples
+        --------
+        >>> import darkpipe
+        >>> model = darkpipe.example_model()
+        >>> bool((model.signal(-8.0, 180.0) == model.synthesize(-8.0, 180.0).science).all())
+        True
+        """
+        temperature, exposure = celsius(temperature_c), seconds(exposure_s)
+        out = np.empty(self.shape, np.float32) if out is None else out
+        if out.shape != self.shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+            raise SettingsError(f"a contiguous float32 array of {self.shape} is needed", where="out")
+        maps, seconds_in_all = self._maps(self._model(temperature, exposure)), self.description.accumulated(exposure)
+
+        def make(rows: slice) -> None:
+            maps.band(rows).signal(temperature, seconds_in_all, out[rows])
+
+        for _ in ahead(make, halves(self.shape[0]), threads=2):
+            pass
+        return out
 
     # --- maps --------------------------------------------------------------------------------------------------------
 
@@ -387,6 +424,12 @@ class DarkModel:
         (t0, t1), (e0, e1) = self.fits_range[:2]
         rows, cols = self.shape
         return f"<DarkModel {self.name}, {rows} x {cols}, {t0:g} to {t1:g} °C, {e0:g} to {e1:g} s>"
+
+    def _maps(self, found: FittedModel) -> ModelMaps:
+        """Maps of a fitted model; those that were asked for last are kept."""
+        if self._kept is None or self._kept.model != found:
+            self._kept = read_maps(self._folder, found)
+        return self._kept
 
     def _model(self, temperature_c: float, exposure_s: float) -> FittedModel:
         """The fitted model that makes this dark."""

@@ -18,6 +18,11 @@ from numpy.typing import NDArray
 from darkpipe.science.jit import inlined, kernel
 from darkpipe.science.packed import Packed, exponential, splat
 
+F4 = NDArray[np.float32]
+F8 = NDArray[np.float64]
+Bits = NDArray[np.uint16]
+Planes = F4 | tuple[F4, ...]  # (m, n), or m arrays (n,)
+
 EXPONENTIAL = 0
 LINEAR = 1
 GLOWING = 2
@@ -118,16 +123,13 @@ def synthesize(
     p : (3, n) parameters, covariance : (6, n) as 00, 01, 02, 11, 12, 22.
     signal, variance : (n,) results [ADU], [ADU²]; NaN where a parameter is NaN.
     """
-    jac = np.empty((3, 1))
-    q = np.empty(3)
-    for i in range(signal.size):
-        q[0], q[1], q[2] = p[0, i], p[1, i], p[2, i]
-        signal[i] = evaluate(family, x, 0, q, jac)
-        j0, j1, j2 = jac[0, 0], jac[1, 0], jac[2, 0]
-        c = covariance
-        diagonal = j0 * j0 * c[0, i] + j1 * j1 * c[3, i] + j2 * j2 * c[5, i]
-        cross = j0 * j1 * c[1, i] + j0 * j2 * c[2, i] + j1 * j2 * c[4, i]
-        variance[i] = max(diagonal + 2.0 * cross, 0.0) if math.isfinite(signal[i]) else math.nan
+    work = np.empty(5 * _BLOCK)
+    for first in range(0, signal.size, _BLOCK):
+        last = min(first + _BLOCK, signal.size)
+        _signal_block(family, x, p, first, last, work)
+        _narrow(work, signal[first:last])
+        _variance_block(covariance, first, last, work)
+        _keep_finite(work, variance[first:last])
 
 
 @kernel
@@ -152,3 +154,217 @@ def signal_along(
         q[0], q[1], q[2] = p[0, i], p[1, i], p[2, i]
         evaluate(family, x, 0, q, jac)
         change[i] = jac[0, 0] * step[0, i] + jac[1, 0] * step[1, i] + jac[2, 0] * step[2, i]
+
+
+# --- whole planes ----------------------------------------------------------------------------------------------------
+#
+# A compiler packs a loop only if it can prove, with a handful of comparisons, that what is written is read nowhere else
+# in it. So planes are worked on in blocks that stay in the cache, by loops over few arrays, and what lies in between is
+# one array with fixed places: the derivatives dS/dp, the signal, and the sum of the variance.
+
+_BLOCK = 512
+_J1, _J2, _S, _V = _BLOCK, 2 * _BLOCK, 3 * _BLOCK, 4 * _BLOCK
+_LOG2_E = 1.4426950408889634
+_LN2_HIGH, _LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10
+_ROUNDER = 6755399441055744.0  # 1.5·2^52: a number that is added to it is rounded to a whole one, in its last bits
+_LARGEST = 708.0
+_LARGEST_FLOAT32 = 3.4028234663852886e38
+
+
+@inlined
+def _exp(v: float) -> float:
+    """exp(v) to one unit in the last place, without a branch or a table, so that loops of it are packed: 2^k·exp(r)
+    with |r| <= ln 2/2 and the Taylor series of exp(r) to r^13; beyond ±708 as there. NaN stays NaN."""
+    v = _LARGEST if v > _LARGEST else v
+    v = -_LARGEST if v < -_LARGEST else v
+    whole = v * _LOG2_E + _ROUNDER
+    k = whole - _ROUNDER
+    r = (v - k * _LN2_HIGH) - k * _LN2_LOW
+    e = 1.0 / 6227020800.0
+    e = e * r + 1.0 / 479001600.0
+    e = e * r + 1.0 / 39916800.0
+    e = e * r + 1.0 / 3628800.0
+    e = e * r + 1.0 / 362880.0
+    e = e * r + 1.0 / 40320.0
+    e = e * r + 1.0 / 5040.0
+    e = e * r + 1.0 / 720.0
+    e = e * r + 1.0 / 120.0
+    e = e * r + 1.0 / 24.0
+    e = e * r + 1.0 / 6.0
+    e = e * r + 0.5
+    e = e * r + 1.0
+    e = e * r + 1.0
+    bits = np.int64(np.float64(whole).view(np.int64) + np.int64(1023)) << np.int64(52)
+    return float(e * np.int64(bits).view(np.float64))
+
+
+@kernel
+def _exponentials(a: float, b: float, p1: F4, p2: F4, work: F8) -> None:
+    for i in range(p1.size):
+        work[i] = _exp(np.float64(p1[i]) * a + np.float64(p2[i]) * b)
+
+
+@kernel
+def _scaled(p0: F4, work: F8, signal: F4) -> None:
+    for i in range(p0.size):
+        signal[i] = np.float64(p0[i]) * work[i]
+
+
+@kernel
+def _exponential(a: float, b: float, p0: F4, work: F8) -> None:
+    for i in range(p0.size):
+        work[_S + i] = np.float64(p0[i]) * work[i]
+        work[_J1 + i] = work[_S + i] * a
+        work[_J2 + i] = work[_S + i] * b
+
+
+@kernel
+def _glowing(a: float, b: float, p0: F4, p1: F4, work: F8) -> None:
+    for i in range(p0.size):
+        work[i] = a * work[i]
+        work[_J1 + i] = a
+        work[_J2 + i] = np.float64(p0[i]) * work[i] * b
+        work[_S + i] = np.float64(p0[i]) * work[i] + np.float64(p1[i]) * a
+
+
+@kernel
+def _linear(a: float, b: float, c: float, p0: F4, p1: F4, p2: F4, work: F8) -> None:
+    for i in range(p0.size):
+        work[_S + i] = np.float64(p0[i]) * a + np.float64(p1[i]) * b + np.float64(p2[i]) * c
+        work[i], work[_J1 + i], work[_J2 + i] = a, b, c
+
+
+@inlined
+def _signal_block(family: int, x: F8, p: Planes, first: int, last: int, work: F8) -> None:
+    """Signal and derivatives of a block of the pixels of p (3, n), into `work`."""
+    p0, p1, p2 = p[0][first:last], p[1][first:last], p[2][first:last]
+    if family == EXPONENTIAL:
+        _exponentials(x[0, 0], x[1, 0], p1, p2, work)
+        _exponential(x[0, 0], x[1, 0], p0, work)
+    elif family == GLOWING:
+        _exponentials(0.0, x[1, 0], p1, p2, work)
+        _glowing(x[0, 0], x[1, 0], p0, p1, work)
+    else:
+        _linear(x[0, 0], x[1, 0], x[2, 0], p0, p1, p2, work)
+
+
+@kernel
+def _narrow(work: F8, signal: F4) -> None:
+    for i in range(signal.size):
+        signal[i] = work[_S + i]
+
+
+@kernel
+def _diagonal(c0: F4, c3: F4, c5: F4, work: F8) -> None:
+    for i in range(c0.size):
+        j0, j1, j2 = work[i], work[_J1 + i], work[_J2 + i]
+        work[_V + i] = j0 * j0 * c0[i] + j1 * j1 * c3[i] + j2 * j2 * c5[i]
+
+
+@kernel
+def _cross(c1: F4, c2: F4, c4: F4, work: F8) -> None:
+    for i in range(c1.size):
+        j0, j1, j2 = work[i], work[_J1 + i], work[_J2 + i]
+        work[_V + i] += 2.0 * (j0 * j1 * c1[i] + j0 * j2 * c2[i] + j1 * j2 * c4[i])
+
+
+@inlined
+def _variance_block(c: Planes, first: int, last: int, work: F8) -> None:
+    """Variance of a block with the covariance c (6, n), from the derivatives in `work`."""
+    _diagonal(c[0][first:last], c[3][first:last], c[5][first:last], work)
+    _cross(c[1][first:last], c[2][first:last], c[4][first:last], work)
+
+
+@kernel
+def _keep_finite(work: F8, variance: F4) -> None:
+    """The variance, not below 0; NaN where the signal is not finite as a float32."""
+    for i in range(variance.size):
+        v = work[_V + i]
+        v = 0.0 if v < 0.0 else v
+        variance[i] = v if abs(work[_S + i]) <= _LARGEST_FLOAT32 else np.nan
+
+
+@kernel
+def _limit(level: F4, signal: F4, over: NDArray[np.uint8]) -> None:
+    """Where a signal exceeds its level, and the level there; level: of each pixel, or one number for all."""
+    if level.size == 1:
+        top = level[0]
+        for i in range(signal.size):
+            over[i] = signal[i] > top
+            signal[i] = top if signal[i] > top else signal[i]
+    else:
+        for i in range(signal.size):
+            over[i] = signal[i] > level[i]
+            signal[i] = level[i] if signal[i] > level[i] else signal[i]
+
+
+@kernel
+def _errors(relative: np.float32, signal: F4, over: NDArray[np.uint8], error: F4) -> None:
+    """Variance to 1 sigma; of a pixel at its level a fraction of that."""
+    for i in range(signal.size):
+        sigma = np.sqrt(error[i])
+        error[i] = relative * signal[i] if over[i] else sigma
+
+
+@kernel
+def _bits(fitted: Bits, over: NDArray[np.uint8], saturated: int, everywhere: int, dq: Bits) -> None:
+    for i in range(dq.size):
+        dq[i] = fitted[i] | np.uint16(over[i] * saturated) | np.uint16(everywhere)
+
+
+@kernel
+def make_signal(family: int, x: F8, p: Planes, level: F4, signal: F4) -> None:
+    """Signal of every pixel for one cell, no higher than its level.
+
+    Parameters
+    ----------
+    x : (3, 1) design columns of the cell. p : three planes (n,) of parameters. level : (n,) or, the same for all, (1,)
+    [ADU].
+    signal : (n,) result [ADU]; NaN where a parameter is NaN.
+    """
+    work, over = np.empty(5 * _BLOCK), np.empty(_BLOCK, np.uint8)
+    for first in range(0, signal.size, _BLOCK):
+        last = min(first + _BLOCK, signal.size)
+        if family == EXPONENTIAL:
+            _exponentials(x[0, 0], x[1, 0], p[1][first:last], p[2][first:last], work)
+            _scaled(p[0][first:last], work, signal[first:last])
+        else:
+            _signal_block(family, x, p, first, last, work)
+            _narrow(work, signal[first:last])
+        _limit(level if level.size == 1 else level[first:last], signal[first:last], over)
+
+
+@kernel
+def make_dark(
+    family: int,
+    x: F8,
+    p: F4,
+    covariance: F4,
+    level: F4,
+    relative: np.float32,
+    fitted: Bits,
+    saturated: int,
+    everywhere: int,
+    signal: F4,
+    error: F4,
+    dq: Bits,
+) -> None:
+    """Signal, 1 sigma and bits of every pixel for one cell, in one pass.
+
+    Parameters
+    ----------
+    x, p, level, signal : as `make_signal`. covariance : six planes (n,) as 00, 01, 02, 11, 12, 22.
+    relative : 1 sigma of a pixel at its level, over that. fitted : (n,) bits of the model; a pixel at its level gets
+    the bit `saturated` as well, and all pixels `everywhere`.
+    error, dq : (n,) results.
+    """  # fmt: skip
+    work, over = np.empty(5 * _BLOCK), np.empty(_BLOCK, np.uint8)
+    for first in range(0, signal.size, _BLOCK):
+        last = min(first + _BLOCK, signal.size)
+        _signal_block(family, x, p, first, last, work)
+        _narrow(work, signal[first:last])
+        _variance_block(covariance, first, last, work)
+        _keep_finite(work, error[first:last])
+        _limit(level if level.size == 1 else level[first:last], signal[first:last], over)
+        _errors(relative, signal[first:last], over, error[first:last])
+        _bits(fitted[first:last], over, saturated, everywhere, dq[first:last])
