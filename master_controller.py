@@ -10,6 +10,7 @@ import difflib
 import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from functools import cache, partial
 from operator import attrgetter
 from pathlib import Path
@@ -210,7 +211,7 @@ class MasterController:
             journal = Journal(out.root, read_only=dry_run)
             for warning in journal.warnings:
                 report.note(warning)
-            engine = partial(open_engine, settings.engine, settings.workers, settings.dask_scheduler)
+            engine = partial(_open_engine, settings)
             with contextlib.closing(Runner(journal, engine, settings.workers, self.progress)) as runner:
                 of_all = [self.steps[number] for number in numbers if _sees_all(number)]
                 of_campaign = [self.steps[number] for number in numbers if not _sees_all(number)]
@@ -294,6 +295,14 @@ def mode_named(name: str) -> Mode:
         advice = f"Did you mean '{close[0]}'?" if close else f"Modes: {', '.join(MODES)}"
         raise SettingsError(f"there is no mode '{name}'", where="--mode", do=advice)
     return MODES[name]
+
+
+def _open_engine(settings: composing.RunSettings) -> Executor:
+    if settings.engine != "threads":  # what workers that are processes log is not seen
+        from darkpipe.science.jit_folder import say_if_cold
+
+        say_if_cold()
+    return open_engine(settings.engine, settings.workers, settings.dask_scheduler)
 
 
 def _output_dir(root: Path) -> Place:
