@@ -4,14 +4,16 @@ VENV ?= .venv
 DEMO ?= demo
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo test lint docs bench-quick clean
+.PHONY: help demo warm test lint docs bench-quick speed clean
 
 help:
 	@echo "make demo         a simulated camera, a small campaign with it, its model: into $(DEMO)/"
+	@echo "make warm         compile ahead of the first run"
 	@echo "make test         all tests"
 	@echo "make lint         style, types, import rules"
 	@echo "make docs         the pages of docs/ as HTML: docs/_build/html/index.html"
 	@echo "make bench-quick  accuracy against simulated truth, one law"
+	@echo "make speed        one table of speed: this, other programs, the floor"
 	@echo "make clean        remove caches, the demo and the virtual environment"
 
 $(VENV)/bin/python:
@@ -29,6 +31,9 @@ $(VENV)/.dev: requirements.txt requirements-dev.txt | $(VENV)/bin/python
 demo: $(VENV)/.run
 	$(RUN) examples/demo.py $(DEMO)
 
+warm: $(VENV)/.run
+	$(RUN) examples/warm_up.py
+
 test: $(VENV)/.dev
 	$(RUN) -m pytest
 
@@ -43,6 +48,9 @@ docs: $(VENV)/.dev
 
 bench-quick: $(VENV)/.dev
 	$(RUN) benchmarks/simulated_truth.py --law physics
+
+speed: $(VENV)/.dev
+	$(RUN) benchmarks/run.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
