@@ -6,16 +6,18 @@ RUN := $(VENV)/bin/python
 
 TESTS ?= --every-message
 
-.PHONY: help install demo test test-oldest lint docs bench-quick clean
+.PHONY: help install demo warm test test-oldest lint docs bench-quick speed clean
 
 help:
 	@echo "make demo         a simulated camera, a small campaign with it, its model: into $(DEMO)/"
 	@echo "make install      what a run needs, into $(VENV)/"
+	@echo "make warm         compile ahead of the first run"
 	@echo "make test         all tests; make test TESTS='tests/files tests/jobs': some of them"
 	@echo "make test-oldest  the fast part of them with the oldest packages of requirements.txt"
 	@echo "make lint         style, types, import rules"
 	@echo "make docs         the pages of docs/ as HTML: docs/_build/html/index.html"
 	@echo "make bench-quick  accuracy against simulated truth, one law"
+	@echo "make speed        one table of speed: this, other programs, the floor"
 	@echo "make clean        remove caches, the demo and the virtual environment"
 
 $(VENV)/bin/python:
@@ -35,6 +37,9 @@ install: $(VENV)/.run
 demo: $(VENV)/.run
 	$(RUN) examples/demo.py $(DEMO)
 
+warm: $(VENV)/.run
+	$(RUN) examples/warm_up.py
+
 test: $(VENV)/.dev
 	$(RUN) -m pytest $(TESTS)
 
@@ -49,6 +54,9 @@ docs: $(VENV)/.dev
 
 bench-quick: $(VENV)/.dev
 	$(RUN) benchmarks/simulated_truth.py --law physics
+
+speed: $(VENV)/.dev
+	$(RUN) benchmarks/run.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, cast
@@ -392,14 +392,16 @@ class _Plan:
 
 
 def _engine(settings: composing.RunSettings, root: Path) -> Callable[[], Executor]:
-    return partial(
-        open_engine,
-        settings.engine,
-        settings.workers,
-        settings.dask_scheduler,
-        root=root,
-        patience_s=settings.dask_patience_s,
-    )
+    def opened() -> Executor:
+        if settings.engine != "threads":  # what workers that are processes log is not seen
+            from darkpipe.science.jit_folder import say_if_cold
+
+            say_if_cold()
+        return open_engine(
+            settings.engine, settings.workers, settings.dask_scheduler, root=root, patience_s=settings.dask_patience_s
+        )
+
+    return opened
 
 
 def _settings_of_detector(settings: composing.RunSettings, by: str, name: str) -> composing.RunSettings:

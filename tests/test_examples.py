@@ -4,6 +4,8 @@ and the cooling guide have is taken as it stands."""
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from guide_settings import CAPTURE_GUIDE, COOLING_GUIDE
+from helpers import call, environment, flags, make_campaign
 from pydantic import BaseModel
 
 import run_pipeline
@@ -109,3 +112,14 @@ def test_the_keys_of_the_guides_come_first() -> None:
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
 def test_settings_of_the_examples_are_valid(path: Path) -> None:
     MasterController(read_yaml(path), source=path).settings("full")
+
+
+@pytest.mark.slow
+def test_after_a_warm_up_a_full_run_compiles_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "warm_up.py")], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert "kept in" in done.stdout
+    said = call(*flags(make_campaign(tmp_path)))
+    assert said.returncode == 0
+    assert "compiling" not in said.stdout + said.stderr

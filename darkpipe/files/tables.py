@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import os
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_text
 
 _FORMAT = "ascii.ecsv"
+_MOST_KEPT_BYTES = 4_000_000
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -37,17 +40,36 @@ def write_table(path: Path, table: Table) -> str:
     """
     text = io.StringIO(newline="")
     table.write(text, format=_FORMAT)
+    _kept.cache_clear()  # the clock of a file system may be too coarse to tell two files apart
     return replace_text(path, text.getvalue().replace("\r\n", "\n"))
 
 
 def read_table(path: Path) -> Table:
     """Read a table that `write_table` wrote; missing texts come back as '' (ECSV does not tell the two apart).
 
+    A file is parsed once a process, as long as it stays the same; each caller has a copy of its own.
+
     Raises
     ------
     ProductError : the file is missing, unreadable or not such a table.
     """
     path = Path(path)
+    try:
+        status = os.stat(path)
+    except OSError:
+        return _parsed(path)  # which says what is wrong
+    if status.st_size > _MOST_KEPT_BYTES:
+        return _parsed(path)
+    return _kept(path, status.st_ino, status.st_size, status.st_mtime_ns).copy()
+
+
+@lru_cache(maxsize=64)
+def _kept(path: Path, inode: int, size: int, mtime_ns: int) -> Table:
+    """The table of a file that is known by its inode and time: it has others when it is replaced."""
+    return _parsed(path)
+
+
+def _parsed(path: Path) -> Table:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

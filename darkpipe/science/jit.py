@@ -1,7 +1,7 @@
 """One way to compile a loop.
 
 numba is imported when a kernel is first called, not when it is defined: it costs a third of a second, and planning,
-help, and a run that finds nothing to do call no kernel. Where the compiled code is kept: `darkpipe.science.jit_cache`.
+help, and a run that finds nothing to do call no kernel. Where the compiled code is kept: `darkpipe.science.jit_folder`.
 """
 
 from __future__ import annotations

@@ -94,3 +94,25 @@ def test_a_folder_in_its_place(tmp_path: Path) -> None:
     (tmp_path / "t.ecsv").mkdir()
     with pytest.raises(ProductError):
         read_table(tmp_path / "t.ecsv")
+
+
+def test_what_a_caller_does_to_a_table_no_other_sees(tmp_path: Path) -> None:
+    path = tmp_path / "t.ecsv"
+    write_table(path, Table({"a": [1, 2]}, meta={"list": [1]}))
+    table = read_table(path)
+    table["a"][0] = 7
+    table.meta["list"].append(2)
+    table.remove_row(1)
+    again = read_table(path)
+    assert list(again["a"]) == [1, 2]
+    assert again.meta["list"] == [1]
+
+
+def test_a_table_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "t.ecsv"
+    for value in range(20):  # within one tick of the clock of the file system, and of the same size
+        write_table(path, Table({"a": [value % 10]}))
+        assert list(read_table(path)["a"]) == [value % 10]
+    path.unlink()
+    with pytest.raises(ProductError, match="missing"):
+        read_table(path)

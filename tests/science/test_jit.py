@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SHOW = "from darkpipe.science.jit_cache import cache_folder; print(cache_folder())"
+SHOW = "from darkpipe.science.jit_folder import cache_folder; print(cache_folder())"
 USE = (
     "import logging, sys, numpy as np\n"
     "logging.basicConfig(level='INFO', format='%(message)s', stream=sys.stdout)\n"
@@ -81,7 +81,7 @@ def test_where_the_given_place_is_none_the_users_own_is_taken(tmp_path: Path) ->
 
 WORKER = (
     "import os, multiprocessing\n"
-    "from darkpipe.science.jit_cache import cache_folder\n"
+    "from darkpipe.science.jit_folder import cache_folder\n"
     "if __name__ == '__main__':\n"
     "    print(cache_folder(), oct(os.stat(cache_folder()).st_mode & 0o777))\n"
     "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
@@ -186,7 +186,7 @@ def test_code_of_versions_long_gone_is_removed(tmp_path: Path) -> None:
     old, young, other = (tmp_path / "cache" / name for name in ("0123456789abcdef", "f123456789abcdef", "mine"))
     for folder in (old, young, other):
         folder.mkdir(parents=True, mode=0o700)
-        (folder / "some.nbc").touch()
+        (folder / "lock").touch()
     for folder in (old, other):
         os.utime(folder, (0, 0))
     (tmp_path / "cache").chmod(0o700)
