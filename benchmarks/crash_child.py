@@ -81,14 +81,14 @@ def capture_of(
 
 
 def take_frames(folder: str, frames: int = 15, jump_seed: int | None = None) -> int:
-    """A whole acquisition. The camera's frame numbers are those of the slots in the plan, so that the pixels are the
-    same however often a run began anew."""
+    """A whole acquisition. The camera's frame numbers are those of the slots, so that the pixels are the same however
+    often a run began anew, and whatever was planned before."""
     capture, camera = capture_of(Path(folder), frames, jump_seed=jump_seed)
     with capture:
-        numbers = {slot: number for number, slot in enumerate(capture.work.plan.slots)}
+        settings = sorted({(slot.temperature_c, slot.exposure_s) for slot in capture.work.plan.slots})
         for _, slots in capture.work.batches():
             for slot in slots:
-                camera.next_frame_number = numbers[slot]
+                camera.next_frame_number = 1000 * settings.index((slot.temperature_c, slot.exposure_s)) + slot.number
                 capture.take_slot(slot)
         capture.finish()
     return 0

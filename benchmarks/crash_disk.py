@@ -125,12 +125,9 @@ def read_only(job: Job, folder: Path, server: Server) -> Row:
     """Files and folders that a user without rights may not write: a message, and all of it once they may."""
     begin, broken, tried, refused = time.monotonic(), list[str](), 0, 0
     user = NOBODY if hasattr(os, "geteuid") and os.geteuid() == 0 else None
+    rng = random.Random(5)
     for name, cases in read_only_cases(job):
-        root = job.fresh(folder / "locked")
-        server.log.touch()
-        os.chmod(server.log, 0o666)
-        if not name.startswith("fresh"):
-            server.run(*(job.half(root) if job.frames else job.order(root)))
+        root = something_to_do(job, folder / "locked", server, rng, fresh=name.startswith("fresh"))
         own(root, user)
         chosen = cases(root)
         modes = {path: path.stat().st_mode for path in chosen}
@@ -139,7 +136,7 @@ def read_only(job: Job, folder: Path, server: Server) -> Row:
         server.forget()
         server.log.touch()
         os.chmod(server.log, 0o666)
-        code = server.run(*job.order(root, *(() if job.frames else ("--force",))), user=user)
+        code = server.run(*job.order(root), user=user)
         tried += 1
         refused += code != 0
         broken += [f"{job.name}, {name}: {wrong}" for wrong in wrong_with(code, server.said, True)]
@@ -152,6 +149,20 @@ def read_only(job: Job, folder: Path, server: Server) -> Row:
     note = "as a user without rights" if user is not None else "as this user"
     seconds = time.monotonic() - begin
     return Row(f"read-only: {job.name}", tried, tried - refused, refused, broken, seconds, None, note)
+
+
+def something_to_do(job: Job, root: Path, server: Server, rng: random.Random, *, fresh: bool) -> Path:
+    """A folder in which half of the frames, or some of the products, are still to be made; or all."""
+    if fresh or job.frames:
+        job.fresh(root)
+        if not fresh:
+            server.run(*job.half(root))
+        return root
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(job.finished, root)
+    for path in rng.sample(sorted(made_in(job, root)), 8):
+        path.unlink()
+    return root
 
 
 def own(root: Path, user: int | None) -> None:
@@ -242,7 +253,7 @@ def rows(jobs: list[Job], folder: Path, server: Server, full: bool) -> Iterator[
     for job in jobs:
         for error in ("EIO", "ENOSPC"):
             yield faults_in_turn(job, error, folder, server, MOST_RUNS if full else 8)
-    for job, step_kb in ((pipeline, 4 * STEP_KB), (calibrate, STEP_KB), (export, STEP_KB)):
+    for job, step_kb in ((pipeline, 8 * STEP_KB), (calibrate, STEP_KB), (export, STEP_KB)):
         yield full_disk(job, folder, server, step_kb if full else 32 * STEP_KB)
     for job in (pipeline, export, acquisition) if full else (acquisition,):
         yield read_only(job, folder, server)

@@ -143,13 +143,14 @@ class Job:
     """What is broken again and again: its name, how it begins, its command line, and what it makes in the end.
 
     seed_from : a folder to begin with. flags : of the pipeline, with {root} for the folder of the campaign; frames : of
-    each setting, where frames are taken instead. whole : the products of an unbroken run.
+    each setting, where frames are taken instead. whole : the products of an unbroken run, in the folder `finished`.
     """
 
     name: str
     seed_from: Path
     flags: tuple[str, ...]
     whole: dict[str, str]
+    finished: Path
     frames: int = 0
     seconds: float = 0.0
 
@@ -213,10 +214,10 @@ def prepare(folder: Path, server: Server) -> list[Job]:
     grid = ("--temps=-9,-7,-5,-3,-1", "--exptimes=40,80,160,240")
     export = ("--mode", "export_library", "--output_dir", "{root}/out", *grid)
     jobs = [
-        Job("full pipeline", raw, full, {}),
-        Job("calibrate", lights, (*calibrate, "--model_dir", "{root}/out", *usual), {}),
-        Job("library export", model, (*export, *usual), {}),
-        Job("acquisition", empty, (), {}, frames=FRAMES),
+        Job("full pipeline", raw, full, {}, folder),
+        Job("calibrate", lights, (*calibrate, "--model_dir", "{root}/out", *usual), {}, folder),
+        Job("library export", model, (*export, *usual), {}, folder),
+        Job("acquisition", empty, (), {}, folder, frames=FRAMES),
     ]
     return [unbroken(job, folder / f"whole-{number}", server) for number, job in enumerate(jobs)]
 
@@ -231,7 +232,9 @@ def unbroken(job: Job, root: Path, server: Server) -> Job:
         times_s.append(time.monotonic() - begin)
         if code:
             raise RuntimeError(f"{job.name}: an unbroken run ended with {code}: {server.said[-3000:]}")
-    return Job(job.name, job.seed_from, job.flags, products(root), job.frames, min(times_s))
+    if not job.frames:
+        server.here(*job.order(job.fresh(root), "--quiet"))  # so that what it compiles is there for any user
+    return Job(job.name, job.seed_from, job.flags, products(root), root, job.frames, min(times_s))
 
 
 # the look at what is there

@@ -155,8 +155,9 @@ def _take_in(book: Book, lines: list[bytes], first_number: int, path: Path) -> N
         try:
             _must(isinstance(line, dict))
             if line.get("frames", FORMAT) != FORMAT:
+                found = ascii(line["frames"])[:40]
                 raise CaptureError(
-                    f"this frame journal has format {line['frames']}, not {FORMAT}: another version wrote it",
+                    f"this frame journal has format {found}, not {FORMAT}: another version wrote it",
                     where=path,
                     do="Use that version, or another dark_capture.output_dir.",
                 )
