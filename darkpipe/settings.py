@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import re
+import stat
 import textwrap
 import types
 import typing
@@ -21,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from darkpipe.errors import SettingsError
 
 COMMENT_WIDTH = 110
+MOST_WORKERS = 4096
 
 
 def available_cores() -> int:
@@ -37,7 +40,9 @@ class RunSettings(BaseModel):
 
     output_dir: Path = Field(Path("output"), description="Folder of everything that is made.")
     engine: Literal["threads", "processes", "dask"] = Field("threads", description="Where jobs run.")
-    workers: int = Field(default_factory=available_cores, ge=1, description="Jobs at a time; default: one a core.")
+    workers: int = Field(
+        default_factory=available_cores, ge=1, le=MOST_WORKERS, description="Jobs at a time; default: one a core."
+    )
     dask_scheduler: str | None = Field(
         None, description="Address for engine dask, tcp://host:8786; null: a local cluster."
     )
@@ -101,14 +106,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises
     ------
     SettingsError
-        if it cannot be read, is no YAML, no mapping, or names a key twice.
+        if it cannot be read, is no YAML, no mapping, larger than any settings, or names a key twice.
     """
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+            raise SettingsError("the settings are no regular file", where=path)
+        with open(path, "rb") as stream:
+            content = stream.read(LARGEST_BYTES + 1)
+        if len(content) > LARGEST_BYTES:
+            raise SettingsError(f"more than {LARGEST_BYTES} bytes: larger than any settings", where=path)
+        data = yaml.load(content.decode("utf-8"), Loader=_StrictLoader)
     except OSError as error:
         raise SettingsError(f"cannot read the settings: {error.strerror}", where=path) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"this is no YAML: {' '.join(str(error).split())}", where=path) from error
+    except (yaml.YAMLError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        # what a tag or a date cannot be made of escapes from the YAML library as anything
+        raise SettingsError(f"this is no YAML: {one_line(error)}", where=path) from error
+    except RecursionError:
+        raise SettingsError("this is no YAML: nested too deep", where=path) from None
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -116,14 +130,67 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
+LARGEST_BYTES = 1 << 18
+_MOST_NODES = 100_000
+_DEEPEST = 40
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+
+
+def one_line(text: object) -> str:
+    """A foreign text, made fit for one line of ours."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())[:300]
+
+
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would silently take the last."""
+    """Refuses a key that stands twice, of which YAML would silently take the last, texts that no terminal or path can
+    hold, and aliases that stand for more than any settings."""
+
+    def get_single_data(self) -> Any:
+        node = self.get_single_node()
+        if node is None:
+            return None
+        self._nodes(node, {})
+        return self.construct_document(node)
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._depth = getattr(self, "_depth", 0) + 1
+        if self._depth > _DEEPEST:
+            raise yaml.composer.ComposerError(None, None, "nested too deep", self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def _nodes(self, node: yaml.Node, known: dict[int, int]) -> int:
+        """How many values a node stands for, aliases written out."""
+        if isinstance(node, yaml.ScalarNode):
+            return 1
+        if id(node) in known:
+            if not known[id(node)]:
+                raise yaml.constructor.ConstructorError(None, None, "an alias stands within itself", node.start_mark)
+            return known[id(node)]
+        known[id(node)] = 0
+        pairs = isinstance(node, yaml.MappingNode)
+        below = [part for pair in node.value for part in pair] if pairs else node.value
+        total = 1 + sum(self._nodes(part, known) for part in below)
+        if total > _MOST_NODES:
+            raise yaml.constructor.ConstructorError(None, None, f"more than {_MOST_NODES} values", node.start_mark)
+        known[id(node)] = total
+        return total
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and _CONTROLS.search(value):
+            raise yaml.constructor.ConstructorError(None, None, "a character that no text may hold", node.start_mark)
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice", node.start_mark)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    what = f"the key '{one_line(key.value)}' stands twice"
+                    raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
+                seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -138,7 +205,8 @@ def check_keys(model: type[BaseModel], data: Mapping[str, Any], source: str | Pa
     """
     for key, value in data.items():
         if key not in _fields(model):
-            raise SettingsError(f"unknown setting '{place}{key}'", where=source, do=_nearest(model, place, str(key)))
+            what = f"unknown setting '{place}{one_line(key)[:60]}'"
+            raise SettingsError(what, where=source, do=_nearest(model, place, str(key)[:60]))
         section = _section(_fields(model)[key])
         if section is not None and isinstance(value, Mapping):
             check_keys(section, value, source, f"{place}{key}.")
@@ -269,7 +337,10 @@ def _kinds(annotation: Any) -> Iterator[Any]:
 
 def _absolute(value: Any, base: Path, kinds: set[Any]) -> Any:
     if isinstance(value, str | Path) and value not in kinds:  # a literal beside paths is a word: 'auto'
-        return Path(os.path.abspath(base / Path(value).expanduser()))
+        try:
+            return Path(os.path.abspath(base / Path(value).expanduser()))
+        except RuntimeError as error:
+            raise SettingsError(f"no such home directory: {one_line(value)[:60]}", do="Write the path out.") from error
     if isinstance(value, list | tuple):
         return [_absolute(item, base, kinds) for item in value]
     return value
@@ -298,11 +369,18 @@ def _complaint(model: type[BaseModel], item: Any) -> str:
     names: Sequence[str] = _place(model, item["loc"])
     place = ".".join(names)
     if item["type"] == "extra_forbidden":
-        return f"unknown setting '{place}'"
+        return f"unknown setting '{one_line(place)[:80]}'"
     message = item["msg"].removeprefix("Value error, ")
     whole_section = isinstance(item["input"], Mapping | BaseModel)  # the message names what it is about
-    given = "" if item["type"] == "missing" or whole_section else f" (it is {item['input']!r})"
+    given = "" if item["type"] == "missing" or whole_section else f" (it is {_shown(item['input'])})"
     return f"{place or 'settings'}: {message}{given}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return one_line(repr(value))[:80]
+    except (ValueError, RecursionError):
+        return "a huge number"
 
 
 def _place(model: type[BaseModel] | None, loc: Sequence[int | str]) -> list[str]:

@@ -91,7 +91,7 @@ class FrameSurvey:
                 defaults = {f.name: f.default for f in dataclasses.fields(FrameInfo)}
                 info = FrameInfo(**{name: _back(defaults[name], value) for name, value in info.items()})
             return cls(info=info, **fields)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ProductError(f"the survey of a frame is damaged: {error!r}", do="Run step 1 again.") from error
 
 
@@ -122,7 +122,7 @@ def survey_frame(
     """
     path = Path(path)
     try:
-        content = _read_whole(path)
+        content = read_whole(path)
     except FrameError as error:
         return FrameSurvey(rejected=_reason(error))
     found: dict[str, Any] = {"file_digest": xxhash.xxh3_128_hexdigest(content), "bytes": len(content)}
@@ -149,8 +149,13 @@ def _reason(error: FrameError) -> str:
     return error.what + (f". {error.do}" if error.do else "")
 
 
-def _read_whole(path: Path) -> bytes:
-    """A regular file's bytes; FrameError if it cannot be read or is being written."""
+def read_whole(path: Path) -> bytes:
+    """A regular file's bytes.
+
+    Raises
+    ------
+    FrameError : it cannot be read, is being written, or is larger than any frame.
+    """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
             raise FrameError("not a regular file", do="Leave it out.")
@@ -192,6 +197,7 @@ def measure_pixels(pixels: Pixels) -> dict[str, Any]:
     histogram = dataclasses.replace(histogram, step=step)
     if divisor > 1:
         top -= divisor - 1
+    bits = values if values.dtype.kind in "ui" else values.astype(np.int64) if lattice else values
     low = 0.0 if minimum >= 0 or pixels.dtype.kind not in "ui" else float(np.iinfo(pixels.dtype).min)
     return found | {
         "minimum": minimum,
@@ -199,8 +205,8 @@ def measure_pixels(pixels: Pixels) -> dict[str, Any]:
         "top_adu": top,
         "constant": minimum == maximum,
         "divisor": divisor,
-        "bit_mask": int(np.bitwise_or.reduce(values.astype(np.int64))) if lattice else 0,
-        "change_mask": int(np.bitwise_or.reduce(values.astype(np.int64) ^ int(values[0]))) if lattice else 0,
+        "bit_mask": int(np.bitwise_or.reduce(bits)) if lattice else 0,
+        "change_mask": int(np.bitwise_or.reduce(bits ^ bits[0])) if lattice else 0,
         "n_low": int(counts[values <= low].sum()),
         "n_high": int(counts[values >= top].sum()),
         "median_adu": histogram.quantile(0.5),
