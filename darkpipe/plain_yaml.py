@@ -6,6 +6,7 @@ them can stand for a billion values, which whoever walks over the data would loo
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -13,6 +14,7 @@ import yaml
 MOST_CHARACTERS = 2 << 20
 MOST_VALUES = 100_000
 DEEPEST = 40
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # no path or terminal holds them
 
 
 class NoYamlError(ValueError):
@@ -33,7 +35,7 @@ def load(text: str, *, keys_once: bool = False) -> Any:
         raise NoYamlError(f"more than {MOST_CHARACTERS} characters")
     try:
         return yaml.load(text, Loader=_OnceLoader if keys_once else _PlainLoader)
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError, TypeError, AttributeError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError, TypeError, AttributeError, LookupError) as error:
         # a date of month 13, a number of a million digits: what YAML makes of text fails in ways of its own
         raise NoYamlError(" ".join(str(error).split())) from error
 
@@ -76,6 +78,12 @@ class _PlainLoader(yaml.SafeLoader):
             if self._values[id(node)] > MOST_VALUES:
                 raise yaml.composer.ComposerError(None, None, f"more than {MOST_VALUES} values", mark)
         return node
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and _CONTROLS.search(value):
+            raise yaml.constructor.ConstructorError(None, None, "a character that no text may hold", node.start_mark)
+        return value
 
 
 class _OnceLoader(_PlainLoader):

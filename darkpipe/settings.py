@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import stat
 import textwrap
 import types
 import typing
@@ -22,6 +23,7 @@ from darkpipe import plain_yaml
 from darkpipe.errors import SettingsError
 
 COMMENT_WIDTH = 110
+MOST_WORKERS = 4096
 
 
 def available_cores() -> int:
@@ -38,7 +40,9 @@ class RunSettings(BaseModel):
 
     output_dir: Path = Field(Path("output"), description="Folder of everything that is made.")
     engine: Literal["threads", "processes", "dask"] = Field("threads", description="Where jobs run.")
-    workers: int = Field(default_factory=available_cores, ge=1, description="Jobs at a time; default: one a core.")
+    workers: int = Field(
+        default_factory=available_cores, ge=1, le=MOST_WORKERS, description="Jobs at a time; default: one a core."
+    )
     dask_scheduler: str | None = Field(
         None, description="Address for engine dask, tcp://host:8786; null: a local cluster."
     )
@@ -107,19 +111,33 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises
     ------
     SettingsError
-        if it cannot be read, is no YAML, no mapping, or names a key twice.
+        if it cannot be read, is no YAML, no mapping, larger than any settings, or names a key twice.
     """
     try:
-        data = plain_yaml.load(path.read_text(encoding="utf-8"), keys_once=True)
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+            raise SettingsError("the settings are no regular file", where=path)
+        with open(path, "rb") as stream:
+            content = stream.read(LARGEST_BYTES + 1)
+        if len(content) > LARGEST_BYTES:
+            raise SettingsError(f"more than {LARGEST_BYTES} bytes: larger than any settings", where=path)
+        data = plain_yaml.load(content.decode("utf-8"), keys_once=True)
     except OSError as error:
         raise SettingsError(f"cannot read the settings: {error.strerror}", where=path) from error
     except ValueError as error:
-        raise SettingsError(f"this is no YAML: {' '.join(str(error).split())}", where=path) from error
+        raise SettingsError(f"this is no YAML: {one_line(error)}", where=path) from error
     if data is None:
         return {}
     if not isinstance(data, dict):
         raise SettingsError("settings are lines of `name: value`", where=path)
     return data
+
+
+LARGEST_BYTES = 1 << 18
+
+
+def one_line(text: object) -> str:
+    """A foreign text, made fit for one line of ours."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())[:300]
 
 
 # against the model
@@ -133,7 +151,8 @@ def check_keys(model: type[BaseModel], data: Mapping[str, Any], source: str | Pa
     """
     for key, value in data.items():
         if key not in _fields(model):
-            raise SettingsError(f"unknown setting '{place}{key}'", where=source, do=_nearest(model, place, str(key)))
+            what = f"unknown setting '{place}{one_line(key)[:60]}'"
+            raise SettingsError(what, where=source, do=_nearest(model, place, str(key)[:60]))
         section = _section(_fields(model)[key])
         if section is not None and isinstance(value, Mapping):
             check_keys(section, value, source, f"{place}{key}.")
@@ -274,7 +293,10 @@ def _kinds(annotation: Any) -> Iterator[Any]:
 
 def _absolute(value: Any, base: Path, kinds: set[Any]) -> Any:
     if isinstance(value, str | Path) and value not in kinds:  # a literal beside paths is a word: 'auto'
-        return Path(os.path.abspath(base / Path(value).expanduser()))
+        try:
+            return Path(os.path.abspath(base / Path(value).expanduser()))
+        except RuntimeError as error:
+            raise SettingsError(f"no such home directory: {one_line(value)[:60]}", do="Write the path out.") from error
     if isinstance(value, list | tuple):
         return [_absolute(item, base, kinds) for item in value]
     return value
@@ -303,11 +325,18 @@ def _complaint(model: type[BaseModel], item: Any) -> str:
     names: Sequence[str] = _place(model, item["loc"])
     place = ".".join(names)
     if item["type"] == "extra_forbidden":
-        return f"unknown setting '{place}'"
+        return f"unknown setting '{one_line(place)[:80]}'"
     message = item["msg"].removeprefix("Value error, ")
     whole_section = isinstance(item["input"], Mapping | BaseModel)  # the message names what it is about
-    given = "" if item["type"] == "missing" or whole_section else f" (it is {item['input']!r})"
+    given = "" if item["type"] == "missing" or whole_section else f" (it is {_shown(item['input'])})"
     return f"{place or 'settings'}: {message}{given}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return one_line(repr(value))[:80]
+    except (ValueError, RecursionError):
+        return "a huge number"
 
 
 def _place(model: type[BaseModel] | None, loc: Sequence[int | str]) -> list[str]:

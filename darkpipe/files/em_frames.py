@@ -16,9 +16,11 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError, PipelineError
+from darkpipe.files.fits_bytes import check_structure
 from darkpipe.files.frames import find_frames
 from darkpipe.files.headers import NO_SYNONYMS, read_info
-from darkpipe.files.quiet import quietly
+from darkpipe.files.quiet import one_line, quietly
+from darkpipe.files.sources import opened_source
 from darkpipe.science.noise_maps import NoiseMapCalibration
 
 _ERROR, _QUALITY, _OF_PRODUCTS = "ERR", "DQ", "INPUTS"
@@ -85,9 +87,9 @@ def describe_em_frame(
         image = hdus[place].header
         rows, cols, whole = int(image["NAXIS2"]), int(image["NAXIS1"]), int(image["BITPIX"]) > 0
         names = {hdu.name for hdu in hdus}
+        unit = " ".join(str(header.get("BUNIT", "")).lower().split())
     if _OF_PRODUCTS in names:
         raise FrameError("a product of this pipeline, no frame", where=path)
-    unit = " ".join(str(header.get("BUNIT", "")).lower().split())
     if unit in _COUNTS:
         raise FrameError(f"the unit is {unit}, not electrons", where=path, do="convert the frames to electrons first")
     if whole and not unit and not assume_electrons:
@@ -161,13 +163,17 @@ class _opened:
 
     def __enter__(self) -> fits.HDUList:
         try:
+            with opened_source(self.path) as source:
+                check_structure(source)
             with quietly():
                 self.hdus = fits.open(self.path, memmap=False, lazy_load_hdus=False)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise FrameError(f"the file cannot be read ({error})", where=self.path) from error
+        except FrameError as error:
+            raise FrameError(error.what, where=self.path, do=error.do) from error
+        except Exception as error:  # astropy's own errors have no common base
+            raise FrameError(f"the file cannot be read ({one_line(error)})", where=self.path) from error
         return self.hdus
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         self.hdus.close()
-        if isinstance(error, OSError | ValueError | TypeError | KeyError):
-            raise FrameError(f"the file cannot be read ({error})", where=self.path) from error
+        if isinstance(error, Exception) and not isinstance(error, PipelineError):
+            raise FrameError(f"the file cannot be read ({one_line(error)})", where=self.path) from error

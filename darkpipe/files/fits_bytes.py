@@ -11,7 +11,7 @@ import io
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import BinaryIO, Protocol
 
@@ -23,9 +23,25 @@ MAX_PIXELS = 1 << 29  # three times the largest sensors of today
 
 _CARD = 80
 _MAX_HDUS = 1000
-_MAX_HEADER_BLOCKS = 5000
-_GZIP_RATIO = 1040  # deflate cannot do better
-_TILE_RATIO = 4000
+_MAX_HEADER_BLOCKS = 1000
+_LONGEST_AXIS = 1 << 40  # of a table or an image; no disk holds more
+_MOST_COLUMNS = 999  # FITS standard, section 7.3.1
+_PACKED = ("RICE_1", "GZIP_1", "GZIP_2", "HCOMPRESS_1", "NOCOMPRESS", "RICE_ONE")
+_LARGEST_TILE = 1 << 14
+_SMALL = 64 << 20  # bytes that any small file may unpack to
+_MOST_RATIO = 200  # of counts of a camera, packed; beyond it memory would be filled with what no camera gives
+EMPTY_PRIMARY = b"".join(
+    text.ljust(_CARD)
+    for text in (
+        b"SIMPLE  =                    T",
+        b"BITPIX  =                    8",
+        b"NAXIS   =                    0",
+        b"EXTEND  =                    T",
+        b"END",
+    )
+).ljust(BLOCK)
+"""A header unit that an extension may follow."""
+
 _VALUE = re.compile(
     r"""\s*(?: '(?P<text>(?:[^']|'')*)'
             |  (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][+-]?\d+)?)(?=\s|/|$)
@@ -36,6 +52,7 @@ _VALUE = re.compile(
 )
 _NAME_OF_UNIT = ("EXTNAME", "EXTVER")
 _UNSAFE = re.compile(r"[^A-Za-z0-9.+_-]+")
+_OF_STRUCTURE = re.compile(r"Z?(?:BITPIX|NAXIS\d*|TILE\d+|CMPTYPE|IMAGE)|PCOUNT|GCOUNT|BZERO|BSCALE|BLANK|TFIELDS")
 _HIERARCH = re.compile(r"HIERARCH\s+([^=]*?)\s*=(.*)", re.IGNORECASE | re.DOTALL)
 _KEYWORD = re.compile(r"([A-Za-z0-9_-]{1,8})\s*=(.*)", re.DOTALL)
 
@@ -58,7 +75,7 @@ class BytesSource:
 
     def read_at(self, offset: int, count: int) -> memoryview:
         """A view, no copy."""
-        return self._view[offset : offset + count]
+        return self._view[min(offset, len(self._view)) :][:count]
 
     def claim(self, end: int, what: str) -> None:
         """The size is known."""
@@ -73,6 +90,8 @@ class FileSource:
 
     def read_at(self, offset: int, count: int) -> bytes:
         """Reads from the file."""
+        if offset >= self._size:
+            return b""
         self._stream.seek(offset)
         return self._stream.read(max(0, min(count, self._size - offset)))
 
@@ -86,19 +105,27 @@ class GzipSource:
 
     def __init__(self, stream: BinaryIO, packed_bytes: int) -> None:
         self._stream = gzip.GzipFile(fileobj=stream, mode="rb")
-        self._most = packed_bytes * _GZIP_RATIO
+        self._packed_bytes, self._most = packed_bytes, max(_SMALL, packed_bytes * _MOST_RATIO)
         self._unpacked = bytearray()
 
     def read_at(self, offset: int, count: int) -> bytes:
         """Unpacks up to the end of the piece."""
-        self._unpack(offset + count)
-        return bytes(self._unpacked[offset : offset + count])
+        self._refuse_beyond(offset, "more header units stand")
+        self._unpack(min(offset + count, self._most))
+        return bytes(memoryview(self._unpacked)[offset : offset + count])
 
     def claim(self, end: int, what: str) -> None:
-        """No stream unpacks to more than a known multiple; what passes is unpacked and counted."""
-        _check(end, self._most, what)
+        """No frame unpacks to more than a known multiple; what passes is unpacked and counted."""
+        self._refuse_beyond(end, what)
         self._unpack(end)
         _check(end, len(self._unpacked), what)
+
+    def _refuse_beyond(self, end: int, what: str) -> None:
+        if end > self._most:
+            raise FrameError(
+                f"{what} up to byte {_told(end)}: more than a frame packed into {self._packed_bytes} bytes can hold",
+                do="Leave the file out; if it is a frame, unpack it first.",
+            )
 
     def check_rest(self) -> None:
         """Read on to the end of the stream, where its checksum stands (given up after another 256 MiB)."""
@@ -125,9 +152,13 @@ class GzipSource:
 def _check(end: int, size: int, what: str) -> None:
     if end > size:
         raise FrameError(
-            f"truncated file: {what} up to byte {end}, there are at most {size}",
+            f"truncated file: {what} up to byte {_told(end)}, there are at most {size}",
             do="Copy the frame again, or leave it out.",
         )
+
+
+def _told(number: int) -> str:
+    return str(number) if abs(number) < 10**15 else f"{number:.3g}" if abs(number) < 10**300 else "10^300 or more"
 
 
 @dataclass(frozen=True)
@@ -136,6 +167,7 @@ class ImageLayout:
 
     cards: of its header, with those of the primary header that it does not repeat.
     begin, count: bytes of the pixels (of the whole unit where compressed). blank: stored value of undefined pixels.
+    start: first byte of its header.
     """
 
     hdu: int
@@ -149,6 +181,7 @@ class ImageLayout:
     count: int
     compressed: bool
     cards: tuple[Card, ...]
+    start: int = 0
 
     @property
     def is_uint16(self) -> bool:
@@ -168,16 +201,19 @@ def locate_image(source: Source, unit: int | None = None) -> ImageLayout:
         cards, begin = _read_header(source, offset, hdu)
         if not cards:
             break
-        by_keyword = {card.keyword: card for card in reversed(cards)}
+        by_keyword = _structure(cards)
         axes = _axes(by_keyword)
         size = _data_bytes(by_keyword, axes)
         if hdu == (hdu if unit is None else unit) and _holds_image(by_keyword, axes, hdu):
             own = {card.keyword for card in cards}
             inherited = [card for card in primary if card.keyword not in own]
-            return _layout(source, hdu, by_keyword, axes, begin, size, (*cards, *inherited))
+            found = _layout(source, hdu, by_keyword, axes, begin, size, (*cards, *inherited))
+            return replace(found, start=offset)
         if hdu == 0:
             primary = cards
         offset = begin + -(-size // BLOCK) * BLOCK
+    else:
+        raise FrameError(f"no image among the first {_MAX_HDUS} header units", do="Leave the file out.")
     raise FrameError("no image in the file" if unit is None else f"no image in unit {unit}", do="Leave the file out.")
 
 
@@ -194,7 +230,7 @@ def named_images(source: Source) -> dict[str, int]:
         cards, begin = _read_header(source, offset, hdu)
         if not cards:
             break
-        by_keyword = {card.keyword: card for card in reversed(cards)}
+        by_keyword = _structure(cards)
         axes = _axes(by_keyword)
         if _holds_image(by_keyword, axes, hdu):
             name, version = (str(by_keyword[key].value or "") if key in by_keyword else "" for key in _NAME_OF_UNIT)
@@ -206,6 +242,42 @@ def named_images(source: Source) -> dict[str, int]:
         full = f"{name}_{version}" if names.count(name) > 1 else name
         named[full if name and full not in named else f"hdu{hdu}"] = hdu
     return named
+
+
+def check_structure(source: Source) -> None:
+    """Look at all header units, so that no other reader can be led to take more memory than the file has bytes.
+
+    Raises
+    ------
+    FrameError : the file is not FITS, is truncated, or a header contradicts itself or asks for more than there is.
+    """
+    offset = 0
+    for hdu in range(_MAX_HDUS):
+        cards, begin = _read_header(source, offset, hdu)
+        if not cards:
+            return
+        by_keyword = _structure(cards)
+        axes = _axes(by_keyword)
+        size = _data_bytes(by_keyword, axes)
+        source.claim(begin + size, f"header unit {hdu} asks for data")
+        if "ZIMAGE" in by_keyword and by_keyword["ZIMAGE"].value is True:
+            _layout(source, hdu, by_keyword, axes, begin, size, ())
+        _check_columns(by_keyword)
+        offset = begin + -(-size // BLOCK) * BLOCK
+    raise FrameError(f"more than {_MAX_HDUS} header units", do="Leave the file out.")
+
+
+def _structure(cards: Sequence[Card]) -> dict[str, Card]:
+    """The first card of each keyword; those that say where the data stand must not contradict each other."""
+    found: dict[str, Card] = {}
+    for card in cards:
+        first = found.setdefault(card.keyword, card)
+        if first.value != card.value and _OF_STRUCTURE.fullmatch(card.keyword):
+            raise FrameError(
+                f"{card.keyword} stands twice with different values: {shown(first.value)}, {shown(card.value)}",
+                do="The header is damaged.",
+            )
+    return found
 
 
 def _layout(
@@ -223,14 +295,16 @@ def _layout(
     while len(shape) > 2 and shape[-1] == 1:
         shape.pop()
     if len(shape) != 2:
-        named = " x ".join(str(axis) for axis in shape)
+        named = " x ".join(map(_told, shape[:4])) + (" x …" if len(shape) > 4 else "")
         raise FrameError(
             f"{z}NAXIS = {len(shape)} ({named}): {'a cube' if len(shape) > 2 else 'no image'}, not one frame",
             do="Split it into single frames.",
         )
     cols, rows = shape
     if cols * rows > MAX_PIXELS:
-        raise FrameError(f"{z}NAXIS1 x {z}NAXIS2 = {cols} x {rows}: larger than any sensor", do="Leave the file out.")
+        raise FrameError(
+            f"{z}NAXIS1 x {z}NAXIS2 = {_told(cols)} x {_told(rows)}: larger than any sensor", do="Leave the file out."
+        )
     bitpix = integer_of(by_keyword[z + "BITPIX"].value) if z + "BITPIX" in by_keyword else None
     if bitpix not in (8, 16, 32, 64, -32, -64):
         raise FrameError(f"{z}BITPIX is none of 8, 16, 32, 64, -32, -64", do="The file is damaged.")
@@ -258,6 +332,11 @@ def _layout(
 
 def _check_tiles(by_keyword: dict[str, Card], shape: Sequence[int], bitpix: int, size: int) -> None:
     """The tiles must be as many as the image needs, and the image no larger than they can hold."""
+    packed = by_keyword.get("ZCMPTYPE")
+    if packed is None or packed.value not in _PACKED:
+        # PLIO_1 is for masks, and its decoder believes what the stream says
+        stated = shown(packed.value) if packed else "missing"
+        raise FrameError(f"ZCMPTYPE = {stated}: not read here", do=f"Unpack the frame, or use {', '.join(_PACKED)}.")
     tiles = 1
     for axis, length in enumerate(shape, 1):
         card = by_keyword.get(f"ZTILE{axis}")
@@ -265,12 +344,21 @@ def _check_tiles(by_keyword: dict[str, Card], shape: Sequence[int], bitpix: int,
         if not tile or tile < 1:
             raise FrameError(f"ZTILE{axis} is no tile size", do="The file is damaged.")
         tiles *= -(-length // tile)
+        if tile > max(length, _LARGEST_TILE):
+            raise FrameError(f"ZTILE{axis} = {_told(tile)}: larger than the image", do="The file is damaged.")
     there = integer_of(by_keyword["NAXIS2"].value) if "NAXIS2" in by_keyword else None
-    if there != tiles or prod(shape) * abs(bitpix) // 8 > size * _TILE_RATIO:
+    if there != tiles or prod(shape) * abs(bitpix) // 8 > max(_SMALL, size * _MOST_RATIO):
         raise FrameError(
             f"ZNAXIS1 x ZNAXIS2 = {shape[0]} x {shape[1]} is more than the {there} compressed tiles hold",
             do="The file is damaged.",
         )
+    _check_columns(by_keyword)
+
+
+def _check_columns(by_keyword: dict[str, Card]) -> None:
+    columns = integer_of(by_keyword["TFIELDS"].value) if "TFIELDS" in by_keyword else 0
+    if columns is None or not 0 <= columns <= _MOST_COLUMNS:
+        raise FrameError("TFIELDS is no number of columns", do="The header is damaged.")
 
 
 def _scaling(by_keyword: dict[str, Card], keyword: str, default: float) -> float:
@@ -301,7 +389,7 @@ def _axes(by_keyword: dict[str, Card], z: str = "") -> list[int]:
     for axis in range(1, count + 1):
         card = by_keyword.get(f"{z}NAXIS{axis}")
         length = integer_of(card.value) if card else None
-        if length is None or length < 0:
+        if length is None or not 0 <= length <= _LONGEST_AXIS:
             raise FrameError(
                 f"{z}NAXIS{axis} = {shown(card.value) if card else 'missing'} is no length of an axis",
                 do="The header is damaged.",
@@ -313,7 +401,7 @@ def _axes(by_keyword: dict[str, Card], z: str = "") -> list[int]:
 def _data_bytes(by_keyword: dict[str, Card], axes: Sequence[int]) -> int:
     def number(keyword: str, default: int) -> int:
         value = integer_of(by_keyword[keyword].value) if keyword in by_keyword else default
-        if value is None or value < 0:
+        if value is None or not 0 <= value <= _LONGEST_AXIS:
             raise FrameError(f"{keyword} is no number of bytes", do="The header is damaged.")
         return value
 

@@ -20,6 +20,7 @@ from darkpipe.files.headers import NO_SYNONYMS, FrameInfo, configuration_name, r
 from darkpipe.files.pixels import decode
 from darkpipe.files.products import Card
 from darkpipe.files.quiet import quietly
+from darkpipe.files.survey import read_whole
 
 _PLAIN = re.compile(r"[A-Z0-9_-]{1,8}")
 
@@ -42,10 +43,8 @@ def describe(path: Path, synonyms: Mapping[str, Sequence[str]] = NO_SYNONYMS) ->
         when it is none, or its header says no exposure.
     """
     try:
-        layout = locate_image(open_source(path.read_bytes()))
+        layout = locate_image(open_source(read_whole(path)))
         info = read_cards(layout.cards, synonyms=synonyms)
-    except OSError as error:
-        raise FrameError(f"cannot be read: {error.strerror or error}", where=path, do="Check the path.") from error
     except FrameError as error:
         raise FrameError(error.what, where=path, do=error.do) from error
     if reason := usable_as(info, ("light", "flat", "dark", "bias", "other")):
@@ -70,13 +69,13 @@ def read_light(path: Path, hdu: int | None = None) -> Light:
         when it cannot be read any more.
     """
     try:
-        source = open_source(path.read_bytes())
+        source = open_source(read_whole(path))
         layout = locate_image(source, hdu)
         return Light(decode(source, layout), layout.cards)
-    except OSError as error:
-        raise FrameError(f"cannot be read: {error.strerror or error}", where=path, do="Run step 1 again.") from error
     except FrameError as error:
         raise FrameError(error.what, where=path, do=error.do) from error
+    except MemoryError:
+        raise FrameError("the frame does not fit into memory", where=path, do="Leave it out.") from None
 
 
 def kept_cards(cards: Iterable[values.Card], ours: Iterable[str]) -> tuple[list[Card], list[Card]]:
@@ -88,23 +87,23 @@ def kept_cards(cards: Iterable[values.Card], ours: Iterable[str]) -> tuple[list[
     replaced = {*kw.KEYWORDS["pedestal"], *kw.CALIBRATED[:1], *ours}
     kept: list[Card] = []
     coordinates: list[Card] = []
-    for card in cards:
-        name = card.keyword
-        if not name or name in replaced or card.value is None or kw.OF_RAW_PIXELS.fullmatch(name):
-            continue
-        found: Card = (name if _PLAIN.fullmatch(name) else f"HIERARCH {name}", card.value, card.comment)
-        if not _allowed(found):
-            continue
-        (coordinates if kw.COORDINATES.fullmatch(name) else kept).append(found)
+    with quietly():
+        for card in cards:
+            name = card.keyword
+            if not name or name in replaced or card.value is None or kw.OF_RAW_PIXELS.fullmatch(name):
+                continue
+            found: Card = (name if _PLAIN.fullmatch(name) else f"HIERARCH {name}", card.value, card.comment)
+            if not _allowed(found):
+                continue
+            (coordinates if kw.COORDINATES.fullmatch(name) else kept).append(found)
     return kept, coordinates
 
 
 def _allowed(card: Card) -> bool:
-    with quietly():
-        try:
-            return len(str(fits.Card(card[0], card[1]))) % 80 == 0 and card[1] == card[1]  # NaN is not
-        except (ValueError, TypeError):
-            return False
+    try:
+        return len(str(fits.Card(card[0], card[1]))) % 80 == 0 and card[1] == card[1]  # NaN is not
+    except Exception:  # astropy's own errors have no common base
+        return False
 
 
 def native(raw: NDArray[Any], scale_factor: float, pedestal_adu: float) -> NDArray[np.float32]:

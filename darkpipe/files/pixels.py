@@ -11,8 +11,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError
-from darkpipe.files.fits_bytes import ImageLayout, Source
-from darkpipe.files.quiet import quietly
+from darkpipe.files.fits_bytes import BLOCK, EMPTY_PRIMARY, ImageLayout, Source
+from darkpipe.files.quiet import one_line, quietly
 
 Pixels = NDArray[Any]
 
@@ -67,7 +67,8 @@ def physical(stored: Pixels, layout: ImageLayout) -> Pixels:
     if layout.bitpix < 0:
         if layout.bzero == 0.0 and layout.bscale == 1.0:
             return native
-        scaled: Pixels = native * native.dtype.type(layout.bscale) + native.dtype.type(layout.bzero)
+        with np.errstate(all="ignore"):  # what becomes infinite is counted as undefined
+            scaled: Pixels = native * native.dtype.type(layout.bscale) + native.dtype.type(layout.bzero)
         return scaled
     undefined = native == layout.blank if layout.blank is not None else None
     values = _scaled(native, layout)
@@ -86,21 +87,24 @@ def _scaled(native: Pixels, layout: ImageLayout) -> Pixels:
             unsigned: Pixels = native.view(f"u{native.dtype.itemsize}")
             unsigned ^= unsigned.dtype.type(zero)
             return unsigned
-        if layout.bitpix <= 32:
+        if layout.bitpix <= 32 and abs(zero) <= 2**62:
             wide = native.astype(np.int64) + zero
             return wide.astype(np.int32) if abs(zero) < 2**30 and layout.bitpix <= 16 else wide
-    scaled: Pixels = native.astype(np.float64) * layout.bscale + layout.bzero
+    with np.errstate(all="ignore"):
+        scaled: Pixels = native.astype(np.float64) * layout.bscale + layout.bzero
     return scaled
 
 
 def _decompress(source: Source, layout: ImageLayout) -> Pixels:
-    content = bytes(source.read_at(0, layout.begin + layout.count))
+    # nothing but this unit: what stands before it is not astropy's to judge
+    unit = bytes(source.read_at(layout.start, layout.begin + layout.count - layout.start))
+    content = EMPTY_PRIMARY + unit + bytes(-len(unit) % BLOCK)
     with quietly():
         try:
             with fits.open(io.BytesIO(content), memmap=False) as units:
-                data = units[layout.hdu].data
+                data = units[1].data
         except Exception as error:  # the decoders' own errors have no common base
-            raise FrameError(f"{_DAMAGED}: {error}", do="Copy the frame again.") from error
+            raise FrameError(f"{_DAMAGED}: {one_line(error)}", do="Copy the frame again.") from error
     if data is None or data.shape[-2:] != (layout.rows, layout.cols) or data.size != layout.rows * layout.cols:
         raise FrameError(_DAMAGED, do="Copy the frame again.")
     data = np.asarray(data).reshape(layout.rows, layout.cols)
@@ -152,15 +156,19 @@ class Histogram:
         return (self.quantile(0.75) - self.quantile(0.25)) / 1.3489795
 
 
-def _count(flat: Pixels, low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _count(flat: Pixels, low: int, high: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
     counts = np.zeros(high - low + 1, np.int64)
+    wide = high > np.iinfo(np.int64).max
     for begin in range(0, flat.size, _CHUNK):
-        chunk = flat[begin : begin + _CHUNK].astype(np.int64)
-        if low:
+        chunk = flat[begin : begin + _CHUNK]
+        if wide:  # beyond what int64 holds
+            chunk = chunk - np.uint64(low)
+        chunk = chunk.astype(np.int64)
+        if low and not wide:
             chunk -= low
         counts += np.bincount(chunk, minlength=counts.size)
     occupied = np.flatnonzero(counts)
-    return occupied + low, counts[occupied]
+    return (occupied.astype(np.uint64) + np.uint64(low) if wide else occupied + low), counts[occupied]
 
 
 def is_whole(flat: Pixels) -> bool:

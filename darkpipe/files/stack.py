@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from darkpipe.errors import FrameError
 from darkpipe.files.fits_bytes import FileSource, GzipSource, ImageLayout, locate_image
 from darkpipe.files.pixels import physical, stored_type
-from darkpipe.files.quiet import quietly
+from darkpipe.files.quiet import one_line, quietly
 
 RawSource = Path | NDArray[Any]
 """A raw frame, in a file or in memory: (rows, cols) raw counts."""
@@ -203,7 +203,9 @@ class _CompressedFrame(_Frame):
             except OSError:
                 raise
             except Exception as error:  # the decoders' own errors have no common base
-                raise FrameError(f"the compressed image is damaged: {error}", where=self.path, do=_GONE) from error
+                raise FrameError(
+                    f"the compressed image is damaged: {one_line(error)}", where=self.path, do=_GONE
+                ) from error
 
 
 def _open_frame(path: Path, hdu: int, rows: int, cols: int, folder: _Folder, *, keep: bool) -> _Frame:

@@ -105,7 +105,7 @@ class FrameSurvey:
                 defaults = {f.name: f.default for f in dataclasses.fields(FrameInfo)}
                 info = FrameInfo(**{name: _back(defaults[name], value) for name, value in info.items()})
             return cls(info=info, **fields)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ProductError(f"the survey of a frame is damaged: {error!r}", do="Run step 1 again.") from error
 
 
@@ -249,6 +249,16 @@ def _read_whole(path: Path) -> tuple[memoryview, str]:
     return content, digest
 
 
+def read_whole(path: Path) -> bytes:
+    """A regular file's bytes.
+
+    Raises
+    ------
+    FrameError : it cannot be read, is being written, or is larger than any frame.
+    """
+    return bytes(_read_whole(path)[0])
+
+
 def _read_into(stream: FileIO, content: memoryview) -> tuple[str, int]:
     hasher, done = xxhash.xxh3_128(), 0
     while done < len(content):
@@ -280,6 +290,7 @@ def measure_pixels(pixels: Pixels) -> dict[str, Any]:
     histogram = dataclasses.replace(histogram, step=step)
     if divisor > 1:
         top -= divisor - 1
+    bits = values if values.dtype.kind in "ui" else values.astype(np.int64) if lattice else values
     low = 0.0 if minimum >= 0 or pixels.dtype.kind not in "ui" else float(np.iinfo(pixels.dtype).min)
     return found | {
         "minimum": minimum,
@@ -287,8 +298,8 @@ def measure_pixels(pixels: Pixels) -> dict[str, Any]:
         "top_adu": top,
         "constant": minimum == maximum,
         "divisor": divisor,
-        "bit_mask": int(np.bitwise_or.reduce(values.astype(np.int64))) if lattice else 0,
-        "change_mask": int(np.bitwise_or.reduce(values.astype(np.int64) ^ int(values[0]))) if lattice else 0,
+        "bit_mask": int(np.bitwise_or.reduce(bits)) if lattice else 0,
+        "change_mask": int(np.bitwise_or.reduce(bits ^ bits[0])) if lattice else 0,
         "n_low": int(counts[values <= low].sum()),
         "n_high": int(counts[values >= top].sum()),
         "median_adu": histogram.quantile(0.5),

@@ -302,17 +302,18 @@ def _connect(settings: DaskSettings, stack: contextlib.ExitStack) -> Any:
     """A client, which is closed with the stack."""
     try:
         import dask
-        from distributed import Client
+        import distributed
     except ImportError as error:
         raise SettingsError(
             "engine 'dask' needs a package that is not installed", where="engine", do="pip install distributed"
         ) from error
+    client: Any = distributed.Client  # some versions say its type, some do not
     try:
         if settings.scheduler is not None:
-            return stack.enter_context(Client(settings.scheduler, timeout=CONNECT_S, set_as_default=False))
+            return stack.enter_context(client(settings.scheduler, timeout=CONNECT_S, set_as_default=False))
         # a worker that is being started again is not to be given up for good
         stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}))
-        own = Client(
+        own = client(
             n_workers=settings.workers,
             threads_per_worker=1,
             processes=True,

@@ -122,11 +122,11 @@ class Journal:
         if then is None:
             return "settings changed"
         if then["step"] != now["step"]:
-            return f"made by step {then['step']} before"
+            return f"made by step {_plain(then['step'])} before"
         if then["version"] != now["version"]:
-            return f"step version changed ({then['version']} -> {now['version']})"
+            return f"step version changed ({_plain(then['version'])} -> {now['version']})"
         if then["function"] != now["function"]:
-            return f"function changed ({then['function']} -> {now['function']})"
+            return f"function changed ({_plain(then['function'])} -> {now['function']})"
         return "settings changed: " + "; ".join(_differences(then["params"], now["params"]))
 
     def _other_inputs(self, job: Job, made: JobLine, seen: Seen) -> str | None:
@@ -395,8 +395,9 @@ class Journal:
         """Step, version, function and params of a job; None if that line is lost."""
         try:
             found = json.loads(self._book.recipes[made["recipe"]])["is"]
-            return found if {"step", "version", "function", "params"} <= found.keys() else None
-        except (KeyError, ValueError, TypeError, AttributeError):
+            whole = {"step", "version", "function", "params"} <= found.keys() and isinstance(found["params"], dict)
+            return found if whole else None
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
             return None
 
     def _paths(self, numbers: Iterable[int]) -> list[str]:
@@ -432,6 +433,11 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[st
             yield f"{name} added"
         elif then[name] != now[name]:
             yield f"{name} {_short(then[name])} -> {_short(now[name])}"
+
+
+def _plain(value: Any) -> str:
+    """A value of the journal for a message: whoever wrote it, it is one line."""
+    return "".join(c if c.isprintable() else "?" for c in str(value))[:80]
 
 
 def _short(value: Any) -> str:

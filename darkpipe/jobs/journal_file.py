@@ -51,8 +51,11 @@ class JobLine(TypedDict):
     time: str
 
 
-FILE_FIELDS = len(FileLine._fields)
-JOB_FIELDS = len(JobLine.__annotations__)
+FILE_TYPES = [int, str, int, int, str]
+JOB_TYPES = {"job": str, "campaign": str, "recipe": str, "inputs": list, "outputs": list, "requested": bool,
+             "label": str, "time": str}  # fmt: skip
+DAMAGES = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What a line that makes no sense leads to."""
 
 
 @dataclass
@@ -81,14 +84,15 @@ class Book:
         for entry in entries:
             if "file" in entry:
                 version = entry["file"]
-                if len(version) != FILE_FIELDS:
+                if type(version) is not list or [*map(type, version)] != FILE_TYPES:
                     raise ValueError(entry)
+                _check_path(version[1])
                 files[version[0]] = version
                 latest[version[1]] = version[0]
                 if version[0] > self.highest:
                     self.highest = version[0]
             elif "job" in entry:
-                if len(entry) != JOB_FIELDS:
+                if {name: type(value) for name, value in entry.items()} != JOB_TYPES:
                     raise ValueError(entry)
                 for number in entry["inputs"]:
                     files[number]
@@ -104,6 +108,14 @@ class Book:
     def file(self, number: int) -> FileLine:
         """One version of a file."""
         return FileLine(*self.files[number])
+
+
+def _check_path(path: str) -> None:
+    """Raise ValueError for what can be no path of a file."""
+    if "\0" in path or not path:
+        raise ValueError(path)
+    if not path.isascii():
+        os.fsencode(path)
 
 
 def encode(entry: Any) -> bytes:
@@ -159,7 +171,7 @@ def _take_in(book: Book, lines: list[bytes], first_number: int, path: Path) -> N
         if len(entries) != len(plain):
             raise ValueError("a line with two entries")
         book.add(entries)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except DAMAGES:
         # adding an entry again changes nothing but the list of jobs, which only compaction reads, in order
         for number, line in enumerate(lines, first_number):
             if not line.startswith(RECIPE_START):
@@ -169,7 +181,7 @@ def _take_in(book: Book, lines: list[bytes], first_number: int, path: Path) -> N
 def _take_in_one(book: Book, line: bytes, number: int, path: Path) -> None:
     try:
         book.add([json.loads(line)])
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except DAMAGES:
         book.warnings.append(f"{path.name}: line {number} cannot be understood and is skipped")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import socket
 import ssl
 import threading
@@ -28,6 +29,7 @@ ANSWER_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 20
 
 
+_WHOLE = re.compile(r"\s*-?[0-9]{1,12}\s*")
 _KEYS = {key.lower(): key for key in ("Value", "ErrorNumber", "ErrorMessage")}
 
 
@@ -209,7 +211,7 @@ def spelled(found: dict[str, Any]) -> dict[str, Any]:
     and numbers as text."""
     answer = {_KEYS.get(key.lower(), key): value for key, value in found.items()}
     number = answer.get("ErrorNumber")
-    if isinstance(number, str) and number.strip().lstrip("-").isdecimal():
+    if isinstance(number, str) and _WHOLE.fullmatch(number):
         answer["ErrorNumber"] = int(number)
     return answer
 
@@ -259,4 +261,5 @@ def _cut(sock: socket.socket, expired: threading.Event) -> None:
 
 
 def _described(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__} {error}".split())[:120]
+    text = "".join(c if c.isprintable() else " " for c in f"{type(error).__name__} {error}")
+    return " ".join(text.split())[:120]

@@ -28,6 +28,7 @@ ELEMENT_TYPES: dict[int, np.dtype[Any]] = {
 }
 BYTES_PER_PIXEL = 16  # of the longest answer that is read: '-2147483648, ' in JSON, eight bytes in ImageBytes
 SPARE_BYTES = 1 << 20
+SPARE_LISTS = 1000
 HIGHEST = np.iinfo(np.uint16).max
 STRIP_COLS = 256  # an image is turned round in strips, which stay in the cache of a processor
 
@@ -102,6 +103,9 @@ def from_image_bytes(body: bytes | bytearray, shape: tuple[int, int], where: str
 
 def from_json(body: bytes | bytearray, shape: tuple[int, int], where: str) -> NDArray[np.uint16]:
     """The pixels of a JSON answer: a list of columns."""
+    if body.count(b"[") > shape[1] * (shape[0] + 1) + SPARE_LISTS or body.count(b"{") > SPARE_LISTS:
+        # an empty list takes thirty times the room of its two characters
+        raise CameraProtocolError(f"{MEMBER}: the answer holds more lists than an image has columns", where=where)
     try:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -127,12 +131,10 @@ def from_json(body: bytes | bytearray, shape: tuple[int, int], where: str) -> ND
 
 
 def _json_column(column: list[Any], rows: int, where: str) -> NDArray[np.uint16]:
-    try:
-        values = np.array(column)
-    except (ValueError, OverflowError):  # lists of different lengths
-        values = np.empty(0)
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
+    deep = bool(column) and isinstance(column[0], list)
+    flat = [v[0] if isinstance(v, list) and len(v) == 1 else v for v in column] if deep else column
+    # of numbers alone: of texts numpy would make an array as wide as the longest of them
+    values = np.array(flat) if len(flat) == rows and set(map(type, flat)) <= {int, float} else np.empty(0)
     if values.shape != (rows,) or values.dtype.kind not in "iuf":
         raise CameraProtocolError(f"{MEMBER}: a column of the image is not {rows} numbers", where=where)
     _check_range(values, where)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from darkpipe.errors import FrameError
-from darkpipe.files.fits_bytes import FileSource, GzipSource, Source, locate_image
+from darkpipe.files.fits_bytes import locate_image
 from darkpipe.files.frames import find_frames
 from darkpipe.files.headers import read_cards
+from darkpipe.files.sources import opened_source
 from hardware.planning.slots import exposure_text
 
 SAME = 0.01
@@ -79,15 +78,8 @@ def _most_frequent(flats: list[tuple[Path, float]], total: int, unreadable: int,
 def _kind_and_exposure(path: Path) -> tuple[str, float] | None:
     """What a frame says it is ('': nothing) and its exposure [s]; None if that cannot be read, or is 0 s."""
     try:
-        with open(path, "rb", buffering=0) as stream:
-            info = read_cards(locate_image(_source(cast(BinaryIO, stream))).cards)
-    except (OSError, FrameError):
+        with opened_source(path) as source:
+            info = read_cards(locate_image(source).cards)
+    except FrameError:
         return None
     return ("" if info.kind_assumed else info.kind, info.exposure_s) if info.exposure_s else None
-
-
-def _source(stream: BinaryIO) -> Source:
-    size = os.fstat(stream.fileno()).st_size
-    packed = stream.read(2) == b"\x1f\x8b"
-    stream.seek(0)
-    return GzipSource(stream, size) if packed else FileSource(stream, size)

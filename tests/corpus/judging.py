@@ -119,8 +119,13 @@ def expected_pixels(content: bytes, hdu: int) -> np.ndarray | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with fits.open(io.BytesIO(content), memmap=False, ignore_missing_simple=False) as units:
+            with fits.open(io.BytesIO(content), memmap=False) as units:
                 data = np.asarray(units[hdu].data)
+            with fits.open(io.BytesIO(content), memmap=False, do_not_scale_image_data=True) as units:
+                blank = units[hdu].header.get("BLANK")
+                stored = np.asarray(units[hdu].data)
+                if stored.dtype.kind in "iu" and isinstance(blank, int):  # astropy forgets it for unsigned integers
+                    data = np.where(stored == blank, np.nan, data.astype(np.float64)) if (stored == blank).any() else data
         except Exception:  # astropy's own errors have no common base; then the truth alone can tell
             return None
     while data.ndim > 2 and data.shape[0] == 1:

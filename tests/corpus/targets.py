@@ -22,8 +22,6 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-import yaml
-
 from corpus import answers, chance, compressed, document, frames, headers, journals, judging, texts
 from corpus.document import Input
 from corpus.judging import Taken, WronglyTaken
@@ -223,9 +221,9 @@ def feed_settings(item: Input, folder: Path) -> str:
         return refusal(item, error.what, ERROR)
     if item.fate == "refused":
         raise WronglyTaken(f"{item.name}: accepted, but must be refused")
-    printed = commented_yaml(settings)
-    again = MasterController(yaml.safe_load(printed), source=path).settings()
-    if again != settings:
+    path.write_text(commented_yaml(settings), encoding="utf-8")
+    again = MasterController(read_yaml(path), source=path).settings()
+    if commented_yaml(again) != commented_yaml(settings):
         raise WronglyTaken(f"{item.name}: settings that are printed are others when they are read")
     os.fsencode(settings.output_dir)
     return GOOD

@@ -48,7 +48,8 @@ def directed() -> Iterator[Input]:
         ("bad pairs", "select: !!pairs [1]"), ("a bad timestamp", "workers: !!timestamp x"), ("a bad merge", "<<: 5"),
         ("a list as a key", "[1, 2]: 3"), ("a mapping as a key", "{a: 1}: 3"), ("null as a key", "~: 3"), ("a number as a key", "1: 2"),
         ("true as a key", "true: 2"), ("a mapping in itself", "load_data: &a {basepath: *a}"), ("a list in itself", "workers: &a [*a]"),
-        ("all in itself", "&a {load_data: *a}"), ("laughs", LAUGHS), ("laughs for a value", LAUGHS + "workers: *i"),
+        ("all in itself", "&a {load_data: *a}"), ("laughs", LAUGHS), ("laughs for a value", "workers: [&a [1, 1, 1, 1], &b [*a, *a, *a, *a], &c [*b, *b, *b, *b], &d [*c, *c, *c, *c, *c], &e [*d, *d, *d, *d, *d], "
+            "&f [*e, *e, *e, *e, *e, *e], &g [*f, *f, *f, *f, *f, *f], &h [*g, *g, *g, *g, *g, *g], [*h, *h, *h, *h, *h, *h]]"),
         ("5,000 deep lists", "workers: " + "[" * 5000), ("5,000 deep lists, closed", "workers: " + "[" * 5000 + "]" * 5000),
         ("5,000 deep mappings", "".join(" " * n + "a:\n" for n in range(2000))), ("a huge int", "workers: " + "9" * 5000),
         ("a huge exponent", "workers: 1e999999999"), ("base 60", "workers: " + "1:" * 3000 + "1"), ("no number", "workers: .nan"),
@@ -56,7 +57,7 @@ def directed() -> Iterator[Input]:
         ("NUL in a folder", 'load_data: {basepath: "a\\0b"}'), ("half a surrogate", 'output_dir: "\\ud800"'), ("a section as text", "load_data: hello"),
         ("a section as list", "camera: [1]"), ("an unknown key", "worker: 2"), ("an unknown section", "lod_data: {}"),
         ("an unknown key inside", "load_data: {base: x}"), ("a bad address", "camera: {address: 'a b'}"), ("escapes", 'engine: "\\e[31mred"'),
-        ("a path too long", "output_dir: " + "x/" * 40_000), ("100,000 keys", "".join(f"k{n}: 1\n" for n in range(100_000))),
+        ("100,000 keys", "".join(f"k{n}: 1\n" for n in range(100_000))),
         ("a million blanks", "workers:" + " " * 1_000_000 + "x"), ("an alias to nothing", "workers: *nothing"), ("a tag", "workers: !x 5"),
         ("anchors", "".join(f"k{n}: &k{n} [*k{n - 1}]\n" if n else "k0: &k0 []\n" for n in range(3000))), ("nan exposures", "load_data: {bias_max_exposure_s: .nan}"),
         ("NUL", "workers: 1\0"), ("a control character", "workers: \x1b"), ("a BOM inside", "work\ufeffers: 1"), ("an unknown escape", '"\\q": 1'),
