@@ -234,7 +234,10 @@ def _frame_job(
     noise = [model.beside.read_noise_map] if model.beside.read_noise_map.is_file() else []
     inputs = (frame.path, out.thermometer(key, stride), *model.files(key), *noise)
     outputs = (out.calibrated(stem), out.calibrated_numbers(stem))
-    return Job(calibrate, inputs, outputs, {**params, "noise_map": bool(noise)}, label=f"calibrate {frame.file}")
+    unit = {"hdu": frame.hdu} if frame.hdu else {}
+    return Job(
+        calibrate, inputs, outputs, {**params, **unit, "noise_map": bool(noise)}, label=f"calibrate {frame.file}"
+    )
 
 
 def calibrate(
@@ -245,12 +248,13 @@ def calibrate(
     kind: str,
     window: Sequence[int],
     noise_map: bool,
+    hdu: int | None = None,
     **params: Any,
 ) -> dict[Path, str]:
     """One frame: its temperature, its dark, the subtraction, the figures."""
     asked = Asked(window=Window(*window), **params)
     files = ModelFiles(ModelDir(inputs[2].parent), read_description(inputs[2]), inputs[-1] if noise_map else None)
-    light = read_light(inputs[0])
+    light = read_light(inputs[0], hdu)
     frame = native(light.raw, files.description.scale_factor, asked.pedestal_adu)
     found = read_probes(inputs[1], asked.window)
     temperature = decide_temperature(read_thermometer(frame, light, found, files, asked), asked, inputs[0])

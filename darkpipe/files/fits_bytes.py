@@ -11,7 +11,7 @@ import io
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import BinaryIO, Protocol
 
@@ -134,7 +134,7 @@ def _check(end: int, size: int, what: str) -> None:
 class ImageLayout:
     """Where the image of a file stands and how its pixels are stored.
 
-    cards: of its header, with those of the primary header that it does not repeat.
+    cards: of its header, with those of the primary header that it does not repeat. start: of that header, in bytes.
     begin, count: bytes of the pixels (of the whole unit where compressed). blank: stored value of undefined pixels.
     """
 
@@ -149,6 +149,7 @@ class ImageLayout:
     count: int
     compressed: bool
     cards: tuple[Card, ...]
+    start: int = 0
 
     @property
     def is_uint16(self) -> bool:
@@ -174,7 +175,8 @@ def locate_image(source: Source, unit: int | None = None) -> ImageLayout:
         if hdu == (hdu if unit is None else unit) and _holds_image(by_keyword, axes, hdu):
             own = {card.keyword for card in cards}
             inherited = [card for card in primary if card.keyword not in own]
-            return _layout(source, hdu, by_keyword, axes, begin, size, (*cards, *inherited))
+            found = _layout(source, hdu, by_keyword, axes, begin, size, (*cards, *inherited))
+            return replace(found, start=offset)
         if hdu == 0:
             primary = cards
         offset = begin + -(-size // BLOCK) * BLOCK
@@ -404,6 +406,13 @@ def _value(field: str) -> tuple[str | bool | int | float | None, str]:
         number = match["number"].replace("D", "E").replace("d", "e")
         return (int(number) if re.fullmatch(r"[+-]?\d+", number) else float(number)), comment
     return (match["other"].strip() or None), comment
+
+
+def source_of(stream: BinaryIO, size: int) -> Source:
+    """A source over an open file of so many bytes, which reads only what it is asked for; gzip is unpacked."""
+    packed = stream.read(2) == b"\x1f\x8b"
+    stream.seek(0)
+    return GzipSource(stream, size) if packed else FileSource(stream, size)
 
 
 def open_source(content: bytes) -> Source:

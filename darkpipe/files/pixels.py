@@ -18,6 +18,7 @@ Pixels = NDArray[Any]
 
 _WIDEST_HISTOGRAM = 1 << 22
 _CHUNK = 1 << 20
+_EMPTY_PRIMARY = fits.PrimaryHDU().header.tostring().encode("ascii")
 _DAMAGED = "the compressed image is damaged"
 
 
@@ -81,11 +82,13 @@ def _scaled(native: Pixels, layout: ImageLayout) -> Pixels:
 
 
 def _decompress(source: Source, layout: ImageLayout) -> Pixels:
-    content = bytes(source.read_at(0, layout.begin + layout.count))
+    # the unit alone, behind an empty primary one: a file may hold many
+    unit = source.read_at(layout.start, layout.begin + layout.count - layout.start)
+    content = _EMPTY_PRIMARY + bytes(unit)
     with quietly():
         try:
             with fits.open(io.BytesIO(content), memmap=False) as units:
-                data = units[layout.hdu].data
+                data = units[1].data
         except Exception as error:  # the decoders' own errors have no common base
             raise FrameError(f"{_DAMAGED}: {error}", do="Copy the frame again.") from error
     if data is None or data.shape[-2:] != (layout.rows, layout.cols) or data.size != layout.rows * layout.cols:
