@@ -184,7 +184,7 @@ def cost(camera: Camera, rates: Mapping[str, Any]) -> dict[int, dict[str, float]
 
 def wall_s(camera: Camera, rates: Mapping[str, Any], workers: int, gb_s: float) -> tuple[float, str]:
     """The longest of three: arithmetic over the workers, bytes over the storage, jobs over the one controller; and
-    which it is. They overlap, so this is a lower bound, which a run comes near where one of them is much the longest."""
+    which it is. They overlap, so this is a lower bound, which a run comes near where one is much the longest."""
     total = {name: sum(step[name] for step in cost(camera, rates).values()) for name in COUNTERS}
     limits = {
         "CPU": total["cpu_s"] / workers,

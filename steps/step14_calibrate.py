@@ -234,10 +234,8 @@ def _frame_job(
     noise = [model.beside.read_noise_map] if model.beside.read_noise_map.is_file() else []
     inputs = (frame.path, out.thermometer(key, stride), *model.files(key), *noise)
     outputs = (out.calibrated(stem), out.calibrated_numbers(stem))
-    unit = {"hdu": frame.hdu} if frame.hdu else {}
-    return Job(
-        calibrate, inputs, outputs, {**params, **unit, "noise_map": bool(noise)}, label=f"calibrate {frame.file}"
-    )
+    own = {**params, "noise_map": bool(noise), **({"hdu": frame.hdu} if frame.hdu else {})}
+    return Job(calibrate, inputs, outputs, own, label=f"calibrate {frame.file}")
 
 
 def calibrate(
