@@ -198,7 +198,8 @@ def _frame_job(
     noise = [model.beside.read_noise_map] if model.beside.read_noise_map.is_file() else []
     inputs = (frame.path, out.thermometer(key, stride), *model.files(key), *noise)
     outputs = (out.calibrated(stem), out.calibrated_numbers(stem))
-    return Job(calibrate, inputs, outputs, {**params, "noise_map": bool(noise)}, label=f"calibrate {frame.file}")
+    own = {**params, "noise_map": bool(noise), **({"hdu": frame.hdu} if frame.hdu else {})}
+    return Job(calibrate, inputs, outputs, own, label=f"calibrate {frame.file}")
 
 
 def calibrate(
@@ -209,12 +210,13 @@ def calibrate(
     kind: str,
     window: Sequence[int],
     noise_map: bool,
+    hdu: int | None = None,
     **params: Any,
 ) -> dict[Path, str]:
     """One frame: its temperature, its dark, the subtraction, the figures."""
     asked = Asked(window=Window(*window), **params)
     files = ModelFiles(ModelDir(inputs[2].parent), read_description(inputs[2]), inputs[-1] if noise_map else None)
-    light = read_light(inputs[0])
+    light = read_light(inputs[0], hdu)
     frame = native(light.raw, files.description.scale_factor, asked.pedestal_adu)
     found = read_probes(inputs[1], asked.window)
     temperature = decide_temperature(read_thermometer(frame, light, found, files, asked), asked, inputs[0])

@@ -7,11 +7,11 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from darkpipe.errors import FrameError, ProductError, SettingsError
 from darkpipe.files.atomic import remove_drafts
-from darkpipe.files.fits_bytes import FileSource, GzipSource, Source, named_images
+from darkpipe.files.fits_bytes import named_images, source_of
 from darkpipe.files.frames import find_frames
 from darkpipe.files.tables import read_table, table_of, write_table
 
@@ -30,12 +30,7 @@ def units_of_file(path: Path) -> dict[str, Any]:
     """
     try:
         with open(path, "rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            packed = stream.read(2) == b"\x1f\x8b"
-            stream.seek(0)
-            file = cast(BinaryIO, stream)
-            source: Source = GzipSource(file, size) if packed else FileSource(file, size)
-            return {"units": named_images(source)}
+            return {"units": named_images(source_of(stream, os.fstat(stream.fileno()).st_size))}
     except FrameError as error:
         return {"rejected": error.what}
     except OSError as error:

@@ -165,9 +165,8 @@ def _told(number: int) -> str:
 class ImageLayout:
     """Where the image of a file stands and how its pixels are stored.
 
-    cards: of its header, with those of the primary header that it does not repeat.
+    cards: of its header, with those of the primary header that it does not repeat. start: of that header, in bytes.
     begin, count: bytes of the pixels (of the whole unit where compressed). blank: stored value of undefined pixels.
-    start: first byte of its header.
     """
 
     hdu: int
@@ -492,6 +491,13 @@ def _value(field: str) -> tuple[str | bool | int | float | None, str]:
         number = match["number"].replace("D", "E").replace("d", "e")
         return (int(number) if re.fullmatch(r"[+-]?\d+", number) else float(number)), comment
     return (match["other"].strip() or None), comment
+
+
+def source_of(stream: BinaryIO, size: int) -> Source:
+    """A source over an open file of so many bytes, which reads only what it is asked for; gzip is unpacked."""
+    packed = stream.read(2) == b"\x1f\x8b"
+    stream.seek(0)
+    return GzipSource(stream, size) if packed else FileSource(stream, size)
 
 
 def open_source(content: bytes | memoryview) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from darkpipe.errors import FrameError
 from darkpipe.files import keywords as kw
 from darkpipe.files import values
-from darkpipe.files.fits_bytes import locate_image, open_source
+from darkpipe.files.fits_bytes import locate_image, open_source, source_of
 from darkpipe.files.headers import NO_SYNONYMS, FrameInfo, configuration_name, read_cards, usable_as
 from darkpipe.files.pixels import decode
 from darkpipe.files.products import Card
@@ -69,9 +70,16 @@ def read_light(path: Path, hdu: int | None = None) -> Light:
         when it cannot be read any more.
     """
     try:
-        source = open_source(read_whole(path))
-        layout = locate_image(source, hdu)
-        return Light(decode(source, layout), layout.cards)
+        if hdu is None:
+            source = open_source(read_whole(path))
+            layout = locate_image(source)
+            return Light(decode(source, layout), layout.cards)
+        with open(path, "rb") as stream:  # one image of many
+            source = source_of(stream, os.fstat(stream.fileno()).st_size)
+            layout = locate_image(source, hdu)
+            return Light(decode(source, layout), layout.cards)
+    except OSError as error:
+        raise FrameError(f"cannot be read: {error.strerror or error}", where=path, do="Run step 1 again.") from error
     except FrameError as error:
         raise FrameError(error.what, where=path, do=error.do) from error
     except MemoryError:

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from darkpipe.errors import FrameError, ProductError
 from darkpipe.files.fits_bytes import (
     XISF_ADVICE,
-    FileSource,
     GzipSource,
     ImageLayout,
     Source,
     locate_image,
     named_images,
     open_source,
+    source_of,
 )
 from darkpipe.files.headers import NO_SYNONYMS, FrameInfo, read_cards
 from darkpipe.files.pixels import (
@@ -165,10 +165,7 @@ def _survey_part(path: Path, detector: str, file_digest: str, reading: Mapping[s
     try:
         with open(path, "rb") as stream:
             found["bytes"] = os.fstat(stream.fileno()).st_size
-            packed = stream.read(2) == b"\x1f\x8b"
-            stream.seek(0)
-            source = GzipSource(stream, found["bytes"]) if packed else FileSource(stream, found["bytes"])
-            return _survey_image(source, detector, found, reading)
+            return _survey_image(source_of(stream, found["bytes"]), detector, found, reading)
     except OSError as error:
         return FrameSurvey(**found, rejected=f"cannot be read: {error.strerror or error}. Check the file.")
 

@@ -160,7 +160,7 @@ def test_a_frame_that_vanishes_in_use_is_named(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_unit_that_is_not_the_first_image_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FrameError, match="unit 0"):
+    with pytest.raises(FrameError, match="no image in unit 1"):
         FrameStack(plain(tmp_path), [1] * 6, 50, 40)
 
 
