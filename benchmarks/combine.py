@@ -63,8 +63,8 @@ class Campaign:
             "out": str(self.folder / "master.fits"),
             **{name: str(self.folder / file) for name, file in OTHERS.items()}, **more,
         }  # fmt: skip
-        command = [sys.executable, str(WORKER), json.dumps(asked)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        command = [sys.executable, str(WORKER)]
+        done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, check=True)
         answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
         return answer
 

@@ -1,6 +1,6 @@
 """One piece of combining in a process of its own, for `combine.py`: so that its memory is its own.
 
-Asked on the command line, as JSON; answers with one line of JSON: seconds (best of the rounds) and peak memory [MB].
+Asked on stdin, as JSON; answers with one line of JSON: seconds (best of the rounds) and peak memory [MB].
 """
 
 from __future__ import annotations
@@ -92,10 +92,19 @@ def by_ccdproc(asked: dict[str, Any]) -> Callable[[], object]:
 WORKS = {f.__name__: f for f in (product, read_and_convert, write_bytes, digest, by_ccdproc)}
 
 
+def peak_mb() -> float:
+    """Most memory that this process held."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # what getrusage tells begins with the memory of the process that started this one
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
 def main() -> None:
     """Run what was asked."""
     warnings.simplefilter("ignore")
-    asked = json.loads(sys.argv[1])
+    asked = json.load(sys.stdin)
     work = WORKS[asked["work"]](asked)
     if asked.get("warm", True):
         work()
@@ -104,8 +113,7 @@ def main() -> None:
         start = time.perf_counter()
         work()
         best = min(best, time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    print(json.dumps({"seconds": best, "peak_mb": peak}))
+    print(json.dumps({"seconds": best, "peak_mb": peak_mb()}))
 
 
 if __name__ == "__main__":
