@@ -37,7 +37,7 @@ from darkpipe.files.tables import read_table
 from darkpipe.jobs.contract import Job
 
 NAME = "calibrate"
-VERSION = 2
+VERSION = 3
 KINDS = ("light", "flat", "dark", "bias")
 TOP_RAW = 65535.0
 
