@@ -36,7 +36,7 @@ from darkpipe.jobs.contract import Job
 from steps.settings.step14_calibrate import NAME as NAME
 from steps.settings.step14_calibrate import Settings as Settings
 
-VERSION = 2
+VERSION = 3
 KINDS = ("light", "flat", "dark", "bias")
 TOP_RAW = 65535.0
 

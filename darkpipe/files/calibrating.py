@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,10 +23,11 @@ from darkpipe.files.lights import Light, kept_cards
 from darkpipe.files.model_maps import Description, FittedModel, read_maps
 from darkpipe.files.probe_files import ProbeSet, around, bands, bias_file, search_range
 from darkpipe.files.products import Card, Frame, Product, read_planes, with_mask, write_frame
-from darkpipe.science.calibration import REPAIRABLE, Calibrated, Dark, DarkNoise, calibrate, repair
+from darkpipe.science.calibration import REPAIRABLE, Calibrated, Dark, DarkNoise, dark_variance, repair, subtract
 from darkpipe.science.flags import DQ
 from darkpipe.science.models import MODELS
 from darkpipe.science.neighbours import gather
+from darkpipe.science.order import median
 from darkpipe.science.saturation import ON_COMMON
 from darkpipe.science.thermometer import FrameNoise, Law, Reading, measure_temperature
 
@@ -30,6 +35,7 @@ F4 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 HALF_STEP_C = 0.25  # of the growth with temperature
+KEPT_BYTES = 256 << 20  # of darks that further frames may need
 
 
 @dataclass(frozen=True)
@@ -173,6 +179,72 @@ class Result:
         return cls(science, error, bits, bad, dark[0], dark[1], dark[2], bulk_adu)
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """A band of a dark with what all frames of its temperature and exposure share: its variance, that of the read noise
+    [ADU²], and the level above the bias from which on a pixel is full [ADU]."""
+
+    dark: Dark
+    variance: F4
+    noise_variance: F4
+    full: F4
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        planes = (*vars(self.dark).values(), self.variance, self.noise_variance, self.full)
+        return sum(int(plane.nbytes) for plane in planes)
+
+
+class _Kept:
+    """Bands of the darks that were used last, within a fixed amount of memory: most frames of a night have one
+    exposure and one set point. Shared by the threads of a process."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most, self._bands, self._lock = most_bytes, OrderedDict[Hashable, _Ready](), Lock()
+
+    def get(self, key: Hashable, make: Callable[[], _Ready]) -> _Ready:
+        """The band of this key, made where it is not kept."""
+        with self._lock:
+            found = self._bands.get(key)
+            if found is not None:
+                self._bands.move_to_end(key)
+                return found
+        made = make()
+        with self._lock:
+            self._bands[key] = made
+            total = sum(band.size for band in self._bands.values())
+            while total > self._most and self._bands:
+                total -= self._bands.popitem(last=False)[1].size
+        return made
+
+
+_READY = _Kept(KEPT_BYTES)
+
+
+def _identity(files: ModelFiles, model: FittedModel) -> Hashable:
+    """What the files of a model are now: a dark that was made of them holds as long as they are the same. None of a
+    model in memory, whose darks are not kept."""
+    folder = files.folder
+    places = [*folder.maps(model.name, model.cell).values(), folder.covariance(model.name, model.cell)]
+    places += [folder.hot_pixel_mask, folder.saturation_map, bias_file(folder, files.description, model)]
+    products = [folder.product(path) for path in places if folder.has(path)]
+    products += [] if files.read_noise is None else [files.read_noise]
+    if not all(isinstance(product, Path) for product in products):
+        return None
+    stamps = [os.stat(path) for path in products if isinstance(path, Path)]
+    return tuple((str(p), s.st_ino, s.st_size, s.st_mtime_ns) for p, s in zip(products, stamps, strict=True))
+
+
+def _prepare(
+    files: ModelFiles, model: FittedModel, asked: Asked, temperature_c: float, rows: slice, extra: DarkNoise
+) -> _Ready:
+    dark, well = make_dark(files, model, asked, temperature_c, rows)
+    noise = np.square(np.asarray(files.noise(rows, asked.window.across), np.float32))
+    same = np.ravel(well[:1, :1]) if not any(well.strides) else well
+    return _Ready(dark, dark_variance(dark, extra), noise, np.asarray(ON_COMMON * same, np.float32))
+
+
 def subtract_dark(
     frame: F4, light: Light, found: ProbeSet, files: ModelFiles, asked: Asked, temperature: Temperature
 ) -> Result:
@@ -187,17 +259,22 @@ def subtract_dark(
     sigma_c = 0.0 if temperature.source == "set point" else temperature.sigma_c
     extra = DarkNoise(model.relative_error, sigma_c, *law.bulk(found.probes, temperature.value_c))
     out = Result.empty(asked.window.rows, asked.window.cols, with_dark=asked.residual, bulk_adu=extra.bulk_adu)
+    same = _identity(files, model)
     for band in bands(asked.window):
         here = slice(band.start - asked.window.row, band.stop - asked.window.row)
-        dark, well = make_dark(files, model, asked, temperature.value_c, band)
-        full = (light.raw[here] >= asked.saturation_raw) | (frame[here] - dark.bias >= ON_COMMON * well)
-        done: Calibrated = calibrate(
-            frame[here], dark, extra, files.noise(band, asked.window.across), files.description.gain_e_per_adu, full
-        )
-        done.dq[light.raw[here] <= 0] |= np.uint16(DQ.CLIPPED_LOW)
-        out.science[here], out.error[here], out.dq[here] = done.science, done.error, done.dq
+        key = (same, asked.key, asked.window, asked.exposure_s, temperature.value_c, extra, band.start)
+        make = partial(_prepare, files, model, asked, temperature.value_c, band, extra)
+        ready = make() if same is None else _READY.get(key, make)
+        raw, dark = light.raw[here], ready.dark
+        state = np.asarray((raw >= asked.saturation_raw) + np.uint8(2) * (raw <= 0), np.uint8)
+        done = Calibrated(out.science[here], out.error[here], out.dq[here], dark.error)
+        subtract(
+            frame[here], dark, ready.variance, ready.noise_variance, files.description.gain_e_per_adu, ready.full,
+            state, done,
+        )  # fmt: skip
         if asked.residual:
-            out.dark[here], out.dark_error[here], out.growth[here] = dark.signal, done.dark_error, dark.growth
+            out.dark[here], out.dark_error[here] = dark.signal, np.sqrt(ready.variance)
+            out.growth[here] = dark.growth
         # a dark at its saturation level says nothing of the light; a star that saturates is no fault of the pixel
         out.repairable[here] = (dark.dq & int(REPAIRABLE | DQ.SATURATED)) != 0
     if asked.repair:
@@ -325,5 +402,4 @@ def _nan(value: float | None) -> float:
 
 
 def _median(values: F4) -> float:
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if finite.size else math.nan
+    return median(values[np.isfinite(values)])

@@ -296,7 +296,7 @@ def read_maps(folder: ModelDir, model: FittedModel, rows: slice = slice(None)) -
     level = np.broadcast_to(np.float32(np.inf), dq.shape)
     if folder.has(folder.saturation_map):
         known = read_saturation(folder, rows)
-        own = known.cells.any()
+        own = np.isfinite(known.level_adu).any()
         level = known.of().reshape(dq.shape) if own else np.broadcast_to(np.float32(known.common_adu), dq.shape)
     return ModelMaps(model, parameters, np.ascontiguousarray(covariance), dq, level)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from darkpipe.science.calibration_kernel import take_off
 from darkpipe.science.flags import DQ
 from darkpipe.science.neighbours import STRUCTURE, box_offsets, gather, level_and_scatter
 
@@ -78,25 +79,60 @@ def calibrate(
     ----------
     frame_adu : native ADU, zero-based. saturated : pixels at the top of the converter or of their well.
     """
-    above = frame_adu - dark.bias
-    science = above - dark.signal
-    dark_variance = (
+    shape = frame_adu.shape
+    out = Calibrated(
+        np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16),
+        np.sqrt(dark_variance(dark, extra)),
+    )  # fmt: skip
+    noise = np.square(np.asarray(read_noise_adu, np.float32))
+    state = saturated.astype(np.uint8)
+    subtract(frame_adu, dark, dark_variance(dark, extra), noise, gain_e_per_adu, None, state, out)
+    return out
+
+
+def dark_variance(dark: Dark, extra: DarkNoise) -> F4:
+    """Variance of the dark alone [ADU²]: parameters, bias, multiplicative, temperature."""
+    return np.asarray(
         dark.error**2
         + np.where(np.isfinite(dark.bias_error), dark.bias_error, 0) ** 2
         + (np.float32(extra.relative) * (dark.signal - np.float32(extra.bulk_adu))) ** 2
-        + (np.float32(extra.temperature_sigma_c) * (dark.growth - np.float32(extra.bulk_growth_adu_k))) ** 2
+        + (np.float32(extra.temperature_sigma_c) * (dark.growth - np.float32(extra.bulk_growth_adu_k))) ** 2,
+        np.float32,
     )
-    shot = np.maximum(above, 0) / np.float32(gain_e_per_adu)
-    error = np.sqrt(np.square(np.asarray(read_noise_adu, np.float32)) + shot + dark_variance)
-    dq = dark.dq.copy()
-    dq[saturated] |= np.uint16(DQ.SATURATED)
-    missing = ~np.isfinite(science)
-    dq[missing & ~np.isfinite(dark.signal)] |= np.uint16(DQ.FIT_FAILED)
-    dq[missing & ~np.isfinite(dark.bias)] |= np.uint16(DQ.NO_BIAS)
-    error = np.where(missing, np.nan, error)
-    return Calibrated(
-        np.asarray(science, np.float32), np.asarray(error, np.float32), dq, np.sqrt(dark_variance).astype(np.float32)
-    )
+
+
+def subtract(
+    frame_adu: F4,
+    dark: Dark,
+    variance: F4,
+    noise_variance: F4,
+    gain_e_per_adu: float,
+    full_adu: F4 | None,
+    state: NDArray[np.uint8],
+    out: Calibrated,
+) -> None:
+    """`calibrate` with what many frames share made beforehand; science, error and bits of `out` are overwritten.
+
+    Parameters
+    ----------
+    variance : `dark_variance`. noise_variance : of the read noise [ADU²], a plane or one number. full_adu : level above
+    the bias from which on a pixel is saturated, a plane, one number, or None. state : 1 for a sample at the top of the
+    converter, 2 for one at its bottom, of each pixel.
+    """  # fmt: skip
+    top = np.full(1, np.float32(np.inf)) if full_adu is None else full_adu
+    run: Any = take_off
+    run(
+        *(_flat(plane) for plane in (frame_adu, dark.bias, dark.signal, variance, noise_variance)),
+        np.float32(gain_e_per_adu), _flat(dark.dq), _flat(state), _flat(top), _BITS,
+        out.science.reshape(-1), out.error.reshape(-1), out.dq.reshape(-1),
+    )  # fmt: skip
+
+
+def _flat(plane: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(plane).reshape(-1)
+
+
+_BITS = tuple(int(bit) for bit in (DQ.SATURATED, DQ.CLIPPED_LOW, DQ.FIT_FAILED, DQ.NO_BIAS))
 
 
 def repair(science: F4, error: F4, dq: Bits, bad: Bools, stride: int = 1) -> int:
