@@ -54,7 +54,9 @@ def _note_causes(error: BaseException | None) -> None:
     if isinstance(error, ValidationError):
         for item in error.errors():
             _note_causes(item.get("ctx", {}).get("error"))
-    while error is not None:
+    seen = set[int]()  # errors may be the context of each other
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next

@@ -7,7 +7,9 @@ ever. So a timer closes the socket at the deadline, whatever is going on.
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
+import io
 import json
 import re
 import socket
@@ -16,7 +18,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
 
 from hardware.errors import CameraProtocolError, CameraTimeoutError, CameraTransportError
@@ -54,6 +56,38 @@ class Answer:
         """The body as JSON, its keys as the protocol spells them; `ValueError` if it is none."""
         found = json.loads(self.body)
         return spelled(found) if isinstance(found, dict) else found
+
+
+class _Bounded(io.RawIOBase):
+    """What comes from a socket, up to so many bytes: whatever lengths an answer announces for its parts, no more of it
+    is taken in. (http.client reads a chunk of negative length to the end.)"""
+
+    def __init__(self, raw: io.RawIOBase, most: int) -> None:
+        self._raw, self._left = raw, most
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        count: int | None = self._raw.readinto(buffer)
+        self._left -= count or 0
+        if self._left < 0:
+            raise CameraProtocolError("an answer is longer than any that is read")
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer that is read from at most `most_bytes`."""
+
+    def __init__(self, sock: socket.socket, *given: Any, most_bytes: int, **named: Any) -> None:
+        super().__init__(sock, *given, **named)
+        raw = sock.makefile("rb", buffering=0)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Bounded(cast(io.RawIOBase, raw), most_bytes))
 
 
 class HttpLine:
@@ -145,6 +179,7 @@ class HttpLine:
         expired = threading.Event()
         keep = False
         timer: threading.Timer | None = None
+        response: http.client.HTTPResponse | None = None
         try:
             connection = self._connected(min(CONNECT_S, deadline_s))
             sock = connection.sock
@@ -152,6 +187,8 @@ class HttpLine:
             timer.daemon = True
             timer.start()
             sock.settimeout(deadline_s)
+            # twice: chunks have heads of their own
+            connection.response_class = functools.partial(_Response, most_bytes=2 * limit + ANSWER_BYTES)  # type: ignore[assignment]
             connection.request(method, target, body, headers)
             _acknowledge_at_once(sock)
             response = connection.getresponse()
@@ -167,6 +204,8 @@ class HttpLine:
             # also after an interrupt: a half-read answer must not be taken for the next one
             if not keep:
                 self.close()
+                if response is not None:  # it holds the socket open
+                    response.close()
 
     def _connected(self, seconds: float) -> http.client.HTTPConnection:
         if self._connection is None:
@@ -230,7 +269,7 @@ def _content(response: http.client.HTTPResponse, limit: int, where: str) -> byte
         raise CameraProtocolError(f"an answer of {length} bytes is longer than {limit}", where=where)
     if length is None:
         content = bytearray()
-        while chunk := response.read(CHUNK_BYTES):
+        while chunk := response.read(min(CHUNK_BYTES, limit - len(content) + 1)):
             content += chunk
             if len(content) > limit:
                 raise CameraProtocolError(f"an answer is longer than {limit} bytes", where=where)
