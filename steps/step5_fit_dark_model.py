@@ -47,7 +47,7 @@ from darkpipe.science.models import MODELS, WITH_GLOW
 from darkpipe.science.sensor import grows
 
 NAME = "fit_dark_model"
-VERSION = 5
+VERSION = 6
 
 
 class Settings(BaseModel):
