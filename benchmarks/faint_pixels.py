@@ -31,12 +31,20 @@ from benchmarks import judging
 from benchmarks.common import Verdict, print_verdicts, real_data, robust_spread, run_pipeline
 from benchmarks.heldout_real import SET
 from benchmarks.judging import MODEL_OF_LAW, Outcome, find_synthetic
+from darkpipe.files.drift import drift_of
+from darkpipe.files.fitting import UnitFiles, fit_rows, plan_units, read_population, tile_bands
+from darkpipe.files.layout import OutputDir
+from darkpipe.files.masters import read_cells, read_reference
+from darkpipe.files.model_maps import read_saturation
+from darkpipe.files.products import read_shape
+from darkpipe.science.drift import Drift
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 MODELS = {"exp_2d": "", "two_component": "two_component"}
 PRIORS = ("wide", "signal")
+ENERGY_GAP_EV = 1.12
 READ_NOISES = 3.0
 FEW = 500  # pixels; below, nothing is judged
 SIGMAS = 3.0  # a paired difference of more than this many of its errors is one
@@ -68,12 +76,26 @@ def fit_both(raw: Path, folder: Path, exclude: Sequence[float] = ()) -> dict[str
 
 
 def held_out_errors(output_dir: Path, model: str) -> tuple[list[tuple[float, float]], Array]:
-    """(temperature, exposure) of a model's n cells, and the error of each pixel of each, left out (n, rows, cols)."""
-    folder = output_dir / "dark_model" / MODELS[model]
-    table = Table.read(folder / "held_out.ecsv", format="ascii.ecsv")
-    cells = [(round(float(r["temperature_c"]), 1), round(float(r["exposure_s"]), 3)) for r in table]
-    tiles = sorted((folder / "tiles").glob("*.npz"), key=lambda p: int("".join(c for c in p.stem if c.isdigit()) or 0))
-    return cells, np.concatenate([np.load(tile)["held_out_error"] for tile in tiles], axis=1).astype(float)
+    """(temperature, exposure) of a model's n cells, and the error of each pixel of each, left out (n, rows, cols): the
+    fit of the run again, which keeps averages of blocks alone."""
+    out = OutputDir(output_dir, None)
+    table = Table.read(out.model.held_out(model, ""), format="ascii.ecsv")
+    names = [str(name) for name in table["cell"]]
+    cells = [c for c in read_cells(out.groups) if c.name in names]
+    reference = read_reference(out.reference)
+    _, _, one_level = plan_units(cells, reference, model, ENERGY_GAP_EV, two_dimensional=False)
+    drift = Drift(**drift_of(out.corrected, out.bias_frames, reference.scale_factor))
+    files = UnitFiles(model, "", cells, reference, ENERGY_GAP_EV, one_level, drift)
+    masters = [out.master_dark(c.name) for c in cells]
+    noise = out.read_noise_map if out.read_noise_map.exists() else None
+    population = read_population(out.model.population(model, ""))
+    errors = []
+    for rows in tile_bands(read_shape(masters[0]), len(cells)):
+        level = read_saturation(out.model, rows)
+        made, shape = fit_rows(files, masters, noise, out.model.hot_pixel_mask, population, level, rows, 0)
+        errors.append(made.held_out_error_adu.reshape(-1, *shape))
+    at = [(round(c.temperature_c, 1), round(c.exposure_s, 3)) for c in cells]
+    return at, np.concatenate(errors, axis=1).astype(float)
 
 
 def paired(what: str, wide: Array, signal: Array, *, judged: bool = True) -> Verdict:

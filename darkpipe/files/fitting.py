@@ -32,7 +32,7 @@ from darkpipe.science.metrics import CellErrors
 from darkpipe.science.models import MODELS
 from darkpipe.science.population import Population, estimate_population, problem_for, with_shape_prior
 from darkpipe.science.saturation import Saturation
-from darkpipe.science.tile import bits_of, fit_unit
+from darkpipe.science.tile import TileFit, bits_of, fit_unit
 
 PICTURE_SIDE = 512  # pixels a side that maps of errors are reduced to
 SAMPLE_PIXELS = 60_000
@@ -199,7 +199,7 @@ def read_population(path: Path) -> Population:
         raise ProductError(f"the population cannot be read ({error})", where=path, do="run step 5 again") from error
 
 
-def fit_band(
+def fit_rows(
     files: UnitFiles,
     masters: Sequence[Product],
     read_noise: Product | None,
@@ -209,9 +209,9 @@ def fit_band(
     rows: slice,
     exclude: int,
     glow: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
-) -> Tile:
-    """Fit a band of rows; `exclude`: pixels with one of these bits are not fitted; `glow`: smooth
-    glow of the rows' pixels and its 1 sigma, for a model with glow."""
+) -> tuple[TileFit, tuple[int, int]]:
+    """Fit a band of rows; the fit, and the shape of the band. `exclude`: pixels with one of these bits are not fitted;
+    `glow`: smooth glow of the rows' pixels and its 1 sigma, for a model with glow."""
     band = read_band(masters, files.cells, files.hangs_on, files.reference, read_noise, rows, files.drift)
     bits = read_planes(mask, ["DQ"], rows)[0].ravel()
     if exclude:
@@ -224,7 +224,22 @@ def fit_band(
         unit, band.cells, band.error_adu, files.temperature_c, files.exposure_s, population, flagged,
         saturation, leave, files.free_level, glow,
     )  # fmt: skip
-    shape = band.shape
+    return made, band.shape
+
+
+def fit_band(
+    files: UnitFiles,
+    masters: Sequence[Product],
+    read_noise: Product | None,
+    mask: Product,
+    population: Population,
+    saturation: Saturation,
+    rows: slice,
+    exclude: int,
+    glow: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+) -> Tile:
+    """Fit a band of rows, as `fit_rows`, and keep what maps and table are made of."""
+    made, shape = fit_rows(files, masters, read_noise, mask, population, saturation, rows, exclude, glow)
     arrays: Tile = {
         "parameters": made.parameters.reshape(3, *shape),
         "covariance": made.covariance.reshape(6, *shape),

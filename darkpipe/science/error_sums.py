@@ -15,11 +15,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from darkpipe.science.fit import Cells
 from darkpipe.science.fit_kernel import Law
 from darkpipe.science.jit import inlined, kernel
 from darkpipe.science.metrics import ERROR_BINS, ERROR_STEPS, median_of_errors
 from darkpipe.science.models.families import LINEAR, evaluate_packed, growth_packed
-from darkpipe.science.packed import LANES, Packed, load, magnitude, rounded, smaller, splat, store, where_above
+from darkpipe.science.packed import (
+    LANES,
+    Packed,
+    larger,
+    load,
+    magnitude,
+    rounded,
+    smaller,
+    splat,
+    square_root,
+    store,
+    where_above,
+)
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
@@ -153,6 +166,48 @@ def _scaled(
             new = where_above(math.inf, magnitude(load(prediction, 0, i)), new, 0.0)
         e = load(other, 0, i) * factor - load(signal, 0, i)
         _count(e, new, load(flagged, 0, i), sums, 0)
+
+
+@kernel
+def _held_out(
+    held: F4, variance: F4, limit: F4, reference: F4, offset: F4, frames: NDArray[np.uint16], read_variance: F4,
+    relative: F4, levels: F8, prediction: F4, total: F4, error: F4,
+) -> None:  # fmt: skip
+    """levels (4,): factor on the read variance, 1/gain, multiplicative and additive variance of the cell."""
+    scale, inverse_gain, of_cell, extra = levels[0], levels[1], levels[2], levels[3]
+    for begin in range(0, held.size, LANES):
+        i = min(begin, held.size - LANES)
+        value, top = load(held, 0, i), load(limit, 0, i)
+        value = where_above(value, top, top, value)
+        s = value - load(offset, 0, i)
+        noise = load(read_variance, 0, i) * scale + larger(s, 0.0) * inverse_gain
+        noise = noise / larger(load(frames, 0, i), 1.0) + (load(relative, 0, i) + of_cell) * (s * s) + extra
+        store(prediction, 0, i, value)
+        store(total, 0, i, square_root(load(variance, 0, i) + noise))
+        store(error, 0, i, value - load(reference, 0, i))
+
+
+def held_out_errors(cells: Cells, k: int, held: F4, variance: F4, limit: F4, offset: F4) -> tuple[F4, F4, F4]:
+    """Prediction of cell k by the others [ADU], no higher than `limit`, the 1 sigma of its difference from the master
+    (the variance of the prediction, with the shared bias error, and the master's own noise), and that difference; all
+    (P,).
+
+    Parameters
+    ----------
+    held, variance : (P,) as `Fitted` holds them. offset : (P,) free level of the cell's group, 0 where it is known.
+    """
+    pixels = held.size
+    own = cells.pixel_relative_variance
+    scale = 1.0 if cells.read_scale is None else float(cells.read_scale[k])
+    levels = [scale, 1.0 / cells.gain_e_per_adu, cells.relative_variance[k], cells.extra_variance_adu2[k]]
+    given = [_filled(a) for a in (held, variance, limit, cells.signal_adu[k], offset)]
+    made = [np.empty(given[0].size, np.float32) for _ in range(3)]
+    run: Any = _held_out
+    run(
+        *given, _filled(cells.count[k], 0), _filled(cells.read_variance_adu2),
+        np.zeros(given[0].size, np.float32) if own is None else _filled(own), np.array(levels, np.float64), *made,
+    )  # fmt: skip
+    return made[0][:pixels], made[1][:pixels], made[2][:pixels]
 
 
 def _gathered(sums: F8, errors: NDArray[np.int64]) -> ErrorSums:

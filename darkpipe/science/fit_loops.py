@@ -25,7 +25,7 @@ from darkpipe.science.fit_residuals import (
 from darkpipe.science.flags import DQ
 from darkpipe.science.jit import inlined, kernel
 from darkpipe.science.left_out import leave_cell_out, most_outliers, unknowns_of
-from darkpipe.science.left_out_packed import leave_out_packed, offsets_packed, outliers_packed
+from darkpipe.science.left_out_packed import cells_packed, offsets_packed
 from darkpipe.science.models.families import evaluate
 from darkpipe.science.packed import LANES, Packed, larger, load, magnitude, splat, store, where_above
 
@@ -228,7 +228,6 @@ def fit_packed(
         )
         own = load(tile.pixel_law_variance_k2, 0, i)
         heat_packed(law, order, block, p0, p1, p2, tile.station_variance_k2)
-        fine = outliers_packed(order, block, own, tile.station_variance_k2, fine)
         if whole:
             store(out.parameters, 0, i, p0)
             store(out.parameters, 1, i, p1)
@@ -239,9 +238,9 @@ def fit_packed(
             offsets_packed(
                 order, block, own, tile.station_variance_k2, i, out.offset_adu, out.offset_variance_adu2, by_bias
             )
-        near = leave_out_packed(
+        fine, near = cells_packed(
             law, order, block, own, tile.station_variance_k2, leave_out, p0, p1, p2, here - unknowns, i,
-            out.held_out_adu, out.held_out_variance_adu2, out.held_out_common_adu2,
+            out.held_out_adu, out.held_out_variance_adu2, out.held_out_common_adu2, fine,
         )  # fmt: skip
         store(left, 0, i, where_above(fine, 0.5, where_above(near, 0.5, splat(0.0), CLOSER), 2.0 * CLOSER))
 

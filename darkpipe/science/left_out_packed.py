@@ -44,24 +44,19 @@ def _slopes(block: Block, q: int, k: int) -> tuple[Packed, Packed, Packed, Packe
 
 
 @inlined
-def outliers_packed(order: Order, block: Block, law_variance: Packed, station_variance: F8, fine: Packed) -> Packed:
-    """`fine` where no cell disagrees beyond the noise, else 0."""
-    for run in range(order.run_group.size):
-        q = order.run_group[run]
-        for at in range(order.run_start[run], order.run_start[run + 1]):
-            k = order.cells[at]
-            w = load(block.weight, k, 0)
-            pkk, a0, a1, a2, residual = _slopes(block, q, k)
-            c0, c1, c2 = times_covariance(block, a0, a1, a2)
-            pkk = pkk - (a0 * c0 + a1 * c1 + a2 * c2)
-            scale = -(w * load(block.sums, 6 * q + 5, 0))
-            own = w * load(block.warm, k, 0)
-            one, weighted = heat_squares(order, block, run, station_variance, own, scale, a0, a1, a2)
-            limit = (pkk + law_variance * one + weighted) * (OUTLIER_SIGMA * OUTLIER_SIGMA)
-            far = where_above(residual * residual, limit, splat(1.0), splat(0.0))
-            far = where_above(pkk, LONELY * w, far, 0.0)
-            fine = where_above(far, 0.5, splat(0.0), fine)
-    return fine
+def _unlike(
+    order: Order, block: Block, run: int, k: int, law_variance: Packed, station_variance: F8, pkk: Packed, a0: Packed,
+    a1: Packed, a2: Packed, residual: Packed, fine: Packed,
+) -> Packed:  # fmt: skip
+    """`fine` where cell k agrees with the others within the noise, else 0; as `fit_residuals.studentised`."""
+    w = load(block.weight, k, 0)
+    scale = -(w * load(block.sums, 6 * order.run_group[run] + 5, 0))
+    own = w * load(block.warm, k, 0)
+    one, weighted = heat_squares(order, block, run, station_variance, own, scale, a0, a1, a2)
+    limit = (pkk + law_variance * one + weighted) * (OUTLIER_SIGMA * OUTLIER_SIGMA)
+    far = where_above(residual * residual, limit, splat(1.0), splat(0.0))
+    far = where_above(pkk, LONELY * w, far, 0.0)
+    return where_above(far, 0.5, splat(0.0), fine)
 
 
 @inlined
@@ -104,16 +99,14 @@ def _variance(
 
 @inlined
 def _step_out(
-    law: Law, order: Order, block: Block, run: int, k: int, law_variance: Packed, station_variance: F8,
-    p0: Packed, p1: Packed, p2: Packed,
+    law: Law, order: Order, block: Block, run: int, k: int, law_variance: Packed, station_variance: F8, p0: Packed,
+    p1: Packed, p2: Packed, pkk: Packed, a0: Packed, a1: Packed, a2: Packed, c0: Packed, c1: Packed, c2: Packed,
+    residual: Packed,
 ) -> tuple[Packed, Packed, Packed, Packed]:  # fmt: skip
     """Cell k by one step from the fit of all: (1 where that is near enough, prediction, variance, variance by the
     temperatures)."""
     q = order.run_group[run]
     w, signal = load(block.weight, k, 0), load(block.signal, k, 0)
-    pkk, a0, a1, a2, residual = _slopes(block, q, k)
-    c0, c1, c2 = times_covariance(block, a0, a1, a2)
-    pkk = pkk - (a0 * c0 + a1 * c1 + a2 * c2)
     inverse = where_above(w, 0.0, 1.0 / pkk, 0.0)  # an absent cell moves nothing
     rest = residual * inverse
     n0 = larger(smaller(p0 - c0 * rest, law.upper[0]), law.lower[0])
@@ -145,29 +138,34 @@ def _step_out(
 
 
 @inlined
-def leave_out_packed(
+def cells_packed(
     law: Law, order: Order, block: Block, law_variance: Packed, station_variance: F8, leave_out: NDArray[np.bool_],
-    p0: Packed, p1: Packed, p2: Packed, spare: Packed, i: int, held: F4, variance: F4, common: F4,
-) -> Packed:  # fmt: skip
-    """Predict the cells that are to be left out, of pixels i to i + 7, into rows of (n, P), NaN where one step
-    is not near enough; returns 1 where it is for all of them. `spare`: above 0 where a pixel has more cells
-    than unknowns."""
-    fine = splat(1.0)
+    p0: Packed, p1: Packed, p2: Packed, spare: Packed, i: int, held: F4, variance: F4, common: F4, fine: Packed,
+) -> tuple[Packed, Packed]:  # fmt: skip
+    """Look at each cell of pixels i to i + 7: `fine` where none disagrees beyond the noise, else 0; and 1 where one
+    step predicts all cells that are to be left out. These go into rows of (n, P), NaN where one step is not near
+    enough. `spare`: above 0 where a pixel has more cells than unknowns."""
+    all_near = splat(1.0)
     for run in range(order.run_group.size):
         for at in range(order.run_start[run], order.run_start[run + 1]):
             k = order.cells[at]
+            pkk, a0, a1, a2, residual = _slopes(block, order.run_group[run], k)
+            c0, c1, c2 = times_covariance(block, a0, a1, a2)
+            pkk = pkk - (a0 * c0 + a1 * c1 + a2 * c2)
+            fine = _unlike(order, block, run, k, law_variance, station_variance, pkk, a0, a1, a2, residual, fine)
             if not leave_out[k]:
                 continue
             near, value, square, shared = _step_out(
-                law, order, block, run, k, law_variance, station_variance, p0, p1, p2
-            )
+                law, order, block, run, k, law_variance, station_variance, p0, p1, p2, pkk, a0, a1, a2, c0, c1, c2,
+                residual,
+            )  # fmt: skip
             wanted = where_above(load(block.weight, k, 0), 0.0, spare, 1.0)
             given = where_above(wanted, 0.0, near, 0.0)
             store(held, k, i, where_above(given, 0.5, value, math.nan))
             store(variance, k, i, where_above(given, 0.5, square, math.nan))
             store(common, k, i, where_above(given, 0.5, shared, math.nan))
-            fine = where_above(wanted, 0.0, where_above(near, 0.5, fine, 0.0), fine)
-    return fine
+            all_near = where_above(wanted, 0.0, where_above(near, 0.5, all_near, 0.0), all_near)
+    return fine, all_near
 
 
 @inlined

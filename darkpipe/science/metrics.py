@@ -70,9 +70,9 @@ def _add(sums: Histogram, group: int, column: int, value: float) -> None:
 def _octave_bin(value: float, steps: int, last: int) -> int:
     """Bin of a value >= 0: linear inside each octave of (value + 1). That is what the bits of a number say: exponent,
     and the first bits of the mantissa (7 of them for 128 steps, 10 for 1024)."""
-    bits: Any = np.float64(value + 1.0).view(np.int64)
+    bits = int(np.float64(value + 1.0).view(np.int64))
     found = (bits >> (45 if steps == 128 else 42)) - 1023 * steps
-    return min(found, last)  # type: ignore[no-any-return]
+    return min(found, last)
 
 
 @kernel

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.science.design import Unit, nearest_master
-from darkpipe.science.error_sums import ErrorSums, in_sample_errors, scaled_errors
+from darkpipe.science.error_sums import ErrorSums, held_out_errors, in_sample_errors, scaled_errors
 from darkpipe.science.fit import Cells, Fitted, Problem, fit_tile
 from darkpipe.science.flags import DQ
 from darkpipe.science.glow import with_glow
@@ -154,7 +154,6 @@ def _scores(
 ) -> _Scores:
     """Hold every cell against the fit of all, that of the others, and the nearest other master."""
     cells, saturation, flagged = tile.cells, tile.saturation, tile.flagged
-    offsets = [fitted.offset_adu[q] if free_level[q] else None for q in cells.group]
     n = tile.error_adu.shape[0]
     errors = np.full(tile.error_adu.shape, np.nan, np.float32)
     levels = np.where(free_level[:, None], fitted.offset_adu, np.float32(0))
@@ -174,10 +173,10 @@ def _scores(
         prediction = np.full_like(reference, np.nan)
         if leave_out[k]:
             others = np.where(cells.count[k] > 0, highest, without_one)
-            prediction = np.minimum(fitted.held_out_adu[k], others)
-            total = _total_error(cells, k, prediction, fitted.held_out_variance_adu2[k], offsets[k])
+            prediction, total, errors[k] = held_out_errors(
+                cells, k, fitted.held_out_adu[k], fitted.held_out_variance_adu2[k], others, levels[cells.group[k]]
+            )
             found.held_out.append(accumulate(prediction, np.float32(0), reference, error, flagged, total_error=total))
-            errors[k] = prediction - reference
             common = fitted.held_out_common_adu2[k]
             precise = ~flagged & (prediction > PRECISE * total)
             found.together[k] = _together(prediction, errors[k], common, precise)
@@ -204,14 +203,6 @@ def _misfit(chi2: F4, dof: NDArray[np.int16]) -> NDArray[np.bool_]:
     rare = 2.0 * gammainccinv(0.5 * few, MISFIT_RATE)
     limit = np.maximum(few + 6.0 * np.sqrt(2.0 * few), rare)[which]
     return np.asarray((dof > 0) & (chi2 > limit))
-
-
-def _total_error(cells: Cells, k: int, prediction: F4, variance: F4, offset: F4 | None) -> F4:
-    """1 sigma of (master - prediction): that of the prediction with the shared bias error, and the master's noise."""
-    signal = prediction if offset is None else prediction - offset
-    with np.errstate(invalid="ignore"):
-        noise = cells.noise_variance(k, signal)
-        return np.asarray(np.sqrt(variance + noise + cells.excess_variance(k, signal)), np.float32)
 
 
 def _baseline(tile: _Tile, k: int, prediction: F4) -> ErrorSums:
