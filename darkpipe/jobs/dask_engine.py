@@ -302,17 +302,18 @@ def _connect(settings: DaskSettings, stack: contextlib.ExitStack) -> Any:
     """A client, which is closed with the stack."""
     try:
         import dask
-        from distributed import Client
+        import distributed
     except ImportError as error:
         raise SettingsError(
             "engine 'dask' needs a package that is not installed", where="engine", do="pip install distributed"
         ) from error
+    connect: Any = distributed.Client
     try:
         if settings.scheduler is not None:
-            return stack.enter_context(Client(settings.scheduler, timeout=CONNECT_S, set_as_default=False))
+            return stack.enter_context(connect(settings.scheduler, timeout=CONNECT_S, set_as_default=False))
         # a worker that is being started again is not to be given up for good
         stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}))
-        own = Client(
+        own = connect(
             n_workers=settings.workers,
             threads_per_worker=1,
             processes=True,
@@ -329,6 +330,10 @@ def _connect(settings: DaskSettings, stack: contextlib.ExitStack) -> Any:
             f"this is no address of a Dask scheduler: {error}",
             where="dask_scheduler",
             do="It looks like tcp://host:8786",
+        ) from error
+    except RuntimeError as error:
+        raise PipelineError(
+            f"no Dask cluster could be started here: {error}", where="local cluster", do="Try another --engine"
         ) from error
     except OSError as error:
         raise PipelineError(
