@@ -12,13 +12,13 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
+from dask_helpers import AtJob, kill_a_worker, within
 from test_master_controller import PROJECT, labels, products
 from toy_steps import controller, write_frames
 
@@ -31,30 +31,9 @@ from darkpipe.jobs.report import NoProgress, RunReport
 distributed = pytest.importorskip("distributed", reason="pip install distributed")
 dask = pytest.importorskip("dask", reason="pip install distributed")
 
-Result = TypeVar("Result")
 NAMES = [f"a-{cell}-{number}" for cell in "pqrstuvwxyz" for number in (1, 2)]
 PATIENCE_S = 20.0
 SEARCH = os.pathsep.join([str(PROJECT), str(PROJECT / "tests")])
-
-
-def within(seconds: float, call: Callable[[], Result]) -> Result:
-    """What the call gives, or a failure when it takes longer."""
-    got: list[Result] = []
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            got.append(call())
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    assert not thread.is_alive(), f"not done after {seconds:g} s"
-    if raised:
-        raise raised[0]
-    return got[0]
 
 
 @contextlib.contextmanager
@@ -104,18 +83,6 @@ def dask_run(root: Path, scheduler: str | None, seconds: float = 120.0, progress
     return within(seconds, lambda: made.run("full"))
 
 
-class AtJob(NoProgress):
-    """Does something once, when so many jobs have ended."""
-
-    def __init__(self, number: int, action: Callable[[], None]) -> None:
-        self.left, self.action = number, action
-
-    def advance(self, label: str) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self.action()
-
-
 def workers_of(scheduler: str) -> list[int]:
     with distributed.Client(scheduler, set_as_default=False) as client:
         return sorted(client.run(os.getpid).values())
@@ -143,16 +110,10 @@ def test_a_killed_worker_costs_nothing_but_time(
 
 
 def test_the_cluster_of_its_own_survives_a_killed_worker(root: Path, expected: dict[str, bytes]) -> None:
-    import psutil
-
     killed: list[int] = []
-
-    def kill() -> None:
-        spawned = [p for p in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
-        killed.append(spawned[-1].pid)
-        spawned[-1].kill()
-
-    report = dask_run(root, None, progress=AtJob(len(NAMES) + 4, kill), cells={"pause_s": 0.4})
+    report = dask_run(
+        root, None, progress=AtJob(len(NAMES) + 4, lambda: killed.append(kill_a_worker())), cells={"pause_s": 0.4}
+    )
     assert killed
     assert report.exit_code == 0
     assert products(root) == expected
