@@ -32,7 +32,8 @@ log = logging.getLogger("darkpipe")
 Result = TypeVar("Result")
 
 CONNECT_S = 10.0
-ANSWER_S = 30.0  # for a question to the scheduler or to all workers
+ANSWER_S = 60.0  # for a question to the scheduler or to all workers
+SHOWN_WITHIN_S = 15.0  # a new file, to the workers
 LOOK_EVERY_S = 1.0
 LOCAL_DEATHS = 1  # so often a job may lose its worker in a local cluster before it is suspected
 
@@ -162,7 +163,7 @@ class DaskExecutor(Executor):
             if sent.cancelled():
                 error = CancelledError() if self._over is not None else self._lost_scheduler()
             else:
-                result = sent.result(timeout=self._settings.patience_s)
+                result = sent.result(timeout=max(self._settings.patience_s, ANSWER_S))
         except KilledWorker as killed:
             if self._suspect(task):
                 return
@@ -372,7 +373,7 @@ def _check_folder(client: Any, root: str) -> None:
         probe.write_text(token, encoding="utf-8")
         try:
             ask = dask_worker.sees
-            found = _ask(lambda: client.run(ask, root, probe.name, token, patience_s=ANSWER_S / 2, on_error="return"))
+            found = _ask(lambda: client.run(ask, root, probe.name, token, patience_s=SHOWN_WITHIN_S, on_error="return"))
         finally:
             probe.unlink(missing_ok=True)
     except OSError as error:
