@@ -12,7 +12,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
@@ -25,7 +24,6 @@ from darkpipe.errors import PipelineError, SettingsError
 from darkpipe.jobs.contract import LateStep, Place, Step, sections_of
 from darkpipe.jobs.engine import open_engine
 from darkpipe.jobs.explain import explain
-from darkpipe.jobs.focal_plane import SharedEngine, run_parts
 from darkpipe.jobs.journal import JOURNAL_NAME, Journal
 from darkpipe.jobs.journal_file import FileLine
 from darkpipe.jobs.lock import hold
@@ -33,6 +31,7 @@ from darkpipe.jobs.report import Failure, NoProgress, Progress, RunReport
 from darkpipe.jobs.runner import Runner
 from darkpipe.jobs.stamps import Stamp, say_waited
 from darkpipe.jobs.walk import Check, Walk
+from steps.focal_plane import Plan, has_many, run_detectors
 from steps.modes import (
     BASEPATH,
     CAMERA_ADDRESS,
@@ -40,10 +39,7 @@ from steps.modes import (
     DETECTORS_STEP,
     FIRST_STEP_OF_CAMPAIGN,
     FIRST_STEP_OF_MODEL,
-    FRAMES_STEP,
     MODES,
-    OF_EACH_DETECTOR,
-    ONE_FILE,
     REPLACE_MODEL,
     STEP_MODULES,
     STEPS_OF_ALL,
@@ -213,21 +209,16 @@ class MasterController:
             if place.partition(".")[0] in sections and attrgetter(place)(settings) is None:
                 raise SettingsError(f"mode '{mode}' needs {flag}", do=f"Give the flag, or {place} in the settings")
         forced = self._forced(numbers, force)
-        by = composing.lookup(settings.model_dump(include={"detectors"}), "detectors.by")
-        plan = _Plan(mode, numbers, forced, dry_run)
-        if by is not None:
-            return self._run_detectors(plan, settings, by)
-        if composing.lookup(self._given, "detectors.names") and not by:
-            raise SettingsError("names of detectors without a word on where they are", where="detectors.by")
-        if numbers[0] < FIRST_STEP_OF_CAMPAIGN and _has_detectors(self.place(settings).root):
-            raise SettingsError(
-                "this output directory holds a model a detector", where=settings.output_dir, do="Give --detectors"
-            )
-        return self._run_one(plan, settings, self.progress)
+        plan = Plan(mode, numbers, forced, dry_run)
+        if DETECTORS_STEP not in self.steps or not has_many(plan, settings, camera=self._has_camera()):
+            return self._run_one(plan, settings, self.progress)
+        out, step = self.place(settings), self.steps[DETECTORS_STEP]
+        one = partial(self._run_one, plan)
+        return run_detectors(plan, settings, out, step, one, _engine(settings, out.root), self.progress)
 
     def _run_one(
         self,
-        plan: _Plan,
+        plan: Plan,
         settings: composing.RunSettings,
         progress: Progress,
         *,
@@ -261,56 +252,6 @@ class MasterController:
                 Walk(journal, runner, report, settings, out, of_all, of_campaign, plan.forced, prunes, check).go()
         say_waited()
         return report
-
-    def _run_detectors(self, plan: _Plan, settings: composing.RunSettings, by: str) -> RunReport:
-        """Each detector of a focal plane in an output directory of its own, side by side on one engine."""
-        if not mode_named(plan.mode).by_detector:
-            able = ", ".join(name for name, mode in MODES.items() if mode.by_detector)
-            raise SettingsError(f"mode '{plan.mode}' takes one detector", where="detectors.by", do=f"For many: {able}")
-        if self._has_camera():
-            raise SettingsError("frames of many detectors cannot be taken here", where="detectors.by")
-        self._refuse_single_files(settings)
-        report = RunReport(plan.mode, plan.dry_run)
-        root = self.place(settings).root
-        shared = SharedEngine(_engine(settings, root))
-        with contextlib.nullcontext() if plan.dry_run else hold(root), contextlib.closing(shared):
-            known = self._find_detectors(plan, settings, report, shared)
-            if report.failures:
-                return report
-            if plan.dry_run and report.jobs:
-                report.unknown += [(self.steps[number].NAME, "each detector") for number in plan.numbers]
-                return report
-            names = _detectors(settings)
-
-            def run_one(name: str, stop: threading.Event) -> RunReport:
-                own = _settings_of_detector(settings, by, name)
-                progress = getattr(self.progress, "part", lambda _: self.progress)(name)
-                return self._run_one(plan, own, progress, lease=shared.lease, stop=stop, known=known)
-
-            at_a_time = len(names) if settings.engine == "dask" else settings.workers
-            report.parts = run_parts(names, run_one, plan.mode, max(2, at_a_time))
-        return report
-
-    def _find_detectors(
-        self, plan: _Plan, settings: composing.RunSettings, report: RunReport, shared: SharedEngine
-    ) -> Mapping[Path, FileLine]:
-        """Have the table of detectors made, where the mode reads frames; returns what is known of common files."""
-        if plan.numbers[0] != FRAMES_STEP or attrgetter(BASEPATH)(settings) is None:
-            return {}
-        step, out = self.steps[DETECTORS_STEP], self.place(settings)
-        if not plan.dry_run:
-            _remove_common_drafts(out.root)
-        journal = Journal(out.root, read_only=plan.dry_run)
-        forced = {step.NAME} if plan.numbers and len(plan.forced) == len(plan.numbers) else ()
-        with contextlib.closing(Runner(journal, shared.lease, settings.workers, self.progress)) as runner:
-            Walk(journal, runner, report, settings, out, [step], [], forced, {step.NAME}).go()
-        return journal.inputs_of(step.NAME)
-
-    def _refuse_single_files(self, settings: composing.RunSettings) -> None:
-        for place in ONE_FILE:
-            section, _, name = place.partition(".")
-            if getattr(getattr(settings, section, None), name, None) is not None:
-                raise SettingsError("one file cannot be that of many detectors", where=place, do="Leave it out")
 
     def _check(self, mode: Mode, numbers: Sequence[int]) -> Check | None:
         """What is done before the first of these steps that replaces the model."""
@@ -381,16 +322,6 @@ def _failures_told(report: RunReport) -> Iterator[None]:
             report.fail(Failure("", "", "", error))
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What a run is to do: numbers of its steps, names of those that are forced."""
-
-    mode: str
-    numbers: tuple[int, ...]
-    forced: frozenset[str]
-    dry_run: bool
-
-
 def _engine(settings: composing.RunSettings, root: Path) -> Callable[[], Executor]:
     def opened() -> Executor:
         if settings.engine != "threads":  # what workers that are processes log is not seen
@@ -402,36 +333,6 @@ def _engine(settings: composing.RunSettings, root: Path) -> Callable[[], Executo
         )
 
     return opened
-
-
-def _settings_of_detector(settings: composing.RunSettings, by: str, name: str) -> composing.RunSettings:
-    """What a run of this detector alone is given."""
-    changes: dict[str, Any] = {"output_dir": settings.output_dir / name}
-    for section, value in settings:
-        own = {field: getattr(value, field, None) for field in OF_EACH_DETECTOR}
-        moved: dict[str, Any] = {field: path / name for field, path in own.items() if path is not None}
-        if section == BASEPATH.partition(".")[0] and by == "hdus":
-            moved = {"detector": name}
-        if moved and isinstance(value, BaseModel) and section != "detectors":
-            changes[section] = value.model_copy(update=moved)
-    return settings.model_copy(update=changes)
-
-
-def _detectors(settings: composing.RunSettings) -> list[str]:
-    """Names of the detectors: of the output directory, or of the models that are read."""
-    from darkpipe.files.detectors import chosen, read_detectors
-    from darkpipe.files.layout import OutputDir
-
-    models = [getattr(section, "model_dir", None) for _, section in settings]
-    tables = [OutputDir(Path(root)).detectors for root in (settings.output_dir, *models) if root is not None]
-    table = next((path for path in tables if path.is_file()), tables[0])
-    return chosen(read_detectors(table), attrgetter("detectors.names")(settings))
-
-
-def _has_detectors(root: Path) -> bool:
-    from darkpipe.files.layout import OutputDir
-
-    return OutputDir(root).detectors.is_file()
 
 
 def _sees_all(number: int) -> bool:
@@ -458,12 +359,6 @@ def _output_dir(root: Path) -> Place:
     from darkpipe.files.layout import OutputDir
 
     return OutputDir(root)
-
-
-def _remove_common_drafts(root: Path) -> None:
-    from darkpipe.files.detectors import remove_common_drafts
-
-    remove_common_drafts(root)
 
 
 def _remove_drafts(root: Path) -> None:

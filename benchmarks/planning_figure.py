@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -47,12 +46,20 @@ WORKERS = (2, 16, 64, 256, 1024)
 STORAGE_GB_S = (0.2, 1.0, 5.0, 20.0)
 COUNTERS = ("cpu_s", "read_bytes", "written_bytes")
 CALL = """
-import sys
+import json, os, resource, sys
 sys.path.insert(0, sys.argv[1])
 from run_pipeline import main
-code = main(sys.argv[2:])
-print(open("/proc/self/io").read())
-sys.exit(code)
+
+def now():
+    io = dict(line.split(": ") for line in open("/proc/self/io").read().splitlines())
+    return [sum(os.times()[:4]), float(io["rchar"]), float(io["wchar"])]
+
+for step in sys.argv[2].split(","):
+    before = now()
+    if main([*sys.argv[3:], "--from_step", step, "--until_step", step]):
+        sys.exit(1)
+    spent = [after - then for then, after in zip(before, now())]
+    print("counted", json.dumps([int(step), *spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
 """
 CAMPAIGN = dataclasses.replace(
     PRESETS["tiny"],
@@ -65,7 +72,7 @@ CAMPAIGN = dataclasses.replace(
 
 @dataclasses.dataclass(frozen=True)
 class Counted:
-    """Of one process: CPU time [s], bytes it read and wrote (also from and to the page cache), peak memory [MB]."""
+    """Of one step: CPU time [s], bytes read and written (also from and to the page cache), peak memory so far [MB]."""
 
     cpu_s: float
     read_bytes: float
@@ -73,37 +80,26 @@ class Counted:
     peak_mb: float
 
 
-def counted(arguments: Sequence[str]) -> Counted:
-    """Run the pipeline in a process of its own.
+def counted_steps(recipe: Recipe, folder: Path) -> dict[int, Counted]:
+    """Each step of full on a campaign, one after the other in a process of its own.
 
     Raises
     ------
     RuntimeError
-        if it fails.
+        if one fails.
     """
-    command = [sys.executable, "-c", CALL, str(REPOSITORY), *arguments]
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        log.seek(0)
-        output = log.read().decode(errors="replace")
-    if process.returncode != 0:
-        raise RuntimeError(f"the pipeline ended with {process.returncode}:\n{output[-3000:]}")
-    io = dict(line.split(": ") for line in output.splitlines() if line.startswith(("rchar: ", "wchar: ")))
-    cpu_s = usage.ru_utime + usage.ru_stime
-    return Counted(cpu_s, float(io["rchar"]), float(io["wchar"]), usage.ru_maxrss / 2**10)
-
-
-def counted_steps(recipe: Recipe, folder: Path) -> dict[int, Counted]:
-    """Each step of full on a campaign, by itself; once before, to have the kernels compiled."""
     write_campaign(folder / "raw", recipe)
     config = folder / "settings.yaml"
     config.write_text("evaluate_model: {pictures: false}\nreport: {write: false}\n")
     line = ["--mode", "full", "--basepath", str(folder / "raw"), "--config", str(config), "--quiet"]
-    counted([*line, "--output_dir", str(folder / "first"), "--until_step", "7"])
-    line += ["--output_dir", str(folder / "out")]
-    return {n: counted([*line, "--from_step", str(n), "--until_step", str(n)]) for n in STEPS}
+    command = [sys.executable, "-c", CALL, str(REPOSITORY), ",".join(map(str, STEPS)), *line]
+    done = subprocess.run([*command, "--output_dir", str(folder / "out")], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"the pipeline ended with {done.returncode}:\n{done.stderr[-3000:]}")
+    found = [
+        json.loads(text.removeprefix("counted")) for text in done.stdout.splitlines() if text.startswith("counted")
+    ]
+    return {number: Counted(*values) for number, *values in found}
 
 
 def write_one(inputs: Any, outputs: tuple[Path, ...]) -> Digests:
@@ -133,6 +129,7 @@ def measured(sides: tuple[int, int]) -> dict[str, Any]:
     """Rates: for each step what a Mpix of a frame (or cell) costs, and the step as such; a job of the controller."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        counted_steps(dataclasses.replace(CAMPAIGN, rows=64, cols=64), folder / "first")  # kernels are compiled
         runs = [
             counted_steps(dataclasses.replace(CAMPAIGN, rows=side, cols=side), folder / str(side)) for side in sides
         ]

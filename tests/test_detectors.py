@@ -206,7 +206,7 @@ def test_dry_runs_say_what_each_detector_lacks(work: Plane, tmp_path: Path, caps
     assert main([*line, str(tmp_path / "new")]) == 0
     said = capsys.readouterr().out
     assert said.splitlines()[0] == "detectors: table of detectors: never made"
-    assert "each detector: fit_dark_model: not yet known" in said
+    assert "each detector: steps: not yet known" in said
     assert not (tmp_path / "new").exists()
 
 

@@ -32,7 +32,8 @@ log = logging.getLogger("darkpipe")
 Result = TypeVar("Result")
 
 CONNECT_S = 10.0
-ANSWER_S = 30.0  # for a question to the scheduler or to all workers
+ANSWER_S = 60.0  # for a question to the scheduler or to all workers
+SHOWN_WITHIN_S = 15.0  # a new file, to the workers
 LOOK_EVERY_S = 1.0
 LOCAL_DEATHS = 1  # so often a job may lose its worker in a local cluster before it is suspected
 
@@ -162,7 +163,7 @@ class DaskExecutor(Executor):
             if sent.cancelled():
                 error = CancelledError() if self._over is not None else self._lost_scheduler()
             else:
-                result = sent.result(timeout=self._settings.patience_s)
+                result = sent.result(timeout=max(self._settings.patience_s, ANSWER_S))
         except KilledWorker as killed:
             if self._suspect(task):
                 return
@@ -307,13 +308,13 @@ def _connect(settings: DaskSettings, stack: contextlib.ExitStack) -> Any:
         raise SettingsError(
             "engine 'dask' needs a package that is not installed", where="engine", do="pip install distributed"
         ) from error
-    client: Any = distributed.Client  # some versions say its type, some do not
+    connect: Any = distributed.Client
     try:
         if settings.scheduler is not None:
-            return stack.enter_context(client(settings.scheduler, timeout=CONNECT_S, set_as_default=False))
+            return stack.enter_context(connect(settings.scheduler, timeout=CONNECT_S, set_as_default=False))
         # a worker that is being started again is not to be given up for good
         stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}))
-        own = client(
+        own = connect(
             n_workers=settings.workers,
             threads_per_worker=1,
             processes=True,
@@ -330,6 +331,10 @@ def _connect(settings: DaskSettings, stack: contextlib.ExitStack) -> Any:
             f"this is no address of a Dask scheduler: {error}",
             where="dask_scheduler",
             do="It looks like tcp://host:8786",
+        ) from error
+    except RuntimeError as error:
+        raise PipelineError(
+            f"no Dask cluster could be started here: {error}", where="local cluster", do="Try another --engine"
         ) from error
     except OSError as error:
         raise PipelineError(
@@ -368,7 +373,7 @@ def _check_folder(client: Any, root: str) -> None:
         probe.write_text(token, encoding="utf-8")
         try:
             ask = dask_worker.sees
-            found = _ask(lambda: client.run(ask, root, probe.name, token, patience_s=ANSWER_S / 2, on_error="return"))
+            found = _ask(lambda: client.run(ask, root, probe.name, token, patience_s=SHOWN_WITHIN_S, on_error="return"))
         finally:
             probe.unlink(missing_ok=True)
     except OSError as error:

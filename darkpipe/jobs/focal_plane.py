@@ -20,12 +20,14 @@ MOST_AT_A_TIME = 64  # detectors that are planned at a time
 class SharedEngine:
     """An engine that several runners use: opened by the first that needs it, closed by `close`.
 
-    A pool of processes that has lost one is opened anew for those that come later.
+    A pool of processes that has lost one is opened anew for those that come later. An engine that cannot be opened is
+    not tried again by each.
     """
 
     def __init__(self, open_executor: Callable[[], Executor]) -> None:
         self._open, self._lock = open_executor, threading.Lock()
         self._executor: Executor | None = None
+        self._refused: PipelineError | None = None
 
     def lease(self) -> Executor:
         """The engine, for one runner."""
@@ -34,8 +36,14 @@ class SharedEngine:
     def current(self, broken: Executor | None = None) -> Executor:
         """The executor that jobs go to; another one than that which is broken."""
         with self._lock:
+            if self._refused is not None:
+                raise self._refused
             if self._executor is None or self._executor is broken:
-                self._executor = self._open()
+                try:
+                    self._executor = self._open()
+                except PipelineError as error:
+                    self._refused = error
+                    raise
             return self._executor
 
     def close(self) -> None:

@@ -12,13 +12,13 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
+from dask_helpers import AtJob, kill_a_worker, within
 from test_master_controller import PROJECT, labels, products
 from toy_steps import controller, write_frames
 
@@ -31,30 +31,9 @@ from darkpipe.jobs.report import NoProgress, RunReport
 distributed = pytest.importorskip("distributed", reason="pip install distributed")
 dask = pytest.importorskip("dask", reason="pip install distributed")
 
-Result = TypeVar("Result")
 NAMES = [f"a-{cell}-{number}" for cell in "pqrstuvwxyz" for number in (1, 2)]
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 SEARCH = os.pathsep.join([str(PROJECT), str(PROJECT / "tests")])
-
-
-def within(seconds: float, call: Callable[[], Result]) -> Result:
-    """What the call gives, or a failure when it takes longer."""
-    got: list[Result] = []
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            got.append(call())
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    assert not thread.is_alive(), f"not done after {seconds:g} s"
-    if raised:
-        raise raised[0]
-    return got[0]
 
 
 @contextlib.contextmanager
@@ -98,22 +77,10 @@ def expected(root: Path) -> dict[str, bytes]:
     return made
 
 
-def dask_run(root: Path, scheduler: str | None, seconds: float = 120.0, progress: Any = None, **more: Any) -> RunReport:
+def dask_run(root: Path, scheduler: str | None, seconds: float = 300.0, progress: Any = None, **more: Any) -> RunReport:
     made = controller(root, engine="dask", dask_scheduler=scheduler, dask_patience_s=PATIENCE_S, **more)
     made.progress = progress or NoProgress()
     return within(seconds, lambda: made.run("full"))
-
-
-class AtJob(NoProgress):
-    """Does something once, when so many jobs have ended."""
-
-    def __init__(self, number: int, action: Callable[[], None]) -> None:
-        self.left, self.action = number, action
-
-    def advance(self, label: str) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self.action()
 
 
 def workers_of(scheduler: str) -> list[int]:
@@ -143,16 +110,10 @@ def test_a_killed_worker_costs_nothing_but_time(
 
 
 def test_the_cluster_of_its_own_survives_a_killed_worker(root: Path, expected: dict[str, bytes]) -> None:
-    import psutil
-
     killed: list[int] = []
-
-    def kill() -> None:
-        spawned = [p for p in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
-        killed.append(spawned[-1].pid)
-        spawned[-1].kill()
-
-    report = dask_run(root, None, progress=AtJob(len(NAMES) + 4, kill), cells={"pause_s": 0.4})
+    report = dask_run(
+        root, None, progress=AtJob(len(NAMES) + 4, lambda: killed.append(kill_a_worker())), cells={"pause_s": 0.4}
+    )
     assert killed
     assert report.exit_code == 0
     assert products(root) == expected
@@ -160,7 +121,7 @@ def test_the_cluster_of_its_own_survives_a_killed_worker(root: Path, expected: d
 
 def test_a_job_that_kills_its_workers_fails_alone(root: Path, cluster: Any, expected: dict[str, bytes]) -> None:
     (root / "raw" / "a-s-1.txt").write_text("999")
-    report = dask_run(root, cluster.scheduler_address, seconds=240.0)
+    report = dask_run(root, cluster.scheduler_address, seconds=400.0)
     (failure,) = report.failures
     assert failure.label == "master s"
     assert failure.error.exit_code == 1
@@ -196,7 +157,7 @@ def toy_process(root: Path, scheduler: str, pause_s: float) -> Iterator[subproce
         yield process
     finally:
         process.kill()
-        process.wait(timeout=60)
+        process.wait(timeout=180)
 
 
 def at_work(scheduler: str, root: Path) -> list[str]:
@@ -205,7 +166,7 @@ def at_work(scheduler: str, root: Path) -> list[str]:
     return [name for names in told.values() for name in names]
 
 
-def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
+def until(condition: Callable[[], Any], seconds: float = 180.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -217,7 +178,7 @@ def test_an_interrupt_waits_for_what_runs_and_keeps_it(root: Path, cluster: Any,
     with toy_process(root, scheduler, 1.5) as process:
         until(lambda: any("master" in name for name in at_work(scheduler, root)))
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
+        process.wait(timeout=180)
         assert process.returncode != 0
         assert at_work(scheduler, root) == []
     made = {path.stem for path in (root / "out" / "masters").glob("*.txt")}
@@ -255,7 +216,7 @@ def free_port() -> int:
 def test_no_scheduler_is_said_in_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_engine, "CONNECT_S", 0.5)
     address = f"tcp://127.0.0.1:{free_port()}"
-    report = dask_run(root, address, seconds=30.0)
+    report = dask_run(root, address, seconds=200.0)
     assert report.exit_code == 1
     assert "no Dask scheduler answers" in str(report.failures[0])
     assert address in str(report.failures[0])
@@ -264,14 +225,14 @@ def test_no_scheduler_is_said_in_time(root: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("address", ["carrier-pigeon://host:1", "tcp://host:port"])
 def test_an_address_that_is_none(tmp_path: Path, address: str) -> None:
     with pytest.raises(SettingsError, match="no address of a Dask scheduler"):
-        within(30.0, lambda: open_engine("dask", 1, address, root=tmp_path))
+        within(200.0, lambda: open_engine("dask", 1, address, root=tmp_path))
 
 
 def test_a_cluster_without_workers(tmp_path: Path) -> None:
     with cluster_of(0) as empty:
         address = empty.scheduler_address
         with pytest.raises(PipelineError, match=r"no worker for 0\.5 s"):
-            within(30.0, lambda: open_engine("dask", 1, address, root=tmp_path, patience_s=0.5))
+            within(200.0, lambda: open_engine("dask", 1, address, root=tmp_path, patience_s=0.5))
 
 
 def test_workers_that_leave_for_good_end_the_run(root: Path) -> None:
@@ -281,7 +242,7 @@ def test_workers_that_leave_for_good_end_the_run(root: Path) -> None:
             root, engine="dask", dask_scheduler=brief.scheduler_address, dask_patience_s=1.5, cells={"pause_s": 0.5}
         )
         made.progress = leave
-        report = within(60.0, lambda: made.run("full"))
+        report = within(200.0, lambda: made.run("full"))
     assert report.exit_code == 1
     assert "has had no worker for 1.5 s" in str(report.failures[0])
 
@@ -296,12 +257,12 @@ def test_a_scheduler_that_dies_ends_the_run(
     scheduler = subprocess.Popen([*line, "--no-dashboard"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     worker = worker_process(address, SEARCH, "--no-nanny")
     try:
-        until(lambda: workers_of(address), 30.0)
+        until(lambda: workers_of(address))
         report = dask_run(root, address, progress=AtJob(len(NAMES) + 3, scheduler.kill), cells={"pause_s": 0.5})
     finally:
         for process in (scheduler, worker):
             process.kill()
-            process.wait(timeout=60)
+            process.wait(timeout=180)
     assert report.exit_code == 1
     assert "connection to the Dask scheduler was lost" in str(report.failures[0])
     assert controller(root).run("full").exit_code == 0
@@ -326,7 +287,7 @@ def foreign_worker(search: str, hidden: Path | None = None) -> Iterator[str]:
             yield cluster.scheduler_address
         finally:
             process.terminate()
-            process.wait(timeout=60)
+            process.wait(timeout=180)
 
 
 def test_a_worker_with_another_version_is_refused(root: Path) -> None:
@@ -337,7 +298,7 @@ def test_a_worker_with_another_version_is_refused(root: Path) -> None:
     text = (other / "darkpipe" / "version.py").read_text()
     (other / "darkpipe" / "version.py").write_text(text.replace('__version__ = "', '__version__ = "9.'))
     with foreign_worker(str(other)) as address:
-        report = dask_run(root, address, seconds=90.0)
+        report = dask_run(root, address, seconds=200.0)
     said = str(report.failures[0])
     assert "a Dask worker has other versions than the run: darkpipe 9." in said
     assert "numpy" not in said
@@ -346,7 +307,7 @@ def test_a_worker_with_another_version_is_refused(root: Path) -> None:
 
 def test_a_worker_without_the_package_is_refused(root: Path) -> None:
     with foreign_worker("") as address:
-        report = dask_run(root, address, seconds=90.0)
+        report = dask_run(root, address, seconds=200.0)
     assert "No module named 'darkpipe'" in str(report.failures[0])
 
 
@@ -359,10 +320,10 @@ def can_hide() -> bool:
 
 @pytest.mark.skipif(not can_hide(), reason="needs `unshare` of util-linux, and user namespaces")
 def test_a_worker_that_does_not_see_the_folder_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dask_engine, "ANSWER_S", 4.0)
+    monkeypatch.setattr(dask_engine, "SHOWN_WITHIN_S", 0.5)
     (root / "out").mkdir()
     with foreign_worker(SEARCH, hidden=root / "out") as address:
-        report = dask_run(root, address, seconds=90.0)
+        report = dask_run(root, address, seconds=200.0)
     assert "does not share the output directory: No such file" in str(report.failures[0])
     assert not [path for path in (root / "out").iterdir() if "dask" in path.name]
 
