@@ -34,7 +34,7 @@ RUNS = {
     "journal of frames": 1500,
 }
 QUICK = 10
-LONGEST_S = 600
+LONGEST_S = 300
 LONGEST_INPUT = 1 << 15
 KEPT = Path(tempfile.gettempdir()) / "darkpipe-fuzzed"  # inputs that broke the promise
 SEEDS = 200  # sound and directed inputs that it begins with
@@ -58,7 +58,13 @@ def _row(name: str, runs: int) -> Row:
         late = False
         try:
             done = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=2 * LONGEST_S, check=False
+                command,
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=2 * LONGEST_S,
+                check=False,
             )
             said = done.stderr[-2000:] if done.returncode else ""
         except subprocess.TimeoutExpired:
@@ -87,9 +93,10 @@ class Feeder:
     """Feeds one target with bytes and keeps count; its report is written again and again, since a fuzzer ends hard."""
 
     def __init__(self, name: str, runs: int, report: Path, folder: Path) -> None:
-        from benchmarks.robustness_worker import peak_mb, where
         from corpus.document import Input
         from corpus.targets import TARGETS
+
+        from benchmarks.robustness_worker import peak_mb, where
 
         self._target, self._input, self._where, self._peak = TARGETS[name], Input, where, peak_mb
         self._runs, self._report, self._folder = runs, report, folder

@@ -18,9 +18,10 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
+from corpus.targets import TARGETS, listed  # noqa: E402
+
 from benchmarks.robustness_fuzz import fuzz_rows  # noqa: E402
 from benchmarks.robustness_rows import Row  # noqa: E402
-from corpus.targets import TARGETS, listed  # noqa: E402
 
 SEED = 1
 PROCESSES = 2
@@ -37,7 +38,7 @@ BY_CHANCE = {
     "journal of jobs": 600,
     "journal of frames": 600,
 }
-"""Inputs by chance of a full run, besides those that are wrong in a known way; a quick one takes a twentieth of both."""
+"""Inputs by chance of a full run, beside those wrong in a known way; a quick one takes a twentieth of both."""
 QUICK = 20
 
 

@@ -155,7 +155,7 @@ class _StrictLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self._depth = getattr(self, "_depth", 0) + 1
         if self._depth > _DEEPEST:
-            raise yaml.composer.ComposerError(None, None, "nested too deep", self.peek_event().start_mark)
+            raise yaml.composer.ComposerError(None, None, "nested too deep", self.get_mark())
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
@@ -177,7 +177,7 @@ class _StrictLoader(yaml.SafeLoader):
         known[id(node)] = total
         return total
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         value = super().construct_scalar(node)
         if isinstance(value, str) and _CONTROLS.search(value):
             raise yaml.constructor.ConstructorError(None, None, "a character that no text may hold", node.start_mark)

@@ -168,7 +168,8 @@ class _opened:
             with quietly():
                 self.hdus = fits.open(self.path, memmap=False, lazy_load_hdus=False)
         except FrameError as error:
-            raise FrameError(error.what, where=self.path, do=error.do) from error
+            what = f"the file cannot be read ({error.what})"
+            raise FrameError(what, where=self.path, do=error.do) from error
         except Exception as error:  # astropy's own errors have no common base
             raise FrameError(f"the file cannot be read ({one_line(error)})", where=self.path) from error
         return self.hdus

@@ -27,6 +27,7 @@ _MAX_HEADER_BLOCKS = 1000
 _LONGEST_AXIS = 1 << 40  # of a table or an image; no disk holds more
 _MOST_COLUMNS = 999  # FITS standard, section 7.3.1
 _PACKED = ("RICE_1", "GZIP_1", "GZIP_2", "HCOMPRESS_1", "NOCOMPRESS", "RICE_ONE")
+_MOST_REST = 10 * BLOCK  # behind the last unit, which other readers search for one more
 _LARGEST_TILE = 1 << 14
 _SMALL = 64 << 20  # bytes that any small file may unpack to
 _MOST_RATIO = 200  # of counts of a camera, packed; beyond it memory would be filled with what no camera gives
@@ -220,12 +221,14 @@ def check_structure(source: Source) -> None:
 
     Raises
     ------
-    FrameError : the file is not FITS, is truncated, or a header of it contradicts itself or asks for more than there is.
+    FrameError : the file is not FITS, is truncated, or a header contradicts itself or asks for more than there is.
     """
     offset = 0
     for hdu in range(_MAX_HDUS):
         cards, begin = _read_header(source, offset, hdu)
         if not cards:
+            if len(source.read_at(offset, _MOST_REST + 1)) > _MOST_REST:
+                raise FrameError("rubbish stands behind the last header unit", do="Copy the frame again.")
             return
         by_keyword = _structure(cards)
         axes = _axes(by_keyword)
@@ -245,7 +248,7 @@ def _structure(cards: Sequence[Card]) -> dict[str, Card]:
         first = found.setdefault(card.keyword, card)
         if first.value != card.value and _OF_STRUCTURE.fullmatch(card.keyword):
             raise FrameError(
-                f"{card.keyword} stands more than once with different values: {shown(first.value)}, {shown(card.value)}",
+                f"{card.keyword} stands more than once: {shown(first.value)}, {shown(card.value)}",
                 do="The header is damaged.",
             )
     return found

@@ -137,7 +137,7 @@ class Histogram:
         return (self.quantile(0.75) - self.quantile(0.25)) / 1.3489795
 
 
-def _count(flat: Pixels, low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _count(flat: Pixels, low: int, high: int) -> tuple[NDArray[np.integer[Any]], NDArray[np.int64]]:
     counts = np.zeros(high - low + 1, np.int64)
     wide = high > np.iinfo(np.int64).max
     for begin in range(0, flat.size, _CHUNK):

@@ -134,7 +134,7 @@ def load(path: Path) -> Book:
             _must(isinstance(line, dict))
             if line.get("frames", FORMAT) != FORMAT:
                 raise CaptureError(
-                    f"this frame journal has format {ascii(line['frames'])[:40]}, not {FORMAT}: another version wrote it",
+                    f"the frame journal has format {ascii(line['frames'])[:40]}, not {FORMAT}: another version's",
                     where=path,
                     do="Use that version, or another dark_capture.output_dir.",
                 )

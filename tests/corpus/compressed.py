@@ -14,6 +14,7 @@ from random import Random
 
 import numpy as np
 from astropy.io import fits
+
 from corpus.document import (
     BLOCK,
     Input,
@@ -99,16 +100,50 @@ def damaged_gzip() -> Iterator[Input]:
 
 def damaged_tiles() -> Iterator[Input]:
     for kind in KINDS:
-        for keyword in ("ZNAXIS1", "ZNAXIS2", "ZTILE1", "ZTILE2", "ZBITPIX", "NAXIS1", "NAXIS2", "TFIELDS", "THEAP",
-                        "PCOUNT", "ZVAL1", "ZVAL2", "ZNAXIS", "BITPIX", "GCOUNT", "BZERO", "BSCALE", "ZBLANK", "TZERO1",
-                        "TSCAL1", "TNULL1"):  # fmt: skip
+        for keyword in (
+            "ZNAXIS1",
+            "ZNAXIS2",
+            "ZTILE1",
+            "ZTILE2",
+            "ZBITPIX",
+            "NAXIS1",
+            "NAXIS2",
+            "TFIELDS",
+            "THEAP",
+            "PCOUNT",
+            "ZVAL1",
+            "ZVAL2",
+            "ZNAXIS",
+            "BITPIX",
+            "GCOUNT",
+            "BZERO",
+            "BSCALE",
+            "ZBLANK",
+            "TZERO1",
+            "TSCAL1",
+            "TNULL1",
+        ):
             for text in ("0", "1", "-1", "7", "64", "1000", "2147483647", str(2**40), "1E300", "T", "NaN", quoted("x")):
                 content = damaged(kind, lambda u, k=keyword, t=text: u.set(k, t))  # type: ignore[misc]
                 yield Input(f"{kind}: {keyword} = {text}", content, "any", TRUTH)
         for keyword in ("TFORM1", "TTYPE1", "ZCMPTYPE", "ZNAME1", "ZQUANTIZ", "ZIMAGE", "XTENSION", "ZSIMPLE", "TDIM1"):
-            for text in (quoted("1PB(9)"), quoted("1QB"), quoted("99999999PB"), quoted("PLIO_1"), quoted("RICE_1"),
-                         quoted("NOCOMPRESS"), quoted("1PD(2147483647)"), quoted("\x80"), quoted(""), "T", "F", "7",
-                         quoted("(99999999,99999999)"), quoted("BLOCKSIZE"), quoted("ZSTD_1")):  # fmt: skip
+            for text in (
+                quoted("1PB(9)"),
+                quoted("1QB"),
+                quoted("99999999PB"),
+                quoted("PLIO_1"),
+                quoted("RICE_1"),
+                quoted("NOCOMPRESS"),
+                quoted("1PD(2147483647)"),
+                quoted("\x80"),
+                quoted(""),
+                "T",
+                "F",
+                "7",
+                quoted("(99999999,99999999)"),
+                quoted("BLOCKSIZE"),
+                quoted("ZSTD_1"),
+            ):
                 content = damaged(kind, lambda u, k=keyword, t=text: u.set(k, t))  # type: ignore[misc]
                 yield Input(f"{kind}: {keyword} = {text}", content, "any", TRUTH)
     yield from _damaged_heap()
@@ -121,13 +156,16 @@ def _damaged_heap() -> Iterator[Input]:
         rows = int(np.prod([48 if kind != "HCOMPRESS_1" else 3]))
         table = rows * 8
         for number in range(60):
-            def spoil(unit: Unit, number: int = number) -> None:
+
+            def spoil(unit: Unit, number: int = number, table: int = table) -> None:
                 data = bytearray(unit.data)
                 heap = number % 3
                 for _ in range(1 + number // 20):
                     if heap == 0:  # descriptors: lengths and places of tiles
                         place = rng.randrange(0, min(table, len(data) - 4))
-                        data[place : place + 4] = struct.pack(">i", rng.choice((-1, 0, 1, 2**31 - 1, rng.randrange(2**16))))
+                        data[place : place + 4] = struct.pack(
+                            ">i", rng.choice((-1, 0, 1, 2**31 - 1, rng.randrange(2**16)))
+                        )
                     elif heap == 1:
                         data[rng.randrange(min(table, len(data) - 1), len(data))] = rng.randrange(256)
                     else:
@@ -155,7 +193,9 @@ def plio() -> Iterator[Input]:
         data = bytearray(units[1].data)
         for _ in range(8):
             place = rng.randrange(48 * 8, len(data) - 1) // 2 * 2
-            data[place : place + 2] = struct.pack(">H", rng.choice((0x1FFF, 0x5FFF, 0x7FFF, 0x4FFF, rng.randrange(65536))))
+            data[place : place + 2] = struct.pack(
+                ">H", rng.choice((0x1FFF, 0x5FFF, 0x7FFF, 0x4FFF, rng.randrange(65536)))
+            )
         units[1].data = bytes(data)
         yield Input(f"PLIO_1 spoiled {number}", file_bytes(units), "any")
 
@@ -204,8 +244,14 @@ def tile_bombs() -> Iterator[Input]:
         yield lie(kind, "2^26 columns", TFIELDS=str(2**26))
         wide = {"ZNAXIS1": str(1 << 22), "ZTILE1": str(1 << 22)}
         yield lie(kind, "tiles of 4 Mi columns", **wide)
-        yield lie(kind, "one tile of 400 MiB", ZNAXIS1=str(1 << 14), ZNAXIS2=str(1 << 14), ZTILE1=str(1 << 14),
-                  ZTILE2=str(-(-(1 << 14) // int(rows))))  # fmt: skip
+        yield lie(
+            kind,
+            "one tile of 400 MiB",
+            ZNAXIS1=str(1 << 14),
+            ZNAXIS2=str(1 << 14),
+            ZTILE1=str(1 << 14),
+            ZTILE2=str(-(-(1 << 14) // int(rows))),
+        )
         yield lie(kind, "rows of 2^31 bytes", NAXIS1=str(2**31))
         yield lie(kind, "a heap of 2^40 bytes", PCOUNT=str(2**40))
         yield lie(kind, "tiles larger than the image by far", ZTILE1=str(2**31), ZTILE2=str(2**31), NAXIS2="1")
@@ -214,12 +260,34 @@ def tile_bombs() -> Iterator[Input]:
         block = {"ZVAL1": str(2**31 - 1), "ZVAL2": "8"}
         yield Input(f"{kind}: blocks of 2^31 pixels", damaged(kind, lambda u, b=block: [u.set(*i) for i in b.items()]))  # type: ignore[misc]
     shape = image_unit(np.zeros((1, 1), np.uint16), extension=True)
-    yield Input("a unit of 2^60 bytes before the tiles", unit_bytes(empty_primary()) + unit_bytes(
-        changed(shape, lambda u: u.set("XTENSION", quoted("TABLE")).set("NAXIS1", str(2**60)))) + tiles("RICE_1"), "refused")  # fmt: skip
+    yield Input(
+        "a unit of 2^60 bytes before the tiles",
+        unit_bytes(empty_primary())
+        + unit_bytes(changed(shape, lambda u: u.set("XTENSION", quoted("TABLE")).set("NAXIS1", str(2**60))))
+        + tiles("RICE_1"),
+        "refused",
+    )
     yield Input("twenty primaries of tiles", tiles("RICE_1")[:BLOCK] + tiles("RICE_1")[BLOCK:] * 20, "accepted", TRUTH)
-    yield Input("no cards but ZIMAGE", file_bytes([empty_primary(), Unit([
-        card("XTENSION", quoted("BINTABLE")), card("BITPIX", "8"), card("NAXIS", "2"), card("NAXIS1", "8"),
-        card("NAXIS2", "1"), card("ZIMAGE", "T")], bytes(8))]), "refused")  # fmt: skip
+    yield Input(
+        "no cards but ZIMAGE",
+        file_bytes(
+            [
+                empty_primary(),
+                Unit(
+                    [
+                        card("XTENSION", quoted("BINTABLE")),
+                        card("BITPIX", "8"),
+                        card("NAXIS", "2"),
+                        card("NAXIS1", "8"),
+                        card("NAXIS2", "1"),
+                        card("ZIMAGE", "T"),
+                    ],
+                    bytes(8),
+                ),
+            ]
+        ),
+        "refused",
+    )
 
 
 DIRECTED: tuple[Callable[[], Iterator[Input]], ...] = (intact, damaged_gzip, damaged_tiles, plio)

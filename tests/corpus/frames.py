@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+
 from corpus.document import (
     BLOCK,
     CARD,
@@ -107,8 +108,27 @@ def truncated() -> Iterator[Input]:
         yield Input(f"{kind}, rubbish behind", content + b"\xff" * 7777, "accepted", TRUTH)
 
 
-NO_LENGTHS = ("-64", "0", "63", "65", "640000", str(2**31), str(2**32 + 64), str(2**63), "9" * 70, "1E300", "64.5", "T",
-              "NaN", "1E999", "-1E300", quoted("wide"), "", "(64, 64)", "0x40")  # fmt: skip
+NO_LENGTHS = (
+    "-64",
+    "0",
+    "63",
+    "65",
+    "640000",
+    str(2**31),
+    str(2**32 + 64),
+    str(2**63),
+    "9" * 70,
+    "1E300",
+    "64.5",
+    "T",
+    "NaN",
+    "1E999",
+    "-1E300",
+    quoted("wide"),
+    "",
+    "(64, 64)",
+    "0x40",
+)
 
 
 def lying_axes() -> Iterator[Input]:
@@ -134,7 +154,23 @@ def lying_axes() -> Iterator[Input]:
 
 
 def lying_bytes() -> Iterator[Input]:
-    for text in ("0", "1", "7", "12", "24", "-16", "-8", "128", "1E300", "9" * 70, "T", "NaN", quoted("16"), "", "16.5"):
+    for text in (
+        "0",
+        "1",
+        "7",
+        "12",
+        "24",
+        "-16",
+        "-8",
+        "128",
+        "1E300",
+        "9" * 70,
+        "T",
+        "NaN",
+        quoted("16"),
+        "",
+        "16.5",
+    ):
         yield one(f"BITPIX = {text[:12]}", with_card("BITPIX", text), "any" if text == quoted("16") else "refused")
     yield one("BITPIX missing", dark().drop("BITPIX"), "refused", reason="BITPIX")
     for text in ("8", "32", "64", "-32", "-64"):
@@ -147,7 +183,9 @@ def lying_bytes() -> Iterator[Input]:
     for text in ("1E300", "9" * 70, "1000000000000", "-5"):
         table = changed(table_unit(), lambda u, t=text: u.set("NAXIS2", t))  # type: ignore[misc]
         image = image_unit(PIXELS, dark_cards(), extension=True)
-        yield Input(f"a table of {text[:12]} rows before the image", file_bytes([empty_primary(), table, image]), "refused")
+        yield Input(
+            f"a table of {text[:12]} rows before the image", file_bytes([empty_primary(), table, image]), "refused"
+        )
 
 
 def scaled() -> Iterator[Input]:
@@ -201,14 +239,31 @@ def odd_pixels() -> Iterator[Input]:
 def not_frames() -> Iterator[Input]:
     good = file_bytes([dark()])
     starts = {
-        "nothing": b"", "a byte": b"S", "SIMPLE alone": b"SIMPLE", "79 bytes": good[:79], "80 bytes": good[:80],
-        "2879 bytes": good[:2879], "2880 blanks": b" " * BLOCK, "2880 zeros": bytes(BLOCK), "JPEG": b"\xff\xd8\xff\xe0",
-        "camera raw": b"II*\0\x10\0\0\0CR\2\0", "TIFF": b"MM\0*", "ZIP": b"PK\3\4", "bzip2": b"BZh91AY", "XZ": b"\xfd7zXZ\0",
-        "a page": b"<!DOCTYPE html><html>", "XISF": b"XISF0100", "a pickle": b"\x80\x04\x95", "ASDF": b"#ASDF 1.0.0\n",
-        "an ELF program": b"\x7fELF\2\1\1", "UTF-16": "SIMPLE  = T".encode("utf-16"), "a BOM": b"\xef\xbb\xbf" + good,
-        "a line feed before": b"\n" + good, "lower case": good.replace(b"SIMPLE", b"simple"),
+        "nothing": b"",
+        "a byte": b"S",
+        "SIMPLE alone": b"SIMPLE",
+        "79 bytes": good[:79],
+        "80 bytes": good[:80],
+        "2879 bytes": good[:2879],
+        "2880 blanks": b" " * BLOCK,
+        "2880 zeros": bytes(BLOCK),
+        "JPEG": b"\xff\xd8\xff\xe0",
+        "camera raw": b"II*\0\x10\0\0\0CR\2\0",
+        "TIFF": b"MM\0*",
+        "ZIP": b"PK\3\4",
+        "bzip2": b"BZh91AY",
+        "XZ": b"\xfd7zXZ\0",
+        "a page": b"<!DOCTYPE html><html>",
+        "XISF": b"XISF0100",
+        "a pickle": b"\x80\x04\x95",
+        "ASDF": b"#ASDF 1.0.0\n",
+        "an ELF program": b"\x7fELF\2\1\1",
+        "UTF-16": "SIMPLE  = T".encode("utf-16"),
+        "a BOM": b"\xef\xbb\xbf" + good,
+        "a line feed before": b"\n" + good,
+        "lower case": good.replace(b"SIMPLE", b"simple"),
         "XTENSION first": good.replace(b"SIMPLE  =                    T", b"XTENSION= 'IMAGE   '          "),
-    }  # fmt: skip
+    }
     for name, content in starts.items():
         filled = content if len(content) >= 79 or not content else content + bytes(range(256)) * 20
         yield Input(f"no FITS: {name}", filled, "refused")
@@ -219,12 +274,16 @@ def not_frames() -> Iterator[Input]:
     yield Input("gzip by its name alone", good, "accepted", TRUTH, suffix=".fits.gz")
     yield Input("tiles by its name alone", good, "accepted", TRUTH, suffix=".fz")
     yield Input("no END", header_bytes(dark(), end=False) + dark().data, "refused")
-    yield Input("END first", b"SIMPLE  =                    T".ljust(CARD) + b"END".ljust(BLOCK - CARD) + good, "refused")
+    yield Input(
+        "END first", b"SIMPLE  =                    T".ljust(CARD) + b"END".ljust(BLOCK - CARD) + good, "refused"
+    )
     lost = header_bytes(dark()).replace(b"END".ljust(CARD), b"END     = 3".ljust(CARD))
     yield Input("END with a value", lost + dark().data, "refused")
     yield Input("no FITS, a million blanks", b"SIMPLE".ljust(1_000_000), "refused")
     table = table_unit()
-    yield Input("a table instead of an image", file_bytes([empty_primary(dark_cards()), table]), "refused", reason="image")
+    yield Input(
+        "a table instead of an image", file_bytes([empty_primary(dark_cards()), table]), "refused", reason="image"
+    )
     ascii_table = changed(table, lambda u: u.set("XTENSION", quoted("TABLE")))
     yield Input("an ASCII table", file_bytes([empty_primary(dark_cards()), ascii_table]), "refused", reason="image")
     foreign = changed(table, lambda u: u.set("XTENSION", quoted("A3DTABLE")))
@@ -236,8 +295,15 @@ def not_frames() -> Iterator[Input]:
 
 
 def many_units() -> Iterator[Input]:
-    bare = Unit([card("XTENSION", quoted("IMAGE")), card("BITPIX", "8"), card("NAXIS", "0"), card("PCOUNT", "0"),
-                 card("GCOUNT", "1")])  # fmt: skip
+    bare = Unit(
+        [
+            card("XTENSION", quoted("IMAGE")),
+            card("BITPIX", "8"),
+            card("NAXIS", "0"),
+            card("PCOUNT", "0"),
+            card("GCOUNT", "1"),
+        ]
+    )
     empty = file_bytes([bare])
     image = file_bytes([image_unit(PIXELS, dark_cards(), extension=True)])
     first = file_bytes([empty_primary()])

@@ -8,7 +8,23 @@ from corpus.document import CARD, Input, Truth, Unit, card, changed, file_bytes,
 from corpus.frames import EXPOSURE_S, TEMPERATURE_C, TRUTH, dark, one, truth, with_card
 
 NO_NUMBERS = (
-    *("NaN", "+NaN", "Inf", "-Inf", "INF", "1E999", "-1E999", "T", "F", "(1.0, 2.0)", "1,2,3", "--5", "0x10", "1E", "E5"),
+    *(
+        "NaN",
+        "+NaN",
+        "Inf",
+        "-Inf",
+        "INF",
+        "1E999",
+        "-1E999",
+        "T",
+        "F",
+        "(1.0, 2.0)",
+        "1,2,3",
+        "--5",
+        "0x10",
+        "1E",
+        "E5",
+    ),
     *(quoted("nan"), quoted("-inf"), quoted("Infinity"), quoted("1e999"), quoted("long"), quoted("T"), quoted("--")),
     *(quoted("12 apples"), quoted("1.2.3"), quoted("12:30"), quoted("\u00bd".encode("latin-1").decode("latin-1"))),
 )
@@ -21,10 +37,18 @@ def temperatures() -> Iterator[Input]:
     for text in (*NO_NUMBERS, "-999", "999", "-273.15", "-300", "1E6", "-1E300", "130", "9" * 60, "", quoted("")):
         yield one(f"CCD-TEMP = {text[:14]}", cold(text), "refused", reason="CCD-TEMP|temperature")
     for text, comment, celsius in (
-        ("263.15", "", -10.0), ("263.15", "[K]", -10.0), (quoted("-10.5 C"), "", -10.5), (quoted("-10,5"), "", -10.5),
-        ("14.0", "[F]", -10.0), ("-0.0", "", 0.0), ("-10.25D0", "", -10.25), (".5", "", 0.5), ("+3.", "", 3.0),
-        ("-1.025E1", "", -10.25), ("1E-300", "", 0.0),
-    ):  # fmt: skip
+        ("263.15", "", -10.0),
+        ("263.15", "[K]", -10.0),
+        (quoted("-10.5 C"), "", -10.5),
+        (quoted("-10,5"), "", -10.5),
+        ("14.0", "[F]", -10.0),
+        ("-0.0", "", 0.0),
+        ("-10.25D0", "", -10.25),
+        (".5", "", 0.5),
+        ("+3.", "", 3.0),
+        ("-1.025E1", "", -10.25),
+        ("1E-300", "", 0.0),
+    ):
         unit = cold(text, comment)
         yield one(f"CCD-TEMP = {text} {comment}", unit, "accepted", truth(temperature_c=celsius))
     doubled = changed(dark(), lambda u: u.add(card("CCD-TEMP", "-20.0")))
@@ -41,10 +65,18 @@ def exposures() -> Iterator[Input]:
     for text in (*NO_NUMBERS, "-1", "-0.001", "1E7", "1E308", "9" * 60):
         yield one(f"EXPTIME = {text[:14]}", with_card("EXPTIME", text), "refused", reason="EXPTIME|exposure")
     for text, comment, seconds in (
-        ("120", "", 120.0), ("1.2D2", "", 120.0), (quoted("120 s"), "", 120.0), (quoted("120,5"), "", 120.5),
-        ("120000", "[ms]", 120.0), ("2", "[min]", 120.0), ("1.2E8", "microseconds", 120.0), (quoted("1/8"), "", 0.125),
-        ("120.0", "seconds (not ms)", 120.0), ("1E5", "", 1e5), ("0.5", "exposure in s", 0.5),
-    ):  # fmt: skip
+        ("120", "", 120.0),
+        ("1.2D2", "", 120.0),
+        (quoted("120 s"), "", 120.0),
+        (quoted("120,5"), "", 120.5),
+        ("120000", "[ms]", 120.0),
+        ("2", "[min]", 120.0),
+        ("1.2E8", "microseconds", 120.0),
+        (quoted("1/8"), "", 0.125),
+        ("120.0", "seconds (not ms)", 120.0),
+        ("1E5", "", 1e5),
+        ("0.5", "exposure in s", 0.5),
+    ):
         unit = with_card("EXPTIME", text, comment)
         yield one(f"EXPTIME = {text} {comment}", unit, "accepted", truth(exposure_s=seconds))
     for text in ("0", "0.0", "1E-300", "-0.0", "1E-32"):
@@ -61,7 +93,18 @@ def exposures() -> Iterator[Input]:
 
 
 def kinds() -> Iterator[Input]:
-    for text in ("Light Frame", "Flat", "Master Dark", "dark flat", "", "3", "\u0000dark", "x" * 66, "darkness", "light dark"):
+    for text in (
+        "Light Frame",
+        "Flat",
+        "Master Dark",
+        "dark flat",
+        "",
+        "3",
+        "\u0000dark",
+        "x" * 66,
+        "darkness",
+        "light dark",
+    ):
         yield one(f"IMAGETYP = {text[:12]!r}", with_card("IMAGETYP", quoted(text)), "any", TRUTH)
     for text in ("Light Frame", "Flat Field", "Master Dark"):
         yield one(f"IMAGETYP = {text}", with_card("IMAGETYP", quoted(text)), "refused", reason="IMAGETYP")
@@ -71,7 +114,12 @@ def kinds() -> Iterator[Input]:
     yield one("IMAGETYP twice, different", contrary, "refused", reason="IMAGETYP")
     long_bias = with_card("IMAGETYP", quoted("Bias Frame"))
     yield one("a bias of two minutes", long_bias, "refused", reason="bias")
-    for keyword, text in (("NCOMBINE", "20"), ("CALSTAT", quoted("BD")), ("STACKCNT", "5"), ("DARKCOR", quoted("done"))):
+    for keyword, text in (
+        ("NCOMBINE", "20"),
+        ("CALSTAT", quoted("BD")),
+        ("STACKCNT", "5"),
+        ("DARKCOR", quoted("done")),
+    ):
         yield one(f"{keyword} = {text}", dark().add(card(keyword, text)), "refused", reason=keyword)
     for text in ("NaN", "1E999", quoted("many"), "-5", "0", "1"):
         yield one(f"NCOMBINE = {text}", dark().add(card("NCOMBINE", text)), "any", TRUTH)
@@ -80,14 +128,48 @@ def kinds() -> Iterator[Input]:
 def dates() -> Iterator[Input]:
     """No date makes a frame a worse dark; it must only not be believed."""
     for text in (
-        *("0000-00-00", "9999-12-31T23:59:60.999", "1800-01-01T00:00:00", "31/12/99", "01/01/70", "2025-02-30", "2025-13-01"),
-        *("2025-01-01T25:61:61", "2025-01-01T24:00:00", "2025-01-01T00:00:60", "12345-01-01", "-2025-01-01", "2025", "today"),
+        *(
+            "0000-00-00",
+            "9999-12-31T23:59:60.999",
+            "1800-01-01T00:00:00",
+            "31/12/99",
+            "01/01/70",
+            "2025-02-30",
+            "2025-13-01",
+        ),
+        *(
+            "2025-01-01T25:61:61",
+            "2025-01-01T24:00:00",
+            "2025-01-01T00:00:60",
+            "12345-01-01",
+            "-2025-01-01",
+            "2025",
+            "today",
+        ),
         *("2025-01-01T00:00:00.123456789012345678901234", "2025-01-01T00:00:00+99:99", "2025-01-01T00:00:00-23:59"),
-        *("2200-12-31T23:59:59.9999Z", "1970-01-01T00:00:00+14:00", "T12:00:00", "2025/1/2", "99/99/99", "1/1/1", "0/0/00"),
+        *(
+            "2200-12-31T23:59:59.9999Z",
+            "1970-01-01T00:00:00+14:00",
+            "T12:00:00",
+            "2025/1/2",
+            "99/99/99",
+            "1/1/1",
+            "0/0/00",
+        ),
     ):
         yield one(f"DATE-OBS = {text}", with_card("DATE-OBS", quoted(text)), "accepted", TRUTH)
     for keyword in ("MJD-OBS", "JD", "MJD", "DATE-END", "TIME-OBS", "UT"):
-        for text in ("NaN", "1E300", "-1E300", "0", "2460000.5", "60000", "T", quoted("noon"), quoted("2024-02-29T00:00:00")):
+        for text in (
+            "NaN",
+            "1E300",
+            "-1E300",
+            "0",
+            "2460000.5",
+            "60000",
+            "T",
+            quoted("noon"),
+            quoted("2024-02-29T00:00:00"),
+        ):
             unit = dark().drop("DATE-OBS").add(card(keyword, text))
             yield one(f"{keyword} = {text} alone", unit, "accepted", TRUTH)
     yield one("DATE-OBS is a number", with_card("DATE-OBS", "20250101"), "accepted", TRUTH)
@@ -96,24 +178,49 @@ def dates() -> Iterator[Input]:
 def characters() -> Iterator[Input]:
     """What no header may hold: other bytes than printable ASCII, quotes that do not end, cards without a form."""
     for name, content in (
-        ("latin-1", b"'K\xe4lte'"), ("UTF-8", "'Kälte'".encode()), ("NUL", b"'a\0b'"), ("ESC", b"'\x1b[31mred'"),
-        ("line feed", b"'a\nb'"), ("tab", b"'a\tb'"), ("bytes 128 to 255", b"'" + bytes(range(128, 190)) + b"'"),
-        ("no end quote", b"'camera"), ("quotes alone", b"''''''"), ("a quote", b"'"), ("overlong UTF-8", b"'\xc0\xaf'"),
-        ("half a surrogate", b"'\xed\xa0\x80'"), ("right to left", "'\u202edark'".encode()), ("bell", b"'\a\a'"),
-        ("a page", b"'<script>alert(1)</script>'"), ("a path", b"'../../../etc/passwd'"), ("a format", b"'{0.__class__} %s %n'"),
+        ("latin-1", b"'K\xe4lte'"),
+        ("UTF-8", "'Kälte'".encode()),
+        ("NUL", b"'a\0b'"),
+        ("ESC", b"'\x1b[31mred'"),
+        ("line feed", b"'a\nb'"),
+        ("tab", b"'a\tb'"),
+        ("bytes 128 to 255", b"'" + bytes(range(128, 190)) + b"'"),
+        ("no end quote", b"'camera"),
+        ("quotes alone", b"''''''"),
+        ("a quote", b"'"),
+        ("overlong UTF-8", b"'\xc0\xaf'"),
+        ("half a surrogate", b"'\xed\xa0\x80'"),
+        ("right to left", "'\u202edark'".encode()),
+        ("bell", b"'\a\a'"),
+        ("a page", b"'<script>alert(1)</script>'"),
+        ("a path", b"'../../../etc/passwd'"),
+        ("a format", b"'{0.__class__} %s %n'"),
         ("a comma, a quote", b"'a,\"b\"'"),
-    ):  # fmt: skip
+    ):
         for keyword in ("INSTRUME", "READOUTM", "OBJECT", "FILTER", "SERIAL"):
             yield one(f"{keyword} with {name}", with_card(keyword, content), "accepted", TRUTH)
     for name, image in (
-        ("bytes", bytes(range(176, 256))), ("zeros", bytes(CARD)), ("a value without keyword", b"        = 5"),
-        ("equals signs", b"=" * CARD), ("a keyword alone", b"EXPTIME"), ("no blank behind =", b"EXPTIMEX=5"),
-        ("a slash", b"KEY     = /"), ("slashes", b"KEY     = ////"), ("a long keyword", b"AVERYLONGKEYWORD = 5"),
-        ("HIERARCH alone", b"HIERARCH"), ("HIERARCH without =", b"HIERARCH ESO DET"), ("HIERARCH =", b"HIERARCH = 5"),
-        ("HIERARCH with bytes", b"HIERARCH \xff\xfe = '\xff'"), ("CONTINUE first", b"CONTINUE  'lost'"),
-        ("CONTINUE without quotes", b"CONTINUE  17"), ("END in a value", b"KEY     = 'END     '"), ("a digit", b"7"),
-        ("many digits", b"KEY     = " + b"9" * 70), ("many zeros", b"KEY     = 1E" + b"0" * 60), ("NUL", b"KEY\0    = 5"),
-    ):  # fmt: skip
+        ("bytes", bytes(range(176, 256))),
+        ("zeros", bytes(CARD)),
+        ("a value without keyword", b"        = 5"),
+        ("equals signs", b"=" * CARD),
+        ("a keyword alone", b"EXPTIME"),
+        ("no blank behind =", b"EXPTIMEX=5"),
+        ("a slash", b"KEY     = /"),
+        ("slashes", b"KEY     = ////"),
+        ("a long keyword", b"AVERYLONGKEYWORD = 5"),
+        ("HIERARCH alone", b"HIERARCH"),
+        ("HIERARCH without =", b"HIERARCH ESO DET"),
+        ("HIERARCH =", b"HIERARCH = 5"),
+        ("HIERARCH with bytes", b"HIERARCH \xff\xfe = '\xff'"),
+        ("CONTINUE first", b"CONTINUE  'lost'"),
+        ("CONTINUE without quotes", b"CONTINUE  17"),
+        ("END in a value", b"KEY     = 'END     '"),
+        ("a digit", b"7"),
+        ("many digits", b"KEY     = " + b"9" * 70),
+        ("many zeros", b"KEY     = 1E" + b"0" * 60),
+        ("NUL", b"KEY\0    = 5"),
+    ):
         yield one(f"a card of {name}", dark().add(image.ljust(CARD)), "accepted", TRUTH)
 
 
@@ -138,8 +245,30 @@ def chains() -> Iterator[Input]:
 
 def settings() -> Iterator[Input]:
     """What tells configurations apart, told oddly."""
-    for keyword in ("GAIN", "OFFSET", "EGAIN", "EMGAIN", "PEDESTAL", "DATAMAX", "XORGSUBF", "DETSEC", "SUBRECT", "BAYERPAT"):
-        for text in ("NaN", "1E999", "-1E300", "9" * 60, "T", quoted(""), quoted("1E999"), quoted("[1:9,1:9]"), "0.0", "-0.0"):
+    for keyword in (
+        "GAIN",
+        "OFFSET",
+        "EGAIN",
+        "EMGAIN",
+        "PEDESTAL",
+        "DATAMAX",
+        "XORGSUBF",
+        "DETSEC",
+        "SUBRECT",
+        "BAYERPAT",
+    ):
+        for text in (
+            "NaN",
+            "1E999",
+            "-1E300",
+            "9" * 60,
+            "T",
+            quoted(""),
+            quoted("1E999"),
+            quoted("[1:9,1:9]"),
+            "0.0",
+            "-0.0",
+        ):
             yield one(f"{keyword} = {text[:14]}", with_card(keyword, text), "accepted", TRUTH)
     for keyword in ("XBINNING", "YBINNING", "BINNING", "CCDSUM"):
         for text in ("0", "-1", "65", "1E300", "NaN", "1.5", "T", quoted("1x"), quoted("0x0"), quoted("2x2x2"), "2"):
@@ -154,8 +283,28 @@ def real_headers(cards: list[list[bytes]]) -> Iterator[Input]:
         yield Input(f"real header {number}", file_bytes([over(found)]), "any", Truth(TRUTH.pixels))
 
 
-STRUCTURE = ("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "EXTEND", "PCOUNT", "GCOUNT", "BZERO", "BSCALE", "BLANK", "ZIMAGE",
-             "TFIELDS", "THEAP", "ZTENSION", "ZBITPIX", "ZNAXIS", "ZCMPTYPE", "CHECKSUM", "DATASUM", "GROUPS")  # fmt: skip
+STRUCTURE = (
+    "SIMPLE",
+    "XTENSION",
+    "BITPIX",
+    "NAXIS",
+    "EXTEND",
+    "PCOUNT",
+    "GCOUNT",
+    "BZERO",
+    "BSCALE",
+    "BLANK",
+    "ZIMAGE",
+    "TFIELDS",
+    "THEAP",
+    "ZTENSION",
+    "ZBITPIX",
+    "ZNAXIS",
+    "ZCMPTYPE",
+    "CHECKSUM",
+    "DATASUM",
+    "GROUPS",
+)
 
 
 def over(cards: list[bytes]) -> Unit:

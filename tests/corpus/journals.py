@@ -11,8 +11,16 @@ from corpus.document import Input
 from corpus.texts import spoiled
 
 RECIPE = "0" * 32
-JOB = {"job": "copy", "campaign": "", "recipe": RECIPE, "inputs": [1], "outputs": [2], "requested": False,
-       "label": "a.txt", "time": "2025-01-01T00:00:00+00:00"}  # fmt: skip
+JOB = {
+    "job": "copy",
+    "campaign": "",
+    "recipe": RECIPE,
+    "inputs": [1],
+    "outputs": [2],
+    "requested": False,
+    "label": "a.txt",
+    "time": "2025-01-01T00:00:00+00:00",
+}
 JOBS: tuple[dict[str, Any], ...] = (
     {"journal": 1},
     {"file": [1, "in.txt", 6, 1, "0" * 32]},
@@ -35,16 +43,77 @@ FRAMES: tuple[dict[str, Any], ...] = (
     {"lost": SLOT, "stamp": STAMP, "path": "rejected/y.fits", "reasons": ["why"]},
 )
 ODD: tuple[Any, ...] = (
-    *(None, True, False, 0, -1, 1.5, 2, 3, 10**30, float("nan"), float("inf"), "", "x", "a.txt", "in.txt", [], [1], [2], [99], {}, {"a": 1}),
-    *("../../../etc/passwd", "/etc/passwd", "a/../../b.txt", "a\0b", "\ud800", "x" * 10_000, "a\nb", [[[]]], "..", ".", "abcde", [1, 2, 3, 4, 5]),
+    *(
+        None,
+        True,
+        False,
+        0,
+        -1,
+        1.5,
+        2,
+        3,
+        10**30,
+        float("nan"),
+        float("inf"),
+        "",
+        "x",
+        "a.txt",
+        "in.txt",
+        [],
+        [1],
+        [2],
+        [99],
+        {},
+        {"a": 1},
+    ),
+    *(
+        "../../../etc/passwd",
+        "/etc/passwd",
+        "a/../../b.txt",
+        "a\0b",
+        "\ud800",
+        "x" * 10_000,
+        "a\nb",
+        [[[]]],
+        "..",
+        ".",
+        "abcde",
+        [1, 2, 3, 4, 5],
+    ),
 )
 LINES = (
-    b"", b"{}", b"[]", b"null", b"1", b'"x"', b"\xff\xfe", b"[" * 5000, b'{"a":' * 5000, b"{" * 10, b"NaN", b'{"journal":2}', b'{"frames":2}',
-    b'{"recipe":"', b'{"recipe":"' + b"0" * 32 + b'","is":' + b"[" * 5000 + b"}", b'{"recipe":"' + b"0" * 32 + b'","is":[]}',
-    b'{"recipe":"' + b"0" * 32 + b'","is":{"function":1,"params":[],"step":2,"version":3}}', b'{"file":"abcde"}', b'{"file":{"0":1}}',
-    b'{"drop":"abc"}', b'{"drop":[1,[]]}', b'{"drop":null}', b"{},{}", b'{"file":[7,"a",1,1,"x"]},{"drop":[]}', b"9" * 5000, b"\0" * 100,
-    b'{"file":[' + b"9" * 5000 + b',"a.txt",1,1,"x"]}', b'{"journal":null}', b'{"journal":[]}', b'{"frames":null}', b"{\"x\":\"" + b"y" * 500_000 + b'"}',
-)  # fmt: skip
+    b"",
+    b"{}",
+    b"[]",
+    b"null",
+    b"1",
+    b'"x"',
+    b"\xff\xfe",
+    b"[" * 5000,
+    b'{"a":' * 5000,
+    b"{" * 10,
+    b"NaN",
+    b'{"journal":2}',
+    b'{"frames":2}',
+    b'{"recipe":"',
+    b'{"recipe":"' + b"0" * 32 + b'","is":' + b"[" * 5000 + b"}",
+    b'{"recipe":"' + b"0" * 32 + b'","is":[]}',
+    b'{"recipe":"' + b"0" * 32 + b'","is":{"function":1,"params":[],"step":2,"version":3}}',
+    b'{"file":"abcde"}',
+    b'{"file":{"0":1}}',
+    b'{"drop":"abc"}',
+    b'{"drop":[1,[]]}',
+    b'{"drop":null}',
+    b"{},{}",
+    b'{"file":[7,"a",1,1,"x"]},{"drop":[]}',
+    b"9" * 5000,
+    b"\0" * 100,
+    b'{"file":[' + b"9" * 5000 + b',"a.txt",1,1,"x"]}',
+    b'{"journal":null}',
+    b'{"journal":[]}',
+    b'{"frames":null}',
+    b'{"x":"' + b"y" * 500_000 + b'"}',
+)
 
 
 def text(lines: tuple[dict[str, Any], ...] | list[Any]) -> bytes:
@@ -79,8 +148,35 @@ def directed(lines: tuple[dict[str, Any], ...]) -> Iterator[Input]:
 
 
 PIECES = (
-    *(b"\n", b"\r\n", b"{", b"}", b"[", b"]", b",", b'"', b":", b"null", b"true", b"-1", b"1e999", b"NaN", b"9" * 400, b"\\u0000"),
-    *(b'{"file":[3,"b.txt",1,1,"x"]}\n', b'{"drop":["a.txt"]}\n', b"../", b"/", b"\xff", b"\\ud800", b'"outputs":[1]', b'"inputs":[2]', b"[]"),
+    *(
+        b"\n",
+        b"\r\n",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b'"',
+        b":",
+        b"null",
+        b"true",
+        b"-1",
+        b"1e999",
+        b"NaN",
+        b"9" * 400,
+        b"\\u0000",
+    ),
+    *(
+        b'{"file":[3,"b.txt",1,1,"x"]}\n',
+        b'{"drop":["a.txt"]}\n',
+        b"../",
+        b"/",
+        b"\xff",
+        b"\\ud800",
+        b'"outputs":[1]',
+        b'"inputs":[2]',
+        b"[]",
+    ),
 )
 
 

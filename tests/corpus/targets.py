@@ -22,10 +22,10 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+
 from corpus import answers, chance, compressed, document, frames, headers, journals, judging, texts
 from corpus.document import Input
 from corpus.judging import Taken, WronglyTaken
-
 from darkpipe.errors import FrameError, PipelineError, SettingsError
 from darkpipe.files.em_frames import describe_em_frame, read_em_frame
 from darkpipe.files.fits_bytes import parse_cards
@@ -115,8 +115,13 @@ def feed_frame(item: Input, folder: Path) -> str:
     with FrameStack([path], [survey.hdu], survey.rows, survey.cols) as stack:
         values = stack.read_rows(0, survey.rows)[0]
     exposure, celsius = info.exposure_s, info.temperature_c
-    taken = Taken(values, survey.hdu, exposure if exposure is not None else math.nan,
-                  celsius if celsius is not None else math.nan, info.kind)  # fmt: skip
+    taken = Taken(
+        values,
+        survey.hdu,
+        exposure if exposure is not None else math.nan,
+        celsius if celsius is not None else math.nan,
+        info.kind,
+    )
     judging.check_accepted(item, taken)
     light = read_light(path)
     if not np.array_equal(light.raw.astype(values.dtype), values, equal_nan=values.dtype.kind == "f"):
@@ -152,7 +157,16 @@ def feed_cards(item: Input, folder: Path) -> str:
     if not re.fullmatch(r"[A-Za-z0-9+][A-Za-z0-9._+-]*", name) or ".." in name or len(name) > 255:
         raise WronglyTaken(f"{item.name}: the name {name!r} for a configuration")
     kept_cards(cards, ())
-    told = (info.camera, info.serial, info.readout_mode, info.filter_name, info.date_obs, info.bayer, info.flip, *info.notes)
+    told = (
+        info.camera,
+        info.serial,
+        info.readout_mode,
+        info.filter_name,
+        info.date_obs,
+        info.bayer,
+        info.flip,
+        *info.notes,
+    )
     for line in told:
         check_line(item, line)
     reason = usable_as(info)
@@ -443,7 +457,10 @@ TARGETS: dict[str, Target] = {
         Target("answers over HTTP", answers.https, answers.chance_http, feed_http),
         Target("answers to the search", answers.datagrams, answers.chance_datagram, feed_datagram),
         Target(
-            "journal of jobs", lambda: journals.directed(job_lines()), lambda rng: journals.chance(rng, job_lines()), feed_jobs
+            "journal of jobs",
+            lambda: journals.directed(job_lines()),
+            lambda rng: journals.chance(rng, job_lines()),
+            feed_jobs,
         ),
         Target(
             "journal of frames",
