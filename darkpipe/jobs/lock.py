@@ -63,6 +63,7 @@ def _described(holder: Path) -> str:
     """' (process 12 on host, since ...)', or nothing if the note cannot be read."""
     try:
         note = json.loads(holder.read_text())
-        return f" (process {note['pid']} on {note['host']}, since {note['start']})"
-    except (OSError, ValueError, KeyError, TypeError):
+        told = f" (process {note['pid']} on {note['host']}, since {note['start']})"
+        return told[:200] if told.isprintable() else ""
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
