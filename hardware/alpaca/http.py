@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
 
 from hardware.errors import CameraProtocolError, CameraTimeoutError, CameraTransportError
@@ -226,7 +226,7 @@ def _port(netloc: str, url: str) -> int:
 def _content(response: http.client.HTTPResponse, limit: int, where: str) -> bytes | bytearray:
     """The body, read into one buffer where its length is announced."""
     if response.chunked:
-        response.fp = _NoNegative(response.fp)
+        response.fp = cast(Any, _NoNegative(response.fp))
     length = response.length
     if length is not None and length > limit:
         raise CameraProtocolError(f"an answer of {length} bytes is longer than {limit}", where=where)
