@@ -34,7 +34,7 @@ RUNS = {
     "journal of frames": 1500,
 }
 QUICK = 10
-LONGEST_S = 600
+LONGEST_S = 300
 LONGEST_INPUT = 1 << 15
 KEPT = Path(tempfile.gettempdir()) / "darkpipe-fuzzed"  # inputs that broke the promise
 SEEDS = 200  # sound and directed inputs that it begins with

@@ -38,7 +38,7 @@ BY_CHANCE = {
     "journal of jobs": 600,
     "journal of frames": 600,
 }
-"""Inputs by chance of a full run, besides those that are wrong in a known way; a quick one takes a twentieth of both."""
+"""Inputs by chance of a full run, beside those wrong in a known way; a quick one takes a twentieth of both."""
 QUICK = 20
 
 

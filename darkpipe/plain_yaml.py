@@ -64,7 +64,7 @@ class _PlainLoader(yaml.SafeLoader):
         self._values: dict[int, int] = {}  # in a node and below it
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        mark = self.get_mark()
         is_alias = self.check_event(yaml.AliasEvent)
         self._depth += 1
         if self._depth > DEEPEST:

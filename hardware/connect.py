@@ -108,8 +108,9 @@ class CameraLock:
     def _holder(self) -> str:
         try:
             note = json.loads(self._note.read_text())
-            return f" (process {note['pid']} on {note['host']}, since {note['start']})"
-        except (OSError, ValueError, KeyError, TypeError):
+            told = f" (process {note['pid']} on {note['host']}, since {note['start']})"
+            return told[:200] if told.isprintable() else ""
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return ""
 
 

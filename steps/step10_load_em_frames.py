@@ -18,7 +18,7 @@ from darkpipe.files.em_table import (
     stacks_of,
     write_em_table,
 )
-from darkpipe.files.frames import frames_beside
+from darkpipe.files.frames import frames_beside, name_fault, shown_name
 from darkpipe.files.index import rejection_lines
 from darkpipe.files.layout import OutputDir
 from darkpipe.files.tables import read_table
@@ -47,10 +47,11 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     files = frames_beside("frames", folder, Path(os.path.abspath(out.root)))
     if not files:
         raise FrameError("no FITS file was found", where=folder, do="check --basepath (*.fit, *.fits, *.fts, .gz, .fz)")
-    readable = tuple(f for f in files if f.is_file() and os.access(f, os.R_OK))
+    named = [f for f in files if not name_fault(f.relative_to(folder).as_posix())]
+    readable = tuple(f for f in named if f.is_file() and os.access(f, os.R_OK))
     params = {
         "root": Path(os.path.relpath(folder, os.path.abspath(out.root))).as_posix(),
-        "unreadable": [f.relative_to(folder).as_posix() for f in files if f not in set(readable)],
+        "unreadable": [shown_name(f.relative_to(folder).as_posix()) for f in files if f not in set(readable)],
         "areas": {
             "image": settings.image_area,
             "active": settings.active_area,
@@ -79,7 +80,10 @@ def survey(
 ) -> dict[Path, str]:
     """Read the headers, refuse frames of other shapes, and sort the rest into stacks."""
     folder = Path(os.path.abspath(outputs[0].parent / root))
-    refused = {folder / name: "cannot be read: a broken link or no permission" for name in unreadable}
+    refused = {
+        folder / name: "cannot be read: a broken link, no permission, or a name that no table keeps"
+        for name in unreadable
+    }
     good, bad = describe_frames(
         inputs, synonyms=keyword_synonyms, assume_electrons=assume_electrons, divided=divided_by_gain
     )

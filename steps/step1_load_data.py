@@ -10,7 +10,7 @@ from typing import Any
 
 from darkpipe.errors import FrameError, SettingsError
 from darkpipe.files.atomic import replace_text
-from darkpipe.files.frames import FrameSurvey, frames_beside, survey_frame
+from darkpipe.files.frames import FrameSurvey, frames_beside, name_fault, shown_name, survey_frame
 from darkpipe.files.headers import CALIBRATION
 from darkpipe.files.index import index_rows, read_index, rejection_lines, survey_key, write_index
 from darkpipe.files.layout import OutputDir
@@ -46,7 +46,7 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     surveys = [_survey_job(out, settings, f, n) for f, n in zip(files, names, strict=True)]
     yield surveys
     params: dict[str, Any] = {
-        "files": names,
+        "files": [_listed(n) for n in names],
         "root": Path(os.path.relpath(root, os.path.abspath(out.root))).as_posix(),
         "expect_filter": settings.expect_filter,
     }
@@ -68,6 +68,9 @@ def _common(folders: Sequence[Path]) -> Path:
 
 
 def _survey_job(out: OutputDir, settings: Settings, path: Path, name: str) -> Job:
+    if fault := name_fault(name):
+        told = _listed(name)
+        return Job(refuse, (), (out.survey(survey_key(told)),), {"file": told, "reason": fault}, label=told)
     output = (out.survey(survey_key(name)),)
     if not _can_be_opened(path):
         # a job cannot have such an input; when the file is mended, it becomes one
@@ -81,6 +84,13 @@ def _survey_job(out: OutputDir, settings: Settings, path: Path, name: str) -> Jo
     if settings.detector:
         params["detector"] = settings.detector
     return Job(survey, (path,), output, params, label=name, origins=bool(settings.detector))
+
+
+def _listed(name: str) -> str:
+    """A name for the table; one that it cannot keep is marked, so that no two frames come to one name."""
+    if not name_fault(name):
+        return name
+    return f"{shown_name(name)} ({survey_key(name)[:6]})"
 
 
 def _can_be_opened(path: Path) -> bool:

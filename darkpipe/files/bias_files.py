@@ -11,8 +11,9 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from darkpipe.errors import ProductError
+from darkpipe.errors import FrameError, ProductError
 from darkpipe.files.ahead import ahead
+from darkpipe.files.fits_bytes import check_structure
 from darkpipe.files.products import (
     Card,
     Frame,
@@ -24,6 +25,8 @@ from darkpipe.files.products import (
     write_frame,
     write_strips,
 )
+from darkpipe.files.quiet import one_line
+from darkpipe.files.sources import opened_source
 from darkpipe.science.bias import evaluate, fit_bias_line
 from darkpipe.science.flags import DQ
 
@@ -119,12 +122,13 @@ def adopt_bias_model(given: Sequence[Path], path: Path) -> str:
         raise ProductError(f"the maps b0 and b1 have shapes {b0.shape} and {b1.shape}", where=given[0])
     cov = np.zeros((3, *b0.shape), np.float32)
     try:
+        _check(given[0])
         with fits.open(given[0]) as hdus:
             t_ref = float(hdus[0].header.get(T_REF, 0.0))
             if "COVAR" in hdus:
                 cov = np.array(hdus["COVAR"].data, np.float32)
-    except (OSError, ValueError) as error:
-        raise ProductError(f"the bias model cannot be read ({error})", where=given[0]) from error
+    except Exception as error:  # the reader's own errors have no common base
+        raise ProductError(f"the bias model cannot be read ({one_line(error)})", where=given[0]) from error
     return write_frame(path, _line(b0, b1, cov, t_ref, [p.name for p in given]))
 
 
@@ -152,8 +156,17 @@ def find_bias_model(path: Path) -> list[Path]:
     )
 
 
+def _check(path: Path) -> None:
+    try:
+        with opened_source(path) as source:
+            check_structure(source)
+    except FrameError as error:
+        raise ProductError(f"the bias model cannot be read ({error.what})", where=path, do=error.do) from error
+
+
 def _read_image(path: Path, name: str) -> F4:
     try:
+        _check(path)
         with fits.open(path) as hdus:
             names = [name, "SCI"] if name == "B0" else [name]
             for n in names:
@@ -162,8 +175,10 @@ def _read_image(path: Path, name: str) -> F4:
             if name:
                 raise ProductError(f"the bias model has no extension {name}", where=path)
             image = next((h.data for h in hdus if h.data is not None and h.data.ndim == 2), None)
-    except (OSError, ValueError, AttributeError) as error:
-        raise ProductError(f"the bias model cannot be read ({error})", where=path) from error
+    except ProductError:
+        raise
+    except Exception as error:  # the reader's own errors have no common base
+        raise ProductError(f"the bias model cannot be read ({one_line(error)})", where=path) from error
     if image is None:
         raise ProductError("the file holds no image", where=path)
     return np.array(image, np.float32)

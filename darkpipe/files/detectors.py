@@ -11,8 +11,9 @@ from typing import Any
 
 from darkpipe.errors import FrameError, ProductError, SettingsError
 from darkpipe.files.atomic import remove_drafts
-from darkpipe.files.fits_bytes import named_images, source_of
+from darkpipe.files.fits_bytes import named_images
 from darkpipe.files.frames import find_frames
+from darkpipe.files.sources import source_of
 from darkpipe.files.tables import read_table, table_of, write_table
 
 RESERVED = ("logs", "survey")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError, PipelineError
 from darkpipe.files.fits_bytes import check_structure
-from darkpipe.files.frames import find_frames
+from darkpipe.files.frames import find_frames, name_fault, shown_name
 from darkpipe.files.headers import NO_SYNONYMS, read_info
 from darkpipe.files.quiet import one_line, quietly
 from darkpipe.files.sources import opened_source
@@ -59,6 +59,10 @@ def survey_em_frames(
     good: list[EmFrame] = []
     refused: list[tuple[Path, str]] = []
     for path in find_frames(folder):
+        name = path.relative_to(folder).as_posix()
+        if fault := name_fault(name):
+            refused.append((folder / shown_name(name), fault))
+            continue
         try:
             good.append(describe_em_frame(path, synonyms=synonyms))
         except PipelineError as error:
@@ -168,7 +172,8 @@ class _opened:
             with quietly():
                 self.hdus = fits.open(self.path, memmap=False, lazy_load_hdus=False)
         except FrameError as error:
-            raise FrameError(error.what, where=self.path, do=error.do) from error
+            what = f"the file cannot be read ({error.what})"
+            raise FrameError(what, where=self.path, do=error.do) from error
         except Exception as error:  # astropy's own errors have no common base
             raise FrameError(f"the file cannot be read ({one_line(error)})", where=self.path) from error
         return self.hdus

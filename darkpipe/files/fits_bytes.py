@@ -6,16 +6,13 @@ Header content goes through without warnings, whatever it is.
 
 from __future__ import annotations
 
-import gzip
-import io
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import BinaryIO, Protocol
 
 from darkpipe.errors import FrameError
+from darkpipe.files.sources import MOST_RATIO, SMALL_BYTES, Source, told
 from darkpipe.files.values import Card, integer_of, number_of, shown
 
 BLOCK = 2880
@@ -27,9 +24,8 @@ _MAX_HEADER_BLOCKS = 1000
 _LONGEST_AXIS = 1 << 40  # of a table or an image; no disk holds more
 _MOST_COLUMNS = 999  # FITS standard, section 7.3.1
 _PACKED = ("RICE_1", "GZIP_1", "GZIP_2", "HCOMPRESS_1", "NOCOMPRESS", "RICE_ONE")
+_MOST_REST = 10 * BLOCK  # behind the last unit, which other readers search for one more
 _LARGEST_TILE = 1 << 14
-_SMALL = 64 << 20  # bytes that any small file may unpack to
-_MOST_RATIO = 200  # of counts of a camera, packed; beyond it memory would be filled with what no camera gives
 EMPTY_PRIMARY = b"".join(
     text.ljust(_CARD)
     for text in (
@@ -55,110 +51,6 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9.+_-]+")
 _OF_STRUCTURE = re.compile(r"Z?(?:BITPIX|NAXIS\d*|TILE\d+|CMPTYPE|IMAGE)|PCOUNT|GCOUNT|BZERO|BSCALE|BLANK|TFIELDS")
 _HIERARCH = re.compile(r"HIERARCH\s+([^=]*?)\s*=(.*)", re.IGNORECASE | re.DOTALL)
 _KEYWORD = re.compile(r"([A-Za-z0-9_-]{1,8})\s*=(.*)", re.DOTALL)
-
-
-class Source(Protocol):
-    """Bytes that can be asked for piece by piece."""
-
-    def read_at(self, offset: int, count: int) -> bytes | memoryview:
-        """Up to `count` bytes from `offset`; fewer at the end."""
-
-    def claim(self, end: int, what: str) -> None:
-        """Raise FrameError if the source cannot reach as far as `end`; takes no memory."""
-
-
-class BytesSource:
-    """Bytes in memory."""
-
-    def __init__(self, content: bytes | memoryview) -> None:
-        self._view = memoryview(content)
-
-    def read_at(self, offset: int, count: int) -> memoryview:
-        """A view, no copy."""
-        return self._view[min(offset, len(self._view)) :][:count]
-
-    def claim(self, end: int, what: str) -> None:
-        """The size is known."""
-        _check(end, len(self._view), what)
-
-
-class FileSource:
-    """An open file."""
-
-    def __init__(self, stream: BinaryIO, size: int) -> None:
-        self._stream, self._size = stream, size
-
-    def read_at(self, offset: int, count: int) -> bytes:
-        """Reads from the file."""
-        if offset >= self._size:
-            return b""
-        self._stream.seek(offset)
-        return self._stream.read(max(0, min(count, self._size - offset)))
-
-    def claim(self, end: int, what: str) -> None:
-        """The size is known."""
-        _check(end, self._size, what)
-
-
-class GzipSource:
-    """A gzip stream, unpacked only as far as it is asked for."""
-
-    def __init__(self, stream: BinaryIO, packed_bytes: int) -> None:
-        self._stream = gzip.GzipFile(fileobj=stream, mode="rb")
-        self._packed_bytes, self._most = packed_bytes, max(_SMALL, packed_bytes * _MOST_RATIO)
-        self._unpacked = bytearray()
-
-    def read_at(self, offset: int, count: int) -> bytes:
-        """Unpacks up to the end of the piece."""
-        self._refuse_beyond(offset, "more header units stand")
-        self._unpack(min(offset + count, self._most))
-        return bytes(memoryview(self._unpacked)[offset : offset + count])
-
-    def claim(self, end: int, what: str) -> None:
-        """No frame unpacks to more than a known multiple; what passes is unpacked and counted."""
-        self._refuse_beyond(end, what)
-        self._unpack(end)
-        _check(end, len(self._unpacked), what)
-
-    def _refuse_beyond(self, end: int, what: str) -> None:
-        if end > self._most:
-            raise FrameError(
-                f"{what} up to byte {_told(end)}: more than a frame packed into {self._packed_bytes} bytes can hold",
-                do="Leave the file out; if it is a frame, unpack it first.",
-            )
-
-    def check_rest(self) -> None:
-        """Read on to the end of the stream, where its checksum stands (given up after another 256 MiB)."""
-        for _ in range(256):
-            if not self._read(1 << 20):
-                return
-
-    def _unpack(self, end: int) -> None:
-        while len(self._unpacked) < end:
-            piece = self._read(min(end - len(self._unpacked), 1 << 22))
-            if not piece:
-                return
-            self._unpacked += piece
-
-    def _read(self, count: int) -> bytes:
-        try:
-            return self._stream.read(count)
-        except (OSError, EOFError, zlib.error) as error:
-            raise FrameError(
-                f"the gzip compression is truncated or damaged: {error}", do="Copy the frame again."
-            ) from error
-
-
-def _check(end: int, size: int, what: str) -> None:
-    if end > size:
-        raise FrameError(
-            f"truncated file: {what} up to byte {_told(end)}, there are at most {size}",
-            do="Copy the frame again, or leave it out.",
-        )
-
-
-def _told(number: int) -> str:
-    return str(number) if abs(number) < 10**15 else f"{number:.3g}" if abs(number) < 10**300 else "10^300 or more"
 
 
 @dataclass(frozen=True)
@@ -254,6 +146,8 @@ def check_structure(source: Source) -> None:
     for hdu in range(_MAX_HDUS):
         cards, begin = _read_header(source, offset, hdu)
         if not cards:
+            if len(source.read_at(offset, _MOST_REST + 1)) > _MOST_REST:
+                raise FrameError("rubbish stands behind the last header unit", do="Copy the frame again.")
             return
         by_keyword = _structure(cards)
         axes = _axes(by_keyword)
@@ -273,7 +167,7 @@ def _structure(cards: Sequence[Card]) -> dict[str, Card]:
         first = found.setdefault(card.keyword, card)
         if first.value != card.value and _OF_STRUCTURE.fullmatch(card.keyword):
             raise FrameError(
-                f"{card.keyword} stands twice with different values: {shown(first.value)}, {shown(card.value)}",
+                f"{card.keyword} stands more than once: {shown(first.value)}, {shown(card.value)}",
                 do="The header is damaged.",
             )
     return found
@@ -294,7 +188,7 @@ def _layout(
     while len(shape) > 2 and shape[-1] == 1:
         shape.pop()
     if len(shape) != 2:
-        named = " x ".join(map(_told, shape[:4])) + (" x …" if len(shape) > 4 else "")
+        named = " x ".join(map(told, shape[:4])) + (" x …" if len(shape) > 4 else "")
         raise FrameError(
             f"{z}NAXIS = {len(shape)} ({named}): {'a cube' if len(shape) > 2 else 'no image'}, not one frame",
             do="Split it into single frames.",
@@ -302,7 +196,7 @@ def _layout(
     cols, rows = shape
     if cols * rows > MAX_PIXELS:
         raise FrameError(
-            f"{z}NAXIS1 x {z}NAXIS2 = {_told(cols)} x {_told(rows)}: larger than any sensor", do="Leave the file out."
+            f"{z}NAXIS1 x {z}NAXIS2 = {told(cols)} x {told(rows)}: larger than any sensor", do="Leave the file out."
         )
     bitpix = integer_of(by_keyword[z + "BITPIX"].value) if z + "BITPIX" in by_keyword else None
     if bitpix not in (8, 16, 32, 64, -32, -64):
@@ -344,9 +238,9 @@ def _check_tiles(by_keyword: dict[str, Card], shape: Sequence[int], bitpix: int,
             raise FrameError(f"ZTILE{axis} is no tile size", do="The file is damaged.")
         tiles *= -(-length // tile)
         if tile > max(length, _LARGEST_TILE):
-            raise FrameError(f"ZTILE{axis} = {_told(tile)}: larger than the image", do="The file is damaged.")
+            raise FrameError(f"ZTILE{axis} = {told(tile)}: larger than the image", do="The file is damaged.")
     there = integer_of(by_keyword["NAXIS2"].value) if "NAXIS2" in by_keyword else None
-    if there != tiles or prod(shape) * abs(bitpix) // 8 > max(_SMALL, size * _MOST_RATIO):
+    if there != tiles or prod(shape) * abs(bitpix) // 8 > max(SMALL_BYTES, size * MOST_RATIO):
         raise FrameError(
             f"ZNAXIS1 x ZNAXIS2 = {shape[0]} x {shape[1]} is more than the {there} compressed tiles hold",
             do="The file is damaged.",
@@ -491,33 +385,3 @@ def _value(field: str) -> tuple[str | bool | int | float | None, str]:
         number = match["number"].replace("D", "E").replace("d", "e")
         return (int(number) if re.fullmatch(r"[+-]?\d+", number) else float(number)), comment
     return (match["other"].strip() or None), comment
-
-
-def source_of(stream: BinaryIO, size: int) -> Source:
-    """A source over an open file of so many bytes, which reads only what it is asked for; gzip is unpacked."""
-    packed = stream.read(2) == b"\x1f\x8b"
-    stream.seek(0)
-    return GzipSource(stream, size) if packed else FileSource(stream, size)
-
-
-def open_source(content: bytes | memoryview) -> Source:
-    """A source over a file's bytes, unpacking gzip by its content, whatever the name says.
-
-    Raises
-    ------
-    FrameError : the file is empty or XISF.
-    """
-    if not len(content):
-        raise FrameError("empty file (0 bytes)", do="Copy the frame again.")
-    begin = bytes(content[:5])
-    if begin == b"XISF0":
-        raise FrameError(XISF_ADVICE[0], do=XISF_ADVICE[1])
-    if begin.startswith(b"\x1f\x8b"):
-        return GzipSource(io.BytesIO(content), len(content))
-    return BytesSource(content)
-
-
-XISF_ADVICE = (
-    "XISF file: only FITS is read",
-    "Export the raw frames as FITS (16-bit unsigned integers), in PixInsight with BatchFormatConversion.",
-)

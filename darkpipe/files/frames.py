@@ -5,13 +5,23 @@ from __future__ import annotations
 import logging
 import os
 import re
+import unicodedata
 from pathlib import Path
 
 from darkpipe.errors import FrameError, SettingsError
 from darkpipe.files.stack import FrameStack, RawSource
 from darkpipe.files.survey import FrameSurvey, survey_frame
 
-__all__ = ["FrameStack", "FrameSurvey", "RawSource", "find_frames", "frames_beside", "survey_frame"]
+__all__ = [
+    "FrameStack",
+    "FrameSurvey",
+    "RawSource",
+    "find_frames",
+    "frames_beside",
+    "name_fault",
+    "shown_name",
+    "survey_frame",
+]
 
 _LOG = logging.getLogger(__name__)
 _FRAME_NAME = re.compile(r".\.(?:(?:fit|fits|fts)(?:\.(?:gz|fz))?|xisf)$", re.IGNORECASE)
@@ -55,6 +65,26 @@ def find_frames(root: Path) -> list[Path]:
     return sorted(files, key=lambda path: path.relative_to(root).parts)
 
 
+def name_fault(name: str) -> str:
+    """Why a file cannot be taken under its name; '' if it can.
+
+    A table keeps neither blanks in front nor line ends, and some characters would steer a terminal.
+    """
+    if name == name.strip() and all(map(_is_plain, name)):
+        return ""
+    return "its name holds blanks in front, or characters that no table keeps. Rename the file."
+
+
+def shown_name(name: str) -> str:
+    """A name of a file for a table or a message: what it cannot hold stands as an escape."""
+    text = "".join(c if _is_plain(c) else ascii(c)[1:-1] for c in name)
+    return text if text == text.strip() else ascii(text)
+
+
+def _is_plain(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
+
+
 def frames_beside(what: str, folder: Path, output: Path) -> list[Path]:
     """What `find_frames` finds, but for the output directory where that stands inside of the folder.
 
@@ -92,7 +122,7 @@ def _walk(
             with os.scandir(folder) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
-            _LOG.warning("folder left out, it cannot be read: %s (%s)", folder, error.strerror)
+            _LOG.warning("folder left out, it cannot be read: %s (%s)", shown_name(str(folder)), error.strerror)
             continue
         for entry in entries:
             path = folder / entry.name

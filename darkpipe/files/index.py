@@ -58,7 +58,7 @@ class RawFrame:
 
 def survey_key(file: str) -> str:
     """The key of a frame's survey, from its name in the index."""
-    return xxhash.xxh3_64_hexdigest(file.encode())
+    return xxhash.xxh3_64_hexdigest(os.fsencode(file) if not file.isprintable() else file.encode())
 
 
 def survey_of(path: Path) -> FrameSurvey:

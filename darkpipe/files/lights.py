@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from darkpipe.errors import FrameError
 from darkpipe.files import keywords as kw
 from darkpipe.files import values
-from darkpipe.files.fits_bytes import locate_image, open_source, source_of
+from darkpipe.files.fits_bytes import locate_image
 from darkpipe.files.headers import NO_SYNONYMS, FrameInfo, configuration_name, read_cards, usable_as
 from darkpipe.files.pixels import decode
 from darkpipe.files.products import Card
 from darkpipe.files.quiet import quietly
+from darkpipe.files.sources import open_source, source_of
 from darkpipe.files.survey import read_whole
 
 _PLAIN = re.compile(r"[A-Z0-9_-]{1,8}")

@@ -11,8 +11,9 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError
-from darkpipe.files.fits_bytes import BLOCK, EMPTY_PRIMARY, ImageLayout, Source
+from darkpipe.files.fits_bytes import BLOCK, EMPTY_PRIMARY, ImageLayout
 from darkpipe.files.quiet import one_line, quietly
+from darkpipe.files.sources import Source
 
 Pixels = NDArray[Any]
 

@@ -11,7 +11,7 @@ from typing import Any
 from astropy.table import Table
 
 from darkpipe.errors import ProductError
-from darkpipe.files.layout import RawDir
+from darkpipe.files.layout import SAFE_NAME, RawDir
 from darkpipe.files.tables import read_table
 
 
@@ -37,10 +37,11 @@ def _stamps(journal: Path) -> list[str]:
             continue
         try:
             entry: Any = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(entry, dict) and "session" in entry and isinstance(entry.get("stamp"), str):
-            stamps.append(entry["stamp"])
+        stamp = entry.get("stamp") if isinstance(entry, dict) and "session" in entry else None
+        if isinstance(stamp, str) and SAFE_NAME.fullmatch(stamp):  # it becomes a part of a path
+            stamps.append(stamp)
     return list(dict.fromkeys(stamps))
 
 
@@ -49,6 +50,8 @@ def read_log(path: Path) -> Table | None:
     try:
         table = read_table(path)
     except ProductError:
+        return None
+    if "temperature_c" not in table.colnames or table["temperature_c"].dtype.kind not in "if":
         return None
     readings = [float(v) for v in table["temperature_c"].tolist() if v is not None]
     return table if any(v == v for v in readings) else None

@@ -16,9 +16,10 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError
-from darkpipe.files.fits_bytes import FileSource, GzipSource, ImageLayout, locate_image
+from darkpipe.files.fits_bytes import ImageLayout, locate_image
 from darkpipe.files.pixels import physical, stored_type
 from darkpipe.files.quiet import one_line, quietly
+from darkpipe.files.sources import FileSource, GzipSource
 
 RawSource = Path | NDArray[Any]
 """A raw frame, in a file or in memory: (rows, cols) raw counts."""

@@ -19,16 +19,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError, ProductError
-from darkpipe.files.fits_bytes import (
-    XISF_ADVICE,
-    GzipSource,
-    ImageLayout,
-    Source,
-    locate_image,
-    named_images,
-    open_source,
-    source_of,
-)
+from darkpipe.files.fits_bytes import ImageLayout, locate_image, named_images
 from darkpipe.files.headers import NO_SYNONYMS, FrameInfo, read_cards
 from darkpipe.files.pixels import (
     Histogram,
@@ -40,6 +31,7 @@ from darkpipe.files.pixels import (
     is_whole,
     top_of,
 )
+from darkpipe.files.sources import XISF_ADVICE, GzipSource, Source, open_source, source_of
 
 _LARGEST_BYTES = 8 << 30  # MAX_PIXELS in double precision, twice over
 _LARGEST_HELD = 256 << 20

@@ -141,4 +141,5 @@ def _described(holder: Path) -> str:
     note = _note(holder)
     if not {"pid", "host", "start"} <= note.keys():
         return ""
-    return f" (process {note['pid']} on {note['host']}, since {note['start']})"
+    told = f" (process {note['pid']} on {note['host']}, since {note['start']})"
+    return told[:200] if told.isprintable() else ""

@@ -264,6 +264,8 @@ def _port(netloc: str, url: str) -> int:
 
 def _content(response: http.client.HTTPResponse, limit: int, where: str) -> bytes | bytearray:
     """The body, read into one buffer where its length is announced."""
+    if response.chunked:
+        response.fp = cast(Any, _NoNegative(response.fp))
     length = response.length
     if length is not None and length > limit:
         raise CameraProtocolError(f"an answer of {length} bytes is longer than {limit}", where=where)
@@ -285,6 +287,23 @@ def _content(response: http.client.HTTPResponse, limit: int, where: str) -> byte
         filled += count
     response.read()  # at the end, so that the connection can be used again
     return content
+
+
+class _NoNegative:
+    """A stream that refuses to be read by a negative count: `http.client` takes the length of a chunk as the server
+    says it, and -1 would read without end."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def read(self, count: int) -> bytes:
+        if count < 0:
+            raise http.client.HTTPException("a chunk of negative length")
+        content: bytes = self._stream.read(count)
+        return content
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _acknowledge_at_once(sock: socket.socket) -> None:

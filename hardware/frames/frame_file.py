@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError, ProductError
 from darkpipe.files.atomic import replace_file, sync, sync_folder
-from darkpipe.files.fits_bytes import BLOCK, BytesSource, FileSource, ImageLayout, locate_image
+from darkpipe.files.fits_bytes import BLOCK, ImageLayout, locate_image
 from darkpipe.files.pixels import decode
+from darkpipe.files.sources import BytesSource, FileSource
 from darkpipe.version import __version__
 from hardware.camera import CameraInfo, Exposure
 from hardware.errors import CaptureError

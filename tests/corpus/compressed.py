@@ -100,16 +100,50 @@ def damaged_gzip() -> Iterator[Input]:
 
 def damaged_tiles() -> Iterator[Input]:
     for kind in KINDS:
-        for keyword in ("ZNAXIS1", "ZNAXIS2", "ZTILE1", "ZTILE2", "ZBITPIX", "NAXIS1", "NAXIS2", "TFIELDS", "THEAP",
-                        "PCOUNT", "ZVAL1", "ZVAL2", "ZNAXIS", "BITPIX", "GCOUNT", "BZERO", "BSCALE", "ZBLANK", "TZERO1",
-                        "TSCAL1", "TNULL1"):  # fmt: skip
+        for keyword in (
+            "ZNAXIS1",
+            "ZNAXIS2",
+            "ZTILE1",
+            "ZTILE2",
+            "ZBITPIX",
+            "NAXIS1",
+            "NAXIS2",
+            "TFIELDS",
+            "THEAP",
+            "PCOUNT",
+            "ZVAL1",
+            "ZVAL2",
+            "ZNAXIS",
+            "BITPIX",
+            "GCOUNT",
+            "BZERO",
+            "BSCALE",
+            "ZBLANK",
+            "TZERO1",
+            "TSCAL1",
+            "TNULL1",
+        ):
             for text in ("0", "1", "-1", "7", "64", "1000", "2147483647", str(2**40), "1E300", "T", "NaN", quoted("x")):
                 content = damaged(kind, lambda u, k=keyword, t=text: u.set(k, t))  # type: ignore[misc]
                 yield Input(f"{kind}: {keyword} = {text}", content, "any", TRUTH)
         for keyword in ("TFORM1", "TTYPE1", "ZCMPTYPE", "ZNAME1", "ZQUANTIZ", "ZIMAGE", "XTENSION", "ZSIMPLE", "TDIM1"):
-            for text in (quoted("1PB(9)"), quoted("1QB"), quoted("99999999PB"), quoted("PLIO_1"), quoted("RICE_1"),
-                         quoted("NOCOMPRESS"), quoted("1PD(2147483647)"), quoted("\x80"), quoted(""), "T", "F", "7",
-                         quoted("(99999999,99999999)"), quoted("BLOCKSIZE"), quoted("ZSTD_1")):  # fmt: skip
+            for text in (
+                quoted("1PB(9)"),
+                quoted("1QB"),
+                quoted("99999999PB"),
+                quoted("PLIO_1"),
+                quoted("RICE_1"),
+                quoted("NOCOMPRESS"),
+                quoted("1PD(2147483647)"),
+                quoted("\x80"),
+                quoted(""),
+                "T",
+                "F",
+                "7",
+                quoted("(99999999,99999999)"),
+                quoted("BLOCKSIZE"),
+                quoted("ZSTD_1"),
+            ):
                 content = damaged(kind, lambda u, k=keyword, t=text: u.set(k, t))  # type: ignore[misc]
                 yield Input(f"{kind}: {keyword} = {text}", content, "any", TRUTH)
     yield from _damaged_heap()
@@ -123,7 +157,7 @@ def _damaged_heap() -> Iterator[Input]:
         table = rows * 8
         for number in range(60):
 
-            def spoil(unit: Unit, number: int = number) -> None:
+            def spoil(unit: Unit, number: int = number, table: int = table) -> None:
                 data = bytearray(unit.data)
                 heap = number % 3
                 for _ in range(1 + number // 20):
@@ -210,8 +244,14 @@ def tile_bombs() -> Iterator[Input]:
         yield lie(kind, "2^26 columns", TFIELDS=str(2**26))
         wide = {"ZNAXIS1": str(1 << 22), "ZTILE1": str(1 << 22)}
         yield lie(kind, "tiles of 4 Mi columns", **wide)
-        yield lie(kind, "one tile of 400 MiB", ZNAXIS1=str(1 << 14), ZNAXIS2=str(1 << 14), ZTILE1=str(1 << 14),
-                  ZTILE2=str(-(-(1 << 14) // int(rows))))  # fmt: skip
+        yield lie(
+            kind,
+            "one tile of 400 MiB",
+            ZNAXIS1=str(1 << 14),
+            ZNAXIS2=str(1 << 14),
+            ZTILE1=str(1 << 14),
+            ZTILE2=str(-(-(1 << 14) // int(rows))),
+        )
         yield lie(kind, "rows of 2^31 bytes", NAXIS1=str(2**31))
         yield lie(kind, "a heap of 2^40 bytes", PCOUNT=str(2**40))
         yield lie(kind, "tiles larger than the image by far", ZTILE1=str(2**31), ZTILE2=str(2**31), NAXIS2="1")
@@ -220,12 +260,34 @@ def tile_bombs() -> Iterator[Input]:
         block = {"ZVAL1": str(2**31 - 1), "ZVAL2": "8"}
         yield Input(f"{kind}: blocks of 2^31 pixels", damaged(kind, lambda u, b=block: [u.set(*i) for i in b.items()]))  # type: ignore[misc]
     shape = image_unit(np.zeros((1, 1), np.uint16), extension=True)
-    yield Input("a unit of 2^60 bytes before the tiles", unit_bytes(empty_primary()) + unit_bytes(
-        changed(shape, lambda u: u.set("XTENSION", quoted("TABLE")).set("NAXIS1", str(2**60)))) + tiles("RICE_1"), "refused")  # fmt: skip
+    yield Input(
+        "a unit of 2^60 bytes before the tiles",
+        unit_bytes(empty_primary())
+        + unit_bytes(changed(shape, lambda u: u.set("XTENSION", quoted("TABLE")).set("NAXIS1", str(2**60))))
+        + tiles("RICE_1"),
+        "refused",
+    )
     yield Input("twenty primaries of tiles", tiles("RICE_1")[:BLOCK] + tiles("RICE_1")[BLOCK:] * 20, "accepted", TRUTH)
-    yield Input("no cards but ZIMAGE", file_bytes([empty_primary(), Unit([
-        card("XTENSION", quoted("BINTABLE")), card("BITPIX", "8"), card("NAXIS", "2"), card("NAXIS1", "8"),
-        card("NAXIS2", "1"), card("ZIMAGE", "T")], bytes(8))]), "refused")  # fmt: skip
+    yield Input(
+        "no cards but ZIMAGE",
+        file_bytes(
+            [
+                empty_primary(),
+                Unit(
+                    [
+                        card("XTENSION", quoted("BINTABLE")),
+                        card("BITPIX", "8"),
+                        card("NAXIS", "2"),
+                        card("NAXIS1", "8"),
+                        card("NAXIS2", "1"),
+                        card("ZIMAGE", "T"),
+                    ],
+                    bytes(8),
+                ),
+            ]
+        ),
+        "refused",
+    )
 
 
 DIRECTED: tuple[Callable[[], Iterator[Input]], ...] = (intact, damaged_gzip, damaged_tiles, plio)

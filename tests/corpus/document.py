@@ -1,6 +1,6 @@
 """FITS files as header units of 80-column cards and bytes, so that anything can be written wrongly.
 
-Written on its own after the FITS standard 4.0, so that what reads the files is compared with something it does not share.
+Written on its own after the FITS standard 4.0, so that what reads the files is compared with what it does not share.
 """
 
 from __future__ import annotations

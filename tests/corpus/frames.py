@@ -108,8 +108,27 @@ def truncated() -> Iterator[Input]:
         yield Input(f"{kind}, rubbish behind", content + b"\xff" * 7777, "accepted", TRUTH)
 
 
-NO_LENGTHS = ("-64", "0", "63", "65", "640000", str(2**31), str(2**32 + 64), str(2**63), "9" * 70, "1E300", "64.5", "T",
-              "NaN", "1E999", "-1E300", quoted("wide"), "", "(64, 64)", "0x40")  # fmt: skip
+NO_LENGTHS = (
+    "-64",
+    "0",
+    "63",
+    "65",
+    "640000",
+    str(2**31),
+    str(2**32 + 64),
+    str(2**63),
+    "9" * 70,
+    "1E300",
+    "64.5",
+    "T",
+    "NaN",
+    "1E999",
+    "-1E300",
+    quoted("wide"),
+    "",
+    "(64, 64)",
+    "0x40",
+)
 
 
 def lying_axes() -> Iterator[Input]:
@@ -220,14 +239,31 @@ def odd_pixels() -> Iterator[Input]:
 def not_frames() -> Iterator[Input]:
     good = file_bytes([dark()])
     starts = {
-        "nothing": b"", "a byte": b"S", "SIMPLE alone": b"SIMPLE", "79 bytes": good[:79], "80 bytes": good[:80],
-        "2879 bytes": good[:2879], "2880 blanks": b" " * BLOCK, "2880 zeros": bytes(BLOCK), "JPEG": b"\xff\xd8\xff\xe0",
-        "camera raw": b"II*\0\x10\0\0\0CR\2\0", "TIFF": b"MM\0*", "ZIP": b"PK\3\4", "bzip2": b"BZh91AY", "XZ": b"\xfd7zXZ\0",
-        "a page": b"<!DOCTYPE html><html>", "XISF": b"XISF0100", "a pickle": b"\x80\x04\x95", "ASDF": b"#ASDF 1.0.0\n",
-        "an ELF program": b"\x7fELF\2\1\1", "UTF-16": "SIMPLE  = T".encode("utf-16"), "a BOM": b"\xef\xbb\xbf" + good,
-        "a line feed before": b"\n" + good, "lower case": good.replace(b"SIMPLE", b"simple"),
+        "nothing": b"",
+        "a byte": b"S",
+        "SIMPLE alone": b"SIMPLE",
+        "79 bytes": good[:79],
+        "80 bytes": good[:80],
+        "2879 bytes": good[:2879],
+        "2880 blanks": b" " * BLOCK,
+        "2880 zeros": bytes(BLOCK),
+        "JPEG": b"\xff\xd8\xff\xe0",
+        "camera raw": b"II*\0\x10\0\0\0CR\2\0",
+        "TIFF": b"MM\0*",
+        "ZIP": b"PK\3\4",
+        "bzip2": b"BZh91AY",
+        "XZ": b"\xfd7zXZ\0",
+        "a page": b"<!DOCTYPE html><html>",
+        "XISF": b"XISF0100",
+        "a pickle": b"\x80\x04\x95",
+        "ASDF": b"#ASDF 1.0.0\n",
+        "an ELF program": b"\x7fELF\2\1\1",
+        "UTF-16": "SIMPLE  = T".encode("utf-16"),
+        "a BOM": b"\xef\xbb\xbf" + good,
+        "a line feed before": b"\n" + good,
+        "lower case": good.replace(b"SIMPLE", b"simple"),
         "XTENSION first": good.replace(b"SIMPLE  =                    T", b"XTENSION= 'IMAGE   '          "),
-    }  # fmt: skip
+    }
     for name, content in starts.items():
         filled = content if len(content) >= 79 or not content else content + bytes(range(256)) * 20
         yield Input(f"no FITS: {name}", filled, "refused")
@@ -259,8 +295,15 @@ def not_frames() -> Iterator[Input]:
 
 
 def many_units() -> Iterator[Input]:
-    bare = Unit([card("XTENSION", quoted("IMAGE")), card("BITPIX", "8"), card("NAXIS", "0"), card("PCOUNT", "0"),
-                 card("GCOUNT", "1")])  # fmt: skip
+    bare = Unit(
+        [
+            card("XTENSION", quoted("IMAGE")),
+            card("BITPIX", "8"),
+            card("NAXIS", "0"),
+            card("PCOUNT", "0"),
+            card("GCOUNT", "1"),
+        ]
+    )
     empty = file_bytes([bare])
     image = file_bytes([image_unit(PIXELS, dark_cards(), extension=True)])
     first = file_bytes([empty_primary()])

@@ -37,10 +37,18 @@ def temperatures() -> Iterator[Input]:
     for text in (*NO_NUMBERS, "-999", "999", "-273.15", "-300", "1E6", "-1E300", "130", "9" * 60, "", quoted("")):
         yield one(f"CCD-TEMP = {text[:14]}", cold(text), "refused", reason="CCD-TEMP|temperature")
     for text, comment, celsius in (
-        ("263.15", "", -10.0), ("263.15", "[K]", -10.0), (quoted("-10.5 C"), "", -10.5), (quoted("-10,5"), "", -10.5),
-        ("14.0", "[F]", -10.0), ("-0.0", "", 0.0), ("-10.25D0", "", -10.25), (".5", "", 0.5), ("+3.", "", 3.0),
-        ("-1.025E1", "", -10.25), ("1E-300", "", 0.0),
-    ):  # fmt: skip
+        ("263.15", "", -10.0),
+        ("263.15", "[K]", -10.0),
+        (quoted("-10.5 C"), "", -10.5),
+        (quoted("-10,5"), "", -10.5),
+        ("14.0", "[F]", -10.0),
+        ("-0.0", "", 0.0),
+        ("-10.25D0", "", -10.25),
+        (".5", "", 0.5),
+        ("+3.", "", 3.0),
+        ("-1.025E1", "", -10.25),
+        ("1E-300", "", 0.0),
+    ):
         unit = cold(text, comment)
         yield one(f"CCD-TEMP = {text} {comment}", unit, "accepted", truth(temperature_c=celsius))
     doubled = changed(dark(), lambda u: u.add(card("CCD-TEMP", "-20.0")))
@@ -57,10 +65,18 @@ def exposures() -> Iterator[Input]:
     for text in (*NO_NUMBERS, "-1", "-0.001", "1E7", "1E308", "9" * 60):
         yield one(f"EXPTIME = {text[:14]}", with_card("EXPTIME", text), "refused", reason="EXPTIME|exposure")
     for text, comment, seconds in (
-        ("120", "", 120.0), ("1.2D2", "", 120.0), (quoted("120 s"), "", 120.0), (quoted("120,5"), "", 120.5),
-        ("120000", "[ms]", 120.0), ("2", "[min]", 120.0), ("1.2E8", "microseconds", 120.0), (quoted("1/8"), "", 0.125),
-        ("120.0", "seconds (not ms)", 120.0), ("1E5", "", 1e5), ("0.5", "exposure in s", 0.5),
-    ):  # fmt: skip
+        ("120", "", 120.0),
+        ("1.2D2", "", 120.0),
+        (quoted("120 s"), "", 120.0),
+        (quoted("120,5"), "", 120.5),
+        ("120000", "[ms]", 120.0),
+        ("2", "[min]", 120.0),
+        ("1.2E8", "microseconds", 120.0),
+        (quoted("1/8"), "", 0.125),
+        ("120.0", "seconds (not ms)", 120.0),
+        ("1E5", "", 1e5),
+        ("0.5", "exposure in s", 0.5),
+    ):
         unit = with_card("EXPTIME", text, comment)
         yield one(f"EXPTIME = {text} {comment}", unit, "accepted", truth(exposure_s=seconds))
     for text in ("0", "0.0", "1E-300", "-0.0", "1E-32"):
@@ -162,24 +178,49 @@ def dates() -> Iterator[Input]:
 def characters() -> Iterator[Input]:
     """What no header may hold: other bytes than printable ASCII, quotes that do not end, cards without a form."""
     for name, content in (
-        ("latin-1", b"'K\xe4lte'"), ("UTF-8", "'Kälte'".encode()), ("NUL", b"'a\0b'"), ("ESC", b"'\x1b[31mred'"),
-        ("line feed", b"'a\nb'"), ("tab", b"'a\tb'"), ("bytes 128 to 255", b"'" + bytes(range(128, 190)) + b"'"),
-        ("no end quote", b"'camera"), ("quotes alone", b"''''''"), ("a quote", b"'"), ("overlong UTF-8", b"'\xc0\xaf'"),
-        ("half a surrogate", b"'\xed\xa0\x80'"), ("right to left", "'\u202edark'".encode()), ("bell", b"'\a\a'"),
-        ("a page", b"'<script>alert(1)</script>'"), ("a path", b"'../../../etc/passwd'"), ("a format", b"'{0.__class__} %s %n'"),
+        ("latin-1", b"'K\xe4lte'"),
+        ("UTF-8", "'Kälte'".encode()),
+        ("NUL", b"'a\0b'"),
+        ("ESC", b"'\x1b[31mred'"),
+        ("line feed", b"'a\nb'"),
+        ("tab", b"'a\tb'"),
+        ("bytes 128 to 255", b"'" + bytes(range(128, 190)) + b"'"),
+        ("no end quote", b"'camera"),
+        ("quotes alone", b"''''''"),
+        ("a quote", b"'"),
+        ("overlong UTF-8", b"'\xc0\xaf'"),
+        ("half a surrogate", b"'\xed\xa0\x80'"),
+        ("right to left", "'\u202edark'".encode()),
+        ("bell", b"'\a\a'"),
+        ("a page", b"'<script>alert(1)</script>'"),
+        ("a path", b"'../../../etc/passwd'"),
+        ("a format", b"'{0.__class__} %s %n'"),
         ("a comma, a quote", b"'a,\"b\"'"),
-    ):  # fmt: skip
+    ):
         for keyword in ("INSTRUME", "READOUTM", "OBJECT", "FILTER", "SERIAL"):
             yield one(f"{keyword} with {name}", with_card(keyword, content), "accepted", TRUTH)
     for name, image in (
-        ("bytes", bytes(range(176, 256))), ("zeros", bytes(CARD)), ("a value without keyword", b"        = 5"),
-        ("equals signs", b"=" * CARD), ("a keyword alone", b"EXPTIME"), ("no blank behind =", b"EXPTIMEX=5"),
-        ("a slash", b"KEY     = /"), ("slashes", b"KEY     = ////"), ("a long keyword", b"AVERYLONGKEYWORD = 5"),
-        ("HIERARCH alone", b"HIERARCH"), ("HIERARCH without =", b"HIERARCH ESO DET"), ("HIERARCH =", b"HIERARCH = 5"),
-        ("HIERARCH with bytes", b"HIERARCH \xff\xfe = '\xff'"), ("CONTINUE first", b"CONTINUE  'lost'"),
-        ("CONTINUE without quotes", b"CONTINUE  17"), ("END in a value", b"KEY     = 'END     '"), ("a digit", b"7"),
-        ("many digits", b"KEY     = " + b"9" * 70), ("many zeros", b"KEY     = 1E" + b"0" * 60), ("NUL", b"KEY\0    = 5"),
-    ):  # fmt: skip
+        ("bytes", bytes(range(176, 256))),
+        ("zeros", bytes(CARD)),
+        ("a value without keyword", b"        = 5"),
+        ("equals signs", b"=" * CARD),
+        ("a keyword alone", b"EXPTIME"),
+        ("no blank behind =", b"EXPTIMEX=5"),
+        ("a slash", b"KEY     = /"),
+        ("slashes", b"KEY     = ////"),
+        ("a long keyword", b"AVERYLONGKEYWORD = 5"),
+        ("HIERARCH alone", b"HIERARCH"),
+        ("HIERARCH without =", b"HIERARCH ESO DET"),
+        ("HIERARCH =", b"HIERARCH = 5"),
+        ("HIERARCH with bytes", b"HIERARCH \xff\xfe = '\xff'"),
+        ("CONTINUE first", b"CONTINUE  'lost'"),
+        ("CONTINUE without quotes", b"CONTINUE  17"),
+        ("END in a value", b"KEY     = 'END     '"),
+        ("a digit", b"7"),
+        ("many digits", b"KEY     = " + b"9" * 70),
+        ("many zeros", b"KEY     = 1E" + b"0" * 60),
+        ("NUL", b"KEY\0    = 5"),
+    ):
         yield one(f"a card of {name}", dark().add(image.ljust(CARD)), "accepted", TRUTH)
 
 
@@ -242,8 +283,28 @@ def real_headers(cards: list[list[bytes]]) -> Iterator[Input]:
         yield Input(f"real header {number}", file_bytes([over(found)]), "any", Truth(TRUTH.pixels))
 
 
-STRUCTURE = ("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "EXTEND", "PCOUNT", "GCOUNT", "BZERO", "BSCALE", "BLANK", "ZIMAGE",
-             "TFIELDS", "THEAP", "ZTENSION", "ZBITPIX", "ZNAXIS", "ZCMPTYPE", "CHECKSUM", "DATASUM", "GROUPS")  # fmt: skip
+STRUCTURE = (
+    "SIMPLE",
+    "XTENSION",
+    "BITPIX",
+    "NAXIS",
+    "EXTEND",
+    "PCOUNT",
+    "GCOUNT",
+    "BZERO",
+    "BSCALE",
+    "BLANK",
+    "ZIMAGE",
+    "TFIELDS",
+    "THEAP",
+    "ZTENSION",
+    "ZBITPIX",
+    "ZNAXIS",
+    "ZCMPTYPE",
+    "CHECKSUM",
+    "DATASUM",
+    "GROUPS",
+)
 
 
 def over(cards: list[bytes]) -> Unit:

@@ -11,8 +11,16 @@ from corpus.document import Input
 from corpus.texts import spoiled
 
 RECIPE = "0" * 32
-JOB = {"job": "copy", "campaign": "", "recipe": RECIPE, "inputs": [1], "outputs": [2], "requested": False,
-       "label": "a.txt", "time": "2025-01-01T00:00:00+00:00"}  # fmt: skip
+JOB = {
+    "job": "copy",
+    "campaign": "",
+    "recipe": RECIPE,
+    "inputs": [1],
+    "outputs": [2],
+    "requested": False,
+    "label": "a.txt",
+    "time": "2025-01-01T00:00:00+00:00",
+}
 JOBS: tuple[dict[str, Any], ...] = (
     {"journal": 1},
     {"file": [1, "in.txt", 6, 1, "0" * 32]},
@@ -74,12 +82,38 @@ ODD: tuple[Any, ...] = (
     ),
 )
 LINES = (
-    b"", b"{}", b"[]", b"null", b"1", b'"x"', b"\xff\xfe", b"[" * 5000, b'{"a":' * 5000, b"{" * 10, b"NaN", b'{"journal":2}', b'{"frames":2}',
-    b'{"recipe":"', b'{"recipe":"' + b"0" * 32 + b'","is":' + b"[" * 5000 + b"}", b'{"recipe":"' + b"0" * 32 + b'","is":[]}',
-    b'{"recipe":"' + b"0" * 32 + b'","is":{"function":1,"params":[],"step":2,"version":3}}', b'{"file":"abcde"}', b'{"file":{"0":1}}',
-    b'{"drop":"abc"}', b'{"drop":[1,[]]}', b'{"drop":null}', b"{},{}", b'{"file":[7,"a",1,1,"x"]},{"drop":[]}', b"9" * 5000, b"\0" * 100,
-    b'{"file":[' + b"9" * 5000 + b',"a.txt",1,1,"x"]}', b'{"journal":null}', b'{"journal":[]}', b'{"frames":null}', b"{\"x\":\"" + b"y" * 500_000 + b'"}',
-)  # fmt: skip
+    b"",
+    b"{}",
+    b"[]",
+    b"null",
+    b"1",
+    b'"x"',
+    b"\xff\xfe",
+    b"[" * 5000,
+    b'{"a":' * 5000,
+    b"{" * 10,
+    b"NaN",
+    b'{"journal":2}',
+    b'{"frames":2}',
+    b'{"recipe":"',
+    b'{"recipe":"' + b"0" * 32 + b'","is":' + b"[" * 5000 + b"}",
+    b'{"recipe":"' + b"0" * 32 + b'","is":[]}',
+    b'{"recipe":"' + b"0" * 32 + b'","is":{"function":1,"params":[],"step":2,"version":3}}',
+    b'{"file":"abcde"}',
+    b'{"file":{"0":1}}',
+    b'{"drop":"abc"}',
+    b'{"drop":[1,[]]}',
+    b'{"drop":null}',
+    b"{},{}",
+    b'{"file":[7,"a",1,1,"x"]},{"drop":[]}',
+    b"9" * 5000,
+    b"\0" * 100,
+    b'{"file":[' + b"9" * 5000 + b',"a.txt",1,1,"x"]}',
+    b'{"journal":null}',
+    b'{"journal":[]}',
+    b'{"frames":null}',
+    b'{"x":"' + b"y" * 500_000 + b'"}',
+)
 
 
 def text(lines: tuple[dict[str, Any], ...] | list[Any]) -> bytes:

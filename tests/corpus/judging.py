@@ -11,6 +11,7 @@ import math
 import re
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from astropy.io import fits
@@ -18,6 +19,7 @@ from astropy.io import fits
 from corpus.document import Input
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eEdD][+-]?\d+)?")
+MOST_BYTES = 40 << 20  # of a stream that are looked at; no good frame of the corpus is larger
 UNITS_S = (1.0, 1e-3, 1e-6, 60.0)
 
 
@@ -43,7 +45,7 @@ def unpacked(content: bytes) -> bytes:
     out = bytearray()
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
-            while piece := stream.read(1 << 16):
+            while len(out) < MOST_BYTES and (piece := stream.read(1 << 16)):
                 out += piece
     except Exception:  # what came until then is judged
         pass
@@ -87,8 +89,12 @@ def _check_numbers(item: Input, taken: Taken, content: bytes) -> None:
     cards = [text[n : n + 80] for n in range(0, len(text), 80)]
     numbers = {found for image in cards for found in numbers_in(image)}
     # long strings go on over further cards
-    numbers |= {found for a, b in zip(cards, cards[1:], strict=False) if b.startswith("CONTINUE")
-                for found in numbers_in(a.rstrip().rstrip("'&") + b[8:].strip().strip("'"))}  # fmt: skip
+    numbers |= {
+        found
+        for a, b in pairwise(cards)
+        if b.startswith("CONTINUE")
+        for found in numbers_in(a.rstrip().rstrip("'&") + b[8:].strip().strip("'"))
+    }
     exposures = [n * unit for n in numbers for unit in UNITS_S] + [1 / n for n in numbers if n > 1e-9]
     if taken.kind != "bias" or taken.exposure_s != 0.0:
         _among(item, taken.exposure_s, exposures, "an exposure")
@@ -125,7 +131,9 @@ def expected_pixels(content: bytes, hdu: int) -> np.ndarray | None:
                 blank = units[hdu].header.get("BLANK")
                 stored = np.asarray(units[hdu].data)
                 if stored.dtype.kind in "iu" and isinstance(blank, int):  # astropy forgets it for unsigned integers
-                    data = np.where(stored == blank, np.nan, data.astype(np.float64)) if (stored == blank).any() else data
+                    data = (
+                        np.where(stored == blank, np.nan, data.astype(np.float64)) if (stored == blank).any() else data
+                    )
         except Exception:  # astropy's own errors have no common base; then the truth alone can tell
             return None
     while data.ndim > 2 and data.shape[0] == 1:

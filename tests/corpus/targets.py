@@ -22,6 +22,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+
 from corpus import answers, chance, compressed, document, frames, headers, journals, judging, texts
 from corpus.document import Input
 from corpus.judging import Taken, WronglyTaken
@@ -114,8 +115,13 @@ def feed_frame(item: Input, folder: Path) -> str:
     with FrameStack([path], [survey.hdu], survey.rows, survey.cols) as stack:
         values = stack.read_rows(0, survey.rows)[0]
     exposure, celsius = info.exposure_s, info.temperature_c
-    taken = Taken(values, survey.hdu, exposure if exposure is not None else math.nan,
-                  celsius if celsius is not None else math.nan, info.kind)  # fmt: skip
+    taken = Taken(
+        values,
+        survey.hdu,
+        exposure if exposure is not None else math.nan,
+        celsius if celsius is not None else math.nan,
+        info.kind,
+    )
     judging.check_accepted(item, taken)
     light = read_light(path)
     if not np.array_equal(light.raw.astype(values.dtype), values, equal_nan=values.dtype.kind == "f"):

@@ -19,8 +19,9 @@ from darkpipe.files.detectors import (
     units_of_file,
     write_detectors,
 )
-from darkpipe.files.fits_bytes import BytesSource, locate_image
+from darkpipe.files.fits_bytes import locate_image
 from darkpipe.files.lights import read_light
+from darkpipe.files.sources import BytesSource
 from darkpipe.files.stack import FrameStack
 from darkpipe.files.survey import survey_frame
 
