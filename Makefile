@@ -41,7 +41,7 @@ test: $(VENV)/.dev
 	$(RUN) -m pytest $(TESTS)
 
 test-oldest: $(VENV)-oldest/.made
-	$(VENV)-oldest/bin/python -m pytest -p no:cacheprovider $(FAST)
+	$(VENV)-oldest/bin/python -m pytest -p no:cacheprovider -W ignore::DeprecationWarning $(FAST)
 
 $(VENV)-oldest/.made: requirements.txt requirements-oldest.txt
 	$(PYTHON) -m venv $(VENV)-oldest
