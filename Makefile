@@ -5,6 +5,8 @@ DEMO ?= demo
 RUN := $(VENV)/bin/python
 
 TESTS ?= --every-message
+FAST := tests/test_settings.py tests/test_plain_yaml.py tests/test_printable.py tests/files tests/jobs tests/hardware/alpaca
+FOR_FAST := pytest hypothesis requests
 
 .PHONY: help install demo warm test test-oldest lint docs bench-quick speed clean
 
@@ -43,6 +45,14 @@ warm: $(VENV)/.run
 test: $(VENV)/.dev
 	$(RUN) -m pytest $(TESTS)
 
+test-oldest: $(VENV)-oldest/.made
+	$(VENV)-oldest/bin/python -m pytest -p no:cacheprovider -W ignore::DeprecationWarning $(FAST)
+
+$(VENV)-oldest/.made: requirements.txt requirements-oldest.txt
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet -r requirements.txt -c requirements-oldest.txt $(FOR_FAST)
+	@touch $@
+
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -59,5 +69,5 @@ speed: $(VENV)/.dev
 	$(RUN) benchmarks/run.py
 
 clean:
-	rm -rf $(VENV) $(DEMO) docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) $(VENV)-oldest $(DEMO) docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -53,7 +53,8 @@ class Variant:
         return self.read_only or self.other_user or not self.home
 
 
-C_LANGUAGE = {"LANG": "C", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+C_LANGUAGE = {"LANG": "C", "LC_ALL": "C"}
+NO_UTF8 = {**C_LANGUAGE, "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}  # Python's venv itself fails in an odd path then
 ODD_PATH = "Sternwarte Höhe 相機 & co's"
 
 
@@ -72,6 +73,7 @@ def full(pythons: Sequence[str]) -> Iterator[Variant]:
         yield Variant("fresh clone", python, tests=True)
     yield Variant("path with blanks and letters", pythons[0], ODD_PATH)
     yield Variant("LANG=C", pythons[0], variables=C_LANGUAGE)
+    yield Variant("LANG=C without UTF-8", pythons[0], variables=NO_UTF8)
     python = for_everybody(pythons)
     yield Variant("home cannot be written", python, home=False)
     if can_change_user():

@@ -39,7 +39,7 @@ def begin() -> None:
 
     def seen(self: PipelineError, *args: Any, **kwargs: Any) -> None:
         _note(sys._getframe(1))
-        _note_causes(sys.exc_info()[1])
+        note(sys.exc_info()[1])
         made(self, *args, **kwargs)
 
     PipelineError.__init__ = seen  # type: ignore[method-assign]
@@ -49,11 +49,11 @@ def _note(frame: FrameType) -> None:
     _raised.add((frame.f_code.co_filename, frame.f_lineno))
 
 
-def _note_causes(error: BaseException | None) -> None:
-    """See where plain errors came from that are being told as one of the family."""
+def note(error: BaseException | None) -> None:
+    """See where plain errors came from that are told as one of the family; to be called by a test that catches one."""
     if isinstance(error, ValidationError):
         for item in error.errors():
-            _note_causes(item.get("ctx", {}).get("error"))
+            note(item.get("ctx", {}).get("error"))
     seen = set[int]()  # errors may be the context of each other
     while error is not None and id(error) not in seen:
         seen.add(id(error))
