@@ -162,8 +162,8 @@ def master(frames: Campaign, count: int, *, judged: bool, ccdproc: bool = True) 
         floor,
         "Siril 10 x, ccdproc 30 x, 6 x floor, 600 MB" if judged else "",
         reached if judged else None,
-        f"hashing {1e3 * hashing:.0f} ms of it, peak {peak:.0f} MB, reading {1e3 * reading:.0f} ms, "
-        f"writing {size / 1e6:.0f} MB {1e3 * writing:.0f} ms",
+        f"{min(made['cpu_seconds'], made_again['cpu_seconds']):.2f} s of CPU, hashing {1e3 * hashing:.0f} ms, "
+        f"peak {peak:.0f} MB, reading {1e3 * reading:.0f} ms, writing {size / 1e6:.0f} MB {1e3 * writing:.0f} ms",
     )
 
 
@@ -230,7 +230,8 @@ def point(frames: Campaign, count: int) -> Line:
     rounds = 1 if count * frames.shape[0] * frames.shape[1] > 1e9 else 2
     found = frames.ask("product", count, rounds=rounds, warm=False)
     samples = count * frames.shape[0] * frames.shape[1]
-    note = f"{1e9 * found['seconds'] / samples:.2f} ns a sample, peak {found['peak_mb']:.0f} MB"
+    each = 1e9 * found["cpu_seconds"] / samples
+    note = f"{found['cpu_seconds']:.2f} s of CPU, {each:.2f} ns a sample, peak {found['peak_mb']:.0f} MB"
     name = f"master of {count} x {frames.shape[0]} x {frames.shape[1]}, files to file"
     return Line(name, found["seconds"], {}, None, "below 2 GB", found["peak_mb"] < LARGE_MEMORY_MB, note)
 

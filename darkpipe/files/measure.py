@@ -104,9 +104,7 @@ def common_read_noise(stacks: Sequence[RawStack], scale_factor: float) -> ReadNo
 def _pair_noise(stack: RawStack, scale_factor: float) -> tuple[float, float]:
     """Median over pairs of neighbouring frames of a stack; its error, of the pixels or by the pairs' scatter."""
     samples = stack.first(MOST_FRAMES).read(stack.centre())
-    if scale_factor != 1.0:
-        samples = samples / np.float32(scale_factor)
-    pairs = np.array([pair_sigma(samples[i], samples[i + 1]) for i in range(len(samples) - 1)])
+    pairs = np.array([pair_sigma(samples[i], samples[i + 1], scale_factor) for i in range(len(samples) - 1)])
     sigma, n = float(np.median(pairs)), float(pairs.size)
     scatter = float(pairs.std(ddof=1) / math.sqrt(n)) if n > 2 else 0.0
     return sigma, max(scatter, PAIR_LOSS * sigma / math.sqrt(samples[0].size * n))

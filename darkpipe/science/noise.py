@@ -148,7 +148,7 @@ def _is_whole(data: NDArray[Any]) -> bool:
     return bool(np.array_equal(some, np.rint(some)))
 
 
-def pair_sigma(first: NDArray[Any], second: NDArray[Any]) -> float:
+def pair_sigma(first: NDArray[Any], second: NDArray[Any], scale: float = 1.0) -> float:
     """Noise of one frame from the difference of two, robustly; NaN if there is nothing to tell it from.
 
     The mean square of the differences within ± 3 sigma of their middle, against what Gaussian noise sampled by an
@@ -156,13 +156,18 @@ def pair_sigma(first: NDArray[Any], second: NDArray[Any]) -> float:
     nor the quantisation biases it. What is returned is the whole noise of a frame, quantisation included.
 
     first, second : same shape, same unit; integers or floats (whole numbers in floats count as integers).
+    scale : counts of theirs per unit of the result; integers are multiples of it where it is above 1.
     """
     a, b = np.asarray(first).ravel(), np.asarray(second).ravel()
     if a.dtype == b.dtype == np.uint16:
         tally = np.zeros(131071, np.int64)
         count_differences(np.ascontiguousarray(a), np.ascontiguousarray(b), tally)
-        values = np.flatnonzero(tally)
-        return _whole_sigma((values - 65535).astype(np.float64), tally[values])
+        found = np.flatnonzero(tally)
+        values = (found - 65535) / scale
+        if np.array_equal(values, np.rint(values)):
+            return _whole_sigma(values, tally[found])
+    if scale != 1.0:
+        a, b = a / np.float32(scale), b / np.float32(scale)
     whole = _is_whole(a[np.isfinite(a)]) and _is_whole(b[np.isfinite(b)])
     d = a.astype(np.float64) - b.astype(np.float64)
     d = d[np.isfinite(d)]

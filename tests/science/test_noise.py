@@ -187,3 +187,41 @@ def test_real_biases() -> None:
     assert cmos.sigma_adu == pytest.approx(1.16, abs=0.03)
     noisy = (cmos.map_adu > 1.5 * cmos.sigma_adu).mean()
     assert 0.004 < noisy < 0.02
+
+
+@pytest.mark.parametrize("scale", [1, 4, 16])
+@pytest.mark.parametrize("noise", [0.4, 1.3, 25.0])
+def test_a_pair_of_sixteen_bit_frames_tells_what_floats_tell(scale: int, noise: float) -> None:
+    rng = np.random.default_rng([scale, round(10 * noise)])
+    pattern = rng.normal(900, 5, 30_000)
+    first, second = (np.rint(pattern + rng.normal(0, noise, pattern.size)).astype(np.uint16) for _ in range(2))
+    second[:50] += 2000
+    expected = pair_sigma(first.astype(np.float32), second.astype(np.float32))
+    assert pair_sigma(scale * first, scale * second, scale) == pytest.approx(expected, rel=1e-9)
+    assert expected == pytest.approx(np.hypot(noise, 12**-0.5), rel=0.03)
+
+
+def test_a_scale_that_does_not_divide_the_counts_is_taken_all_the_same() -> None:
+    rng = np.random.default_rng(8)
+    first, second = (np.rint(rng.normal(900, 20, 30_000)).astype(np.uint16) for _ in range(2))
+    assert pair_sigma(first, second, 3.3) == pytest.approx(20 / 3.3, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_variances_of_pixels_are_numpys(kind: type, scale: float) -> None:
+    rng = np.random.default_rng(9)
+    frames = np.rint(rng.normal(4000, 30, (7, 5001))).astype(kind)
+    levels = rng.normal(0, 5, 7)
+    if kind is np.float32:
+        frames[2, :40] = np.nan
+        frames[:, 77] = np.nan
+        frames[1:, 78] = np.inf
+    variance, dof = pixel_variance(frames, levels, scale)
+    native = frames.astype(float) * scale - levels[:, None]
+    native[~np.isfinite(native)] = np.nan
+    known = np.isfinite(native).sum(axis=0)
+    np.testing.assert_array_equal(dof, np.maximum(known - 1, 0))
+    some = known > 1
+    np.testing.assert_allclose(variance[some], np.nanvar(native[:, some], axis=0, ddof=1), rtol=1e-4)
+    assert np.isnan(variance[~some]).all()
