@@ -24,7 +24,6 @@ from darkpipe.science.fit_loops import (
     Pixels,
     fit_packed,
     fit_singly,
-    refit_cells,
     residuals_of_tile,
 )
 from darkpipe.science.fit_packed import Order, order_of
@@ -211,14 +210,14 @@ def fit_tile(
         NaN and `DQ.FIT_FAILED` where a pixel has fewer cells than unknowns or the fit broke down.
     """
     n, pixels = cells.signal_adu.shape
+    wanted = np.zeros(n, np.bool_) if leave_out is None else np.asarray(leave_out, np.bool_)
     if pixels == 0:
-        return _nothing(n, cells.group_variance_adu2.shape[0], 0)
+        return _whole(_nothing(cells.group_variance_adu2.shape[0], 0, wanted), n)
     if pixels < LANES:
         some = np.minimum(np.arange(LANES), pixels - 1)
         return fit_tile(problem, cells.at(some), prior.at(some), start[:, some], leave_out).first(pixels)
     tile = _pixels(cells, prior)
-    out = _nothing(n, cells.group_variance_adu2.shape[0], pixels)
-    wanted = np.zeros(n, np.bool_) if leave_out is None else np.asarray(leave_out, np.bool_)
+    out = _nothing(cells.group_variance_adu2.shape[0], pixels, wanted)
     left = np.empty(pixels, np.float32)
     order = order_of(cells.group, cells.group_variance_adu2.shape[0], tile.station, problem.design)
     start = np.ascontiguousarray(start)
@@ -226,11 +225,11 @@ def fit_tile(
     careful = np.flatnonzero(left > CLOSER)
     for array in out:
         array[..., careful] = np.nan if array.dtype.kind == "f" else 0
-    fit_singly(problem.law, tile, start, wanted, careful, out)
+    fit_singly(problem.law, tile, start, wanted, careful, False, out)
     if wanted.any():
         closer = _refit_packed(problem, cells, prior, order, wanted, np.flatnonzero(left == CLOSER), out)
-        refit_cells(problem.law, tile, wanted, closer, out)
-    return out
+        fit_singly(problem.law, tile, start, wanted, closer, True, out)
+    return _whole(out, n)
 
 
 def _refit_packed(
@@ -252,8 +251,8 @@ def _refit_packed(
         some = pixels[np.resize(np.flatnonzero(without), max(LANES, int(without.sum())))]
         rest = cells.at(some)
         rest.count[k] = 0
-        made = _nothing(problem.design.shape[1], 0, some.size)
         alone = np.arange(wanted.size) == k
+        made = _blank(wanted.size, some.size)
         left = np.empty(some.size, np.float32)
         start = np.ascontiguousarray(out.parameters[:, some])
         by_bias = np.empty((0, some.size), np.float32)
@@ -265,8 +264,26 @@ def _refit_packed(
     return pixels[closer]
 
 
-def _nothing(n: int, groups: int, pixels: int) -> Fitted:
+def _blank(n: int, pixels: int) -> Fitted:
+    """For predictions alone."""
+    held = [np.empty((n, pixels), np.float32) for _ in range(3)]
+    few, many = np.empty(0, np.float32), np.empty((0, 0), np.float32)
+    parameters, covariance = np.empty((0, 0)), np.empty((0, 0))
+    whole = np.empty(0, np.int16), np.empty(0, np.uint16)
+    none = np.empty((0, 0, 0), np.float32)
+    return Fitted(
+        parameters, covariance, few, *whole, many, many, np.empty(0, np.uint8), held[0], held[1], held[2], none
+    )
+
+
+def _nothing(groups: int, pixels: int, wanted: NDArray[np.bool_]) -> Fitted:
+    """To be filled; the predictions of cells that are `wanted` (n,) are left as they come, since all of them will be
+    written, and if there is none, no memory is taken for them."""
     nan = np.float32(np.nan)
+    rows = wanted.size if wanted.any() else 0
+    held = [np.empty((rows, pixels), np.float32) for _ in range(3)]
+    for array in held:
+        array[~wanted[:rows]] = nan
     return Fitted(
         np.full((3, pixels), np.nan),
         np.full((6, pixels), np.nan),
@@ -276,11 +293,19 @@ def _nothing(n: int, groups: int, pixels: int) -> Fitted:
         np.full((groups, pixels), nan),
         np.full((groups, pixels), nan),
         np.zeros(pixels, np.uint8),
-        np.full((n, pixels), nan),
-        np.full((n, pixels), nan),
-        np.full((n, pixels), nan),
+        held[0],
+        held[1],
+        held[2],
         np.full((groups, 3, pixels), nan),
     )
+
+
+def _whole(out: Fitted, cells: int) -> Fitted:
+    """The same, with predictions for all cells: NaN where none was wanted."""
+    if out.held_out_adu.shape[0]:
+        return out
+    none = np.broadcast_to(np.float32(np.nan), (cells, out.chi2.size))
+    return out._replace(held_out_adu=none, held_out_variance_adu2=none, held_out_common_adu2=none)
 
 
 def residuals(problem: Problem, cells: Cells, prior: Prior, parameters: F8) -> tuple[F4, F4, F4, F4]:

@@ -245,10 +245,25 @@ def fit_packed(
         store(left, 0, i, where_above(fine, 0.5, where_above(near, 0.5, splat(0.0), CLOSER), 2.0 * CLOSER))
 
 
+@inlined
+def _stand_at(law: Law, tile: Pixels, data: Data, belief: Belief, state: State, parameters: F8, i: int) -> bool:
+    """Put the state where a fit has ended; False where that is singular."""
+    state.p[:] = parameters[:, i]
+    for k in range(data.y.size):
+        state.robust[k] = 1.0
+        state.signal[k] = evaluate(law.family, law.x, k, state.p, state.jac)
+    if not settle(law, data, belief, state):
+        return False
+    heat(law, data, state)
+    return True
+
+
 @kernel
 def fit_singly(
-    law: Law, tile: Pixels, start: F8, leave_out: NDArray[np.bool_], pixels: NDArray[np.int64], out: Fitted
+    law: Law, tile: Pixels, start: F8, leave_out: NDArray[np.bool_], pixels: NDArray[np.int64], known: bool, out: Fitted
 ) -> None:
+    """Fit pixels one by one, with damping, and leave out the cells that have no prediction yet. `known`: they were
+    fitted before, and had no outlier; only the cells are missing."""
     n = tile.signal_adu.shape[0]
     data, belief = _scratch(tile)
     groups, stations = tile.group_variance_adu2.shape[0], tile.station_variance_k2.size
@@ -257,48 +272,26 @@ def fit_singly(
     for i in pixels:
         here = _load(tile, i, data, belief)
         unknowns = unknowns_of(law, data)
-        out.dof[i] = here - unknowns
-        if here < unknowns:
-            out.dq[i] |= _BIT_FAILED | _BIT_FEW
-            continue
-        state.p[:] = start[:, i]
-        status, outliers = descend_robustly(law, data, belief, state, most_outliers(here, unknowns))
-        if status == FAILED or not math.isfinite(state.p[0] + state.p[1] + state.p[2]):
-            out.dq[i] |= _BIT_FAILED
-            continue
-        out.dof[i] -= outliers
-        out.outliers[i] = outliers
-        if outliers:
-            out.dq[i] |= _BIT_OUTLIER
-        _store(law, data, state, i, out)
+        if known:
+            if not _stand_at(law, tile, data, belief, state, out.parameters, i):
+                continue
+        else:
+            out.dof[i] = here - unknowns
+            if here < unknowns:
+                out.dq[i] |= _BIT_FAILED | _BIT_FEW
+                continue
+            state.p[:] = start[:, i]
+            status, outliers = descend_robustly(law, data, belief, state, most_outliers(here, unknowns))
+            if status == FAILED or not math.isfinite(state.p[0] + state.p[1] + state.p[2]):
+                out.dq[i] |= _BIT_FAILED
+                continue
+            out.dof[i] -= outliers
+            out.outliers[i] = outliers
+            if outliers:
+                out.dq[i] |= _BIT_OUTLIER
+            _store(law, data, state, i, out)
         for k in range(n):
-            if leave_out[k] and (here > unknowns or data.base[k] == math.inf):
-                value, variance, common = leave_cell_out(law, data, belief, state, other, k, jac, slope)
-                out.held_out_adu[k, i] = value
-                out.held_out_variance_adu2[k, i] = variance
-                out.held_out_common_adu2[k, i] = common
-
-
-@kernel
-def refit_cells(law: Law, tile: Pixels, leave_out: NDArray[np.bool_], pixels: NDArray[np.int64], out: Fitted) -> None:
-    """Leave out the cells of fitted pixels that have no prediction yet."""
-    n = tile.signal_adu.shape[0]
-    data, belief = _scratch(tile)
-    groups, stations = tile.group_variance_adu2.shape[0], tile.station_variance_k2.size
-    state, other = new_state(n, groups, stations), new_state(n, groups, stations)
-    jac, slope = np.empty((3, n)), np.empty(3)
-    for i in pixels:
-        here = _load(tile, i, data, belief)
-        unknowns = unknowns_of(law, data)
-        state.p[:] = out.parameters[:, i]
-        for k in range(n):
-            state.robust[k] = 1.0
-            state.signal[k] = evaluate(law.family, law.x, k, state.p, state.jac)
-        if not settle(law, data, belief, state):
-            continue
-        heat(law, data, state)
-        for k in range(n):
-            if leave_out[k] and math.isnan(out.held_out_adu[k, i]) and (here > unknowns or data.base[k] == math.inf):
+            if leave_out[k] and (here > unknowns or data.base[k] == math.inf) and math.isnan(out.held_out_adu[k, i]):
                 value, variance, common = leave_cell_out(law, data, belief, state, other, k, jac, slope)
                 out.held_out_adu[k, i] = value
                 out.held_out_variance_adu2[k, i] = variance
@@ -309,6 +302,7 @@ def refit_cells(law: Law, tile: Pixels, leave_out: NDArray[np.bool_], pixels: ND
 def residuals_of_tile(
     law: Law, tile: Pixels, parameters: F8, residual: F4, variance: F4, by_law: F4, common: F4
 ) -> None:
+    """Deletion residuals of fitted pixels, into arrays (n, P) that hold NaN; see `fit.residuals`."""
     n, pixels = tile.signal_adu.shape
     data, belief = _scratch(tile)
     state = new_state(n, tile.group_variance_adu2.shape[0], tile.station_variance_k2.size)
@@ -317,12 +311,7 @@ def residuals_of_tile(
         if not math.isfinite(parameters[0, i]):
             continue
         _load(tile, i, data, belief)
-        state.p[:] = parameters[:, i]
-        for k in range(n):
-            state.robust[k] = 1.0
-            state.signal[k] = evaluate(law.family, law.x, k, state.p, state.jac)
-        if settle(law, data, belief, state):
-            heat(law, data, state)
+        if _stand_at(law, tile, data, belief, state, parameters, i):
             for k in range(n):
                 size, pkk = residual_parts(law, data, state, k, slope)
                 if state.weight[k] == 0.0 or pkk < LONELY * state.weight[k]:
