@@ -47,6 +47,19 @@ def block_mean(image: ArrayLike, max_side: int) -> NDArray[np.float32]:
     return _blocks(image, max_side, largest=False)
 
 
+def block_side(shape: tuple[int, ...], max_side: int) -> int:
+    """Side of the blocks that reduce an image (rows, columns) to at most ``max_side`` pixels a side."""
+    return max(1, math.ceil(max(shape) / max_side))
+
+
+def block_mean_of(image: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """As `block_mean`, of blocks of a given side: for rows of a larger image that part no block of it."""
+    out = np.empty((math.ceil(image.shape[0] / side), math.ceil(image.shape[1] / side)), np.float32)
+    run: Any = _reduce
+    run(np.ascontiguousarray(image), side, False, out)
+    return out
+
+
 def block_max(image: ArrayLike, max_side: int) -> NDArray[np.float32]:
     """As `block_mean`, with the largest finite value of each block: single hot pixels stay visible."""
     return _blocks(image, max_side, largest=True)
