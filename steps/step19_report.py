@@ -12,7 +12,7 @@ import numpy as np
 
 from darkpipe.errors import DesignError, ProductError
 from darkpipe.files.atomic import replace_file, replace_text
-from darkpipe.files.evaluating import compared, read_small_maps
+from darkpipe.files.evaluating import Held, read_small_maps
 from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import Cell, read_reference
 from darkpipe.files.model_maps import read_description
@@ -192,12 +192,12 @@ def draw_residual(
     """What a synthetic dark leaves of a master."""
     description = read_description(inputs[2])
     it = Cell(**cell)
-    both = compared(ModelDir(inputs[2].parent), description, model, it, read_reference(inputs[1]), inputs[0])
+    held = Held(ModelDir(inputs[2].parent), description, model, it, read_reference(inputs[1]), inputs[0])
     inside = description.find(model).covers(it.temperature_c, description.accumulated(it.exposure_s))
     kind = "in sample: the cell was part of the fit" if own and inside else "the cell was not part of the fit"
     return _saved(
         outputs[0],
-        residual_map(both.master - both.signal, it.temperature_c, it.exposure_s, subtitle=f"{model}, {kind}"),
+        residual_map(held.residual(), it.temperature_c, it.exposure_s, subtitle=f"{model}, {kind}"),
     )
 
 

@@ -13,10 +13,9 @@ import numpy as np
 from darkpipe.errors import DesignError
 from darkpipe.files.atomic import replace_file
 from darkpipe.files.evaluating import (
-    compared,
+    Held,
     held_out_plane,
     held_out_row,
-    measure_cell,
     read_json,
     relative_name,
     write_json,
@@ -133,9 +132,8 @@ def evaluate(
     it = Cell(**cell)
     folder = ModelDir(inputs[2].parent)
     description = read_description(inputs[2])
-    both = compared(folder, description, model, it, read_reference(inputs[1]), inputs[0])
-    signal, master, master_error = both.signal, both.master, both.master_error
-    found = measure_cell(signal, both.error, both.dq, master, master_error)
+    both = Held(folder, description, model, it, read_reference(inputs[1]), inputs[0]).compare(PICTURE_SIDE)
+    found = both.errors.summary()
     fitted = description.find(model)
     row = {
         "model": fitted.key,
@@ -144,15 +142,14 @@ def evaluate(
         "exposure_s": it.exposure_s,
         "n_frames": it.frames,
         "inside": fitted.covers(it.temperature_c, description.accumulated(it.exposure_s)),
-        "median_signal_adu": float(np.nanmedian(master)),
+        "median_signal_adu": both.median_adu,
         **found,
     }
     plane = held_out_plane(inputs[-1], it.name) if own else None
     held_out = plane is not None
-    absolute = plane if plane is not None else block_mean(np.abs(signal - master), PICTURE_SIDE)
+    absolute = plane if plane is not None else both.absolute
     with np.errstate(invalid="ignore", divide="ignore"):
-        bright = np.where(master > 5 * master_error, master, np.nan)
-        relative = 100.0 * absolute / block_mean(bright, PICTURE_SIDE)
+        relative = 100.0 * absolute / both.bright
     small = {name: block_mean(image, SMALL_SIDE) for name, image in (("absolute", absolute), ("relative", relative))}
     digests = {outputs[0]: write_json(outputs[0], row), outputs[1]: write_maps(outputs[1], held_out, small)}
     if not pictures:
@@ -163,7 +160,7 @@ def evaluate(
     figures = (
         error_map(absolute, "MAE", "ADU", *cell_of, kind=kind, summary=said),
         error_map(relative, "MAPE", "%", *cell_of, kind=kind, summary=said),
-        dark_image(block_mean(signal, PICTURE_SIDE), *cell_of, subtitle=fitted.key),
+        dark_image(both.signal, *cell_of, subtitle=fitted.key),
     )
     for path, figure in zip(outputs[2:], figures, strict=True):
         digests[path] = replace_file(path, lambda stream, f=figure: save_png(f, stream))  # type: ignore[misc]

@@ -16,9 +16,10 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def rows_of(shape: tuple[int, int], bytes_a_pixel: int) -> list[slice]:
-    """Bands of a sensor (rows, cols) of which all planes together, so many bytes a pixel, stay within `BAND_BYTES`."""
-    height = max(1, BAND_BYTES // max(1, bytes_a_pixel * shape[1]))
+def rows_of(shape: tuple[int, int], bytes_a_pixel: int, multiple: int = 1) -> list[slice]:
+    """Bands of a sensor (rows, cols) of which all planes together, so many bytes a pixel, stay within `BAND_BYTES`;
+    their heights are multiples of a number of rows, and no less."""
+    height = max(1, BAND_BYTES // max(1, bytes_a_pixel * shape[1]) // multiple) * multiple
     return [slice(r, min(r + height, shape[0])) for r in range(0, shape[0], height)]
 
 

@@ -13,61 +13,91 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.files.ageing import master_noise, predict
+from darkpipe.files.ageing import Prediction, master_noise, predict
 from darkpipe.files.arrays import read_arrays
 from darkpipe.files.atomic import replace_file, replace_text
+from darkpipe.files.bands import rows_of
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.masters import Cell, ReferenceValues
 from darkpipe.files.model_maps import Description, read_maps
-from darkpipe.files.products import read_inputs, read_planes
+from darkpipe.files.products import read_inputs, read_planes, read_shape
 from darkpipe.files.tables import read_table
+from darkpipe.science.blocks import block_mean_of, block_side
 from darkpipe.science.flags import MODEL_INVALID
-from darkpipe.science.metrics import accumulate
+from darkpipe.science.metrics import CellErrors, accumulate
+from darkpipe.science.order import median
+
+F4 = NDArray[np.float32]
 
 NAN = math.nan
+BRIGHT = 5.0  # errors of a master above which a relative error says something
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A prediction and what was measured, (rows, cols) each [ADU], with 1 sigma; bits of the prediction."""
+    """A master against what a model says of it: the errors, the median of the master [ADU], and maps of blocks, at most
+    so many a side as was asked for: mean absolute error, the master where it is clearly above its error, the model's
+    signal [ADU]."""
 
-    signal: NDArray[np.float32]
-    error: NDArray[np.float32]
-    dq: NDArray[np.uint16]
-    master: NDArray[np.float32]
-    master_error: NDArray[np.float32]
+    errors: CellErrors
+    median_adu: float
+    absolute: F4
+    bright: F4
+    signal: F4
 
 
-def compared(
-    folder: ModelDir, description: Description, key: str, cell: Cell, reference: ReferenceValues, master: Path
-) -> Compared:
-    """A master beside what the model says of it: signal beyond the bias's own exposure.
+@dataclass(frozen=True)
+class Held:
+    """A master that is held against a model, in bands of rows: signal beyond the bias's own exposure.
 
     A master without a bias has that of the model subtracted here. Where the model has none either, both stand on the
-    level that was fitted with it.
+    level that was fitted with it. key : of the fitted model.
     """
-    science, noise, count = read_planes(master, ["SCI", "ERR", "COUNT"])
-    found = predict(folder, description, read_maps(folder, description.find(key)), cell, reference)
-    signal, error = found.signal, found.error
-    if found.level is not None and description.has_bias:
-        science = science - found.level
-        noise = master_noise(noise, count, found, cell, description)
-    elif found.level is not None:
-        signal = signal + found.level
-    planes = (np.asarray(v, np.float32) for v in (science, noise))
-    return Compared(signal.astype(np.float32), error.astype(np.float32), found.dq, *planes)
 
+    folder: ModelDir
+    description: Description
+    key: str
+    cell: Cell
+    reference: ReferenceValues
+    master: Path
 
-def measure_cell(
-    signal: NDArray[np.float32],
-    error: NDArray[np.float32],
-    dq: NDArray[np.uint16],
-    master: NDArray[np.float32],
-    master_error: NDArray[np.float32],
-) -> dict[str, float | int]:
-    """Errors of a prediction against a master."""
-    flagged = (dq & int(MODEL_INVALID)) != 0
-    return accumulate(signal, error, master, master_error, flagged).summary()
+    def band(self, rows: slice) -> tuple[Prediction, F4, F4, F4]:
+        """Of some rows: what the model says, its signal, the master and its 1 sigma [ADU]."""
+        science, noise, count = read_planes(self.master, ["SCI", "ERR", "COUNT"], rows)
+        maps = read_maps(self.folder, self.description.find(self.key), rows)
+        found = predict(self.folder, self.description, maps, self.cell, self.reference, rows)
+        signal = found.signal
+        if found.level is not None and self.description.has_bias:
+            science = science - found.level
+            noise = master_noise(noise, count, found, self.cell, self.description)
+        elif found.level is not None:
+            signal = signal + found.level
+        return found, np.asarray(signal, np.float32), np.asarray(science, np.float32), np.asarray(noise, np.float32)
+
+    def compare(self, max_side: int) -> Compared:
+        """Errors, and maps of at most so many blocks a side; no band parts a block."""
+        shape = read_shape(self.master)
+        side = block_side(shape, max_side)
+        errors, measured = CellErrors.empty(), np.empty(shape, np.float32)
+        maps: list[list[F4]] = [[], [], []]
+        for rows in rows_of(shape, 90, side):
+            found, signal, science, noise = self.band(rows)
+            flagged = (found.dq & int(MODEL_INVALID)) != 0
+            errors = errors + accumulate(signal, np.asarray(found.error, np.float32), science, noise, flagged)
+            measured[rows] = science
+            with np.errstate(invalid="ignore"):
+                bright = np.where(science > BRIGHT * noise, science, np.float32(np.nan))
+            for parts, plane in zip(maps, (np.abs(signal - science), bright, signal), strict=True):
+                parts.append(block_mean_of(plane, side))
+        return Compared(errors, median(measured[~np.isnan(measured)]), *(np.concatenate(parts) for parts in maps))
+
+    def residual(self) -> F4:
+        """(rows, cols) master - model [ADU]."""
+        out = np.empty(read_shape(self.master), np.float32)
+        for rows in rows_of((out.shape[0], out.shape[1]), 90):
+            _, signal, science, _ = self.band(rows)
+            out[rows] = science - signal
+        return out
 
 
 def held_out_plane(path: Path, cell: str) -> NDArray[np.float32] | None:

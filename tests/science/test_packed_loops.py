@@ -1,0 +1,46 @@
+"""The loops over whole planes are packed: a compiler that goes pixel by pixel does so without a word."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+import pytest
+from numba import njit
+
+from darkpipe.science import block_sums, calibration_kernel, local_median
+from darkpipe.science.models import families
+
+N = 512
+ONE, TWO = np.ones(N, np.float32), np.ones((2, N), np.float32)
+WORK = np.ones(5 * N)
+BITS, BYTES, KEYS = np.ones(N, np.uint16), np.ones(N, np.uint8), np.ones(N, np.int32)
+F = np.float32(1.0)
+
+PACKED: dict[str, tuple[Any, tuple[Any, ...], str]] = {
+    "exponentials": (families._exponentials, (1.0, 2.0, TWO[0], TWO[1], WORK), "mulpd"),
+    "signal": (families._scaled, (ONE, WORK, TWO[0]), "mulpd"),
+    "derivatives": (families._exponential, (1.0, 2.0, ONE, WORK), "mulpd"),
+    "glow": (families._glowing, (1.0, 2.0, TWO[0], TWO[1], WORK), "mulpd"),
+    "linear": (families._linear, (1.0, 2.0, 3.0, ONE, TWO[0], TWO[1], WORK), "mulpd"),
+    "variance": (families._diagonal, (ONE, TWO[0], TWO[1], WORK), "mulpd"),
+    "covariance": (families._cross, (ONE, TWO[0], TWO[1], WORK), "mulpd"),
+    "errors of darks": (families._errors, (F, ONE, BYTES, TWO[0]), "sqrtps"),
+    "difference": (calibration_kernel._difference, (ONE, *TWO, *TWO.copy()), "subps"),
+    "noise": (calibration_kernel._noise, (ONE, F, TWO[0], TWO[1]), "divps"),
+    "errors of frames": (calibration_kernel._sigma, (ONE, *TWO), "sqrtps"),
+    "counts of keys": (block_sums.count_below, (KEYS, np.int32(3)), "pcmpgtd"),
+    "step of a network": (local_median.step, (KEYS, KEYS.copy(), 3), "pminsd"),
+}
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="looks for x86 instructions")
+@pytest.mark.parametrize("name", PACKED)
+def test_loops_are_packed(name: str) -> None:
+    kernel, data, instruction = PACKED[name]
+    # compiled afresh: what comes from the cache has no assembly to show
+    compiled = njit(nogil=True, error_model="numpy")(kernel.py_func)
+    compiled(*data)
+    assembly = "\n".join(compiled.inspect_asm().values())
+    assert instruction in assembly or (instruction == "pcmpgtd" and "vpcmp" in assembly)
