@@ -29,6 +29,7 @@ from benchmarks.table import machine
 PAGE = REPOSITORY / "docs" / "scaling.md"
 FIGURE = REPOSITORY / "docs" / "images" / "scaling.svg"
 START, END = "<!-- measured by benchmarks/scaling.py -->", "<!-- end of what was measured -->"
+IMAGE = "![Wall time, CPU time and peak memory against frames, pixels and cells](images/scaling.svg)"
 FREE_BYTES = 5e9
 MODEL_BYTES = 270  # of products a pixel, beside those of each cell and temperature
 CELL_BYTES = 40
@@ -128,6 +129,7 @@ def draw(curves: Mapping[str, Sequence[Point]], path: Path) -> None:
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     labels = {"frames": "frames", "pixels": "pixels of a frame [Mpix]", "cells": "cells"}
     figure = Figure(figsize=(10, 5.6), layout="constrained")
@@ -142,6 +144,9 @@ def draw(curves: Mapping[str, Sequence[Point]], path: Path) -> None:
         memory.loglog(x, [p.peak_mb for p in points], "o-", color="#0072B2")
         memory.set_ylim(100, 10_000)
         memory.set_xlabel(labels[name])
+        for box in (time, memory):
+            box.set_xticks(x, [f"{v:.2g}" if v < 100 else f"{v:.0f}" for v in x])
+            box.xaxis.set_minor_formatter(NullFormatter())
     axes[0, 0].set_ylabel("time [s]")
     axes[1, 0].set_ylabel("peak memory [MB]")
     axes[0, 0].legend(frameon=False)
@@ -156,7 +161,7 @@ def write(curves: Mapping[str, Sequence[Point]]) -> None:
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(START)
     _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{START}\n\n{table(curves)}\n\n{END}{after}", encoding="utf-8")
+    PAGE.write_text(f"{before}{START}\n\n{table(curves)}\n\n{IMAGE}\n\n{END}{after}", encoding="utf-8")
     draw(curves, FIGURE)
 
 

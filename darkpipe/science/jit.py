@@ -7,6 +7,7 @@ help, and a run that finds nothing to do call no kernel. Where the compiled code
 from __future__ import annotations
 
 import functools
+import importlib
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -48,6 +49,26 @@ class Kernel:
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.compiled, name)
+
+
+class Intrinsic:
+    """A function of compiled code alone (numba's `intrinsic`), whose module is imported when a kernel that calls it is
+    compiled: that module needs numba to be read at all.
+    """
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module, self._name = module, name
+
+    @property
+    def _numba_type_(self) -> Any:
+        from numba.core.registry import cpu_target
+
+        with _decorating:
+            found = getattr(importlib.import_module(self._module), self._name)
+            # what that module has told numba is looked up when a compilation begins, and one is under way
+            cpu_target.typing_context.refresh()
+            cpu_target.target_context.refresh()
+        return cpu_target.typing_context.resolve_value_type(found)
 
 
 def kernel(function: F) -> F:
