@@ -129,8 +129,8 @@ class DaskExecutor(Executor):
         with self._lock:
             if self._over is not None:
                 raise RuntimeError("this engine has been shut down")
-            if self._lost is not None:
-                raise self._lost
+            if self._lost is not None or self._client.status == "closed":
+                raise self._lost_scheduler()
             if self._suspects or any(other.suspected for other in self._flying.values()):
                 self._held.append(task)
             else:

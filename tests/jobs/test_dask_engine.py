@@ -279,10 +279,9 @@ def test_a_scheduler_that_dies_ends_the_run(
 
 def refuses(engine: Executor) -> bool:
     try:
-        engine.submit(len, "ab").exception(timeout=10.0)
+        engine.submit(len, "ab")
     except PipelineError as error:
-        assert "connection to the Dask scheduler was lost" in str(error)
-        return True
+        return "connection to the Dask scheduler was lost" in str(error)
     return False
 
 
