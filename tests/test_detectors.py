@@ -251,6 +251,26 @@ def test_other_modes_take_the_models_of_all(plane: Plane, by_folders: Path, tmp_
     assert made[0].read_bytes() != made[1].read_bytes()
 
 
+def test_light_frames_of_all_are_calibrated_by_their_own_models(plane: Plane, by_folders: Path, tmp_path: Path) -> None:
+    single = []
+    for name in NAMES:
+        light = tmp_path / "folders" / name / "m31.fits"
+        light.parent.mkdir(parents=True)
+        shutil.copy(max((plane.folders / name).glob("*.fits")), light)
+        fits.setval(light, "IMAGETYP", value="Light Frame")
+        single.append(light)
+    together(single, tmp_path / "files" / "m31.fits")
+    made: dict[str, list[Path]] = {}
+    for by in ("folders", "hdus"):
+        frames = tmp_path / ("files" if by == "hdus" else "folders")
+        report = run(tmp_path / "made" / by, frames, by, "calibrate", calibrate={"model_dir": by_folders})
+        assert report.exit_code == 0
+        made[by] = [next((tmp_path / "made" / by / name).rglob("m31*.fits")) for name in NAMES]
+    for one, other in zip(made["folders"], made["hdus"], strict=True):
+        np.testing.assert_array_equal(planes(one)["SCI"], planes(other)["SCI"])
+    assert (planes(made["hdus"][0])["SCI"] != planes(made["hdus"][1])["SCI"]).any()
+
+
 def test_every_engine_makes_the_same(plane: Plane, by_images: Path, tmp_path: Path) -> None:
     shutil.copytree(plane.files, tmp_path / "files")
     report = run(tmp_path / "imaged", tmp_path / "files", "hdus", engine="processes")

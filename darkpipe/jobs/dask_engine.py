@@ -92,6 +92,7 @@ class DaskExecutor(Executor):
         self._suspects: deque[_Task] = deque()
         self._held: deque[_Task] = deque()
         self._over: set[int] | None = None
+        self._lost: PipelineError | None = None
         self._attempts = itertools.count()
         self._closed = threading.Event()
         self._stack = contextlib.ExitStack()
@@ -128,6 +129,8 @@ class DaskExecutor(Executor):
         with self._lock:
             if self._over is not None:
                 raise RuntimeError("this engine has been shut down")
+            if self._lost is not None or self._client.status == "closed":
+                raise self._lost_scheduler()
             if self._suspects or any(other.suspected for other in self._flying.values()):
                 self._held.append(task)
             else:
@@ -161,7 +164,7 @@ class DaskExecutor(Executor):
         error: BaseException | None = None
         try:
             if sent.cancelled():
-                error = CancelledError() if self._over is not None else self._lost_scheduler()
+                error = CancelledError() if self._ended_before(task) else self._lost_scheduler()
             else:
                 result = sent.result(timeout=max(self._settings.patience_s, ANSWER_S))
         except KilledWorker as killed:
@@ -173,12 +176,19 @@ class DaskExecutor(Executor):
         except Exception as raised:
             waited = isinstance(raised, TimeoutError) and sent.status == "finished"
             error = self._lost_scheduler() if waited else raised
-        if not isinstance(error, CancelledError):  # who cancels a job settles its future
+        if isinstance(error, CancelledError):
+            Future.cancel(task.future)
+        else:
             _settle(task.future, result, error)
         with self._lock:
             self._flying.pop(task.ticket.number, None)
             task.sent = None
             self._go_on()
+
+    def _ended_before(self, task: _Task) -> bool:
+        """Whether the run was over before this job began."""
+        with self._lock:
+            return self._over is not None and task.ticket.number not in self._over
 
     def _suspect(self, task: _Task) -> bool:
         """Put a job aside whose workers died; False if it was alone when that happened."""
@@ -261,7 +271,8 @@ class DaskExecutor(Executor):
                 threads = dict(_ask(self._client.nthreads))
             except PipelineError:
                 if not self._closed.is_set():
-                    self._fail_all(self._lost_scheduler())
+                    self._lost = self._lost_scheduler()
+                    self._fail_all(self._lost)
                 return
             for address in self._threads.keys() - threads.keys():
                 log.warning("worker %s is gone; what it was at is run again elsewhere", address)

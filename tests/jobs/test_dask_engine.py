@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -247,10 +248,9 @@ def test_workers_that_leave_for_good_end_the_run(root: Path) -> None:
     assert "has had no worker for 1.5 s" in str(report.failures[0])
 
 
-def test_a_scheduler_that_dies_ends_the_run(
-    root: Path, monkeypatch: pytest.MonkeyPatch, expected: dict[str, bytes]
-) -> None:
-    monkeypatch.setattr(dask_engine, "CONNECT_S", 5.0)
+@contextlib.contextmanager
+def scheduler_process() -> Iterator[tuple[str, Callable[[], None]]]:
+    """The address of a scheduler with one worker, and what kills it."""
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     line = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)]
@@ -258,15 +258,41 @@ def test_a_scheduler_that_dies_ends_the_run(
     worker = worker_process(address, SEARCH, "--no-nanny")
     try:
         until(lambda: workers_of(address))
-        report = dask_run(root, address, progress=AtJob(len(NAMES) + 3, scheduler.kill), cells={"pause_s": 0.5})
+        yield address, scheduler.kill
     finally:
         for process in (scheduler, worker):
             process.kill()
             process.wait(timeout=180)
+
+
+def test_a_scheduler_that_dies_ends_the_run(
+    root: Path, monkeypatch: pytest.MonkeyPatch, expected: dict[str, bytes]
+) -> None:
+    monkeypatch.setattr(dask_engine, "CONNECT_S", 5.0)
+    with scheduler_process() as (address, kill):
+        report = dask_run(root, address, progress=AtJob(len(NAMES) + 3, kill), cells={"pause_s": 0.5})
     assert report.exit_code == 1
     assert "connection to the Dask scheduler was lost" in str(report.failures[0])
     assert controller(root).run("full").exit_code == 0
     assert products(root) == expected
+
+
+def refuses(engine: Executor) -> bool:
+    try:
+        engine.submit(len, "ab")
+    except PipelineError as error:
+        return "connection to the Dask scheduler was lost" in str(error)
+    return False
+
+
+def test_no_job_is_sent_to_a_scheduler_that_has_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_engine, "CONNECT_S", 2.0)
+    with scheduler_process() as (address, kill):
+        engine = within(200.0, lambda: open_engine("dask", 1, address, root=tmp_path))
+        assert engine.submit(len, "abc").result(timeout=200.0) == 3
+        kill()
+        until(lambda: refuses(engine))
+        within(200.0, engine.shutdown)
 
 
 def worker_process(address: str, search: str, *more: str, hidden: Path | None = None) -> subprocess.Popen[bytes]:
