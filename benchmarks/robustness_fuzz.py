@@ -149,6 +149,7 @@ def fuzz(name: str, runs: int, report: Path) -> None:
 
         with atheris.instrument_imports(include=["darkpipe", "hardware"]):
             feeder = Feeder(name, runs, report, folder)
+            feeder.feed(seeds(name)[0])  # what is imported when it is needed
         corpus = folder / "seeds"
         corpus.mkdir()
         for number, content in enumerate(seeds(name)):

@@ -26,6 +26,7 @@ from benchmarks.robustness_rows import Row  # noqa: E402
 SEED = 1
 PROCESSES = 2
 DEADLINE_S = 60.0  # of one input; the slowest takes a few seconds
+START_S = 300.0  # of a process, until its first input: it imports, and makes the inputs
 SPARE_MB, TIMES_ITS_SIZE = 200.0, 20.0  # memory that one input may take
 BY_CHANCE = {
     "frames": 8000,
@@ -66,9 +67,10 @@ class Worker:
         command += [str(number) for number in (SEED, first, last, step)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
         self.errors: list[str] = []
-        threading.Thread(target=self._read_errors, daemon=True).start()
+        self._threads = [threading.Thread(target=read, daemon=True) for read in (self._read, self._read_errors)]
+        for thread in self._threads:
+            thread.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -79,6 +81,15 @@ class Worker:
     def _read_errors(self) -> None:
         assert self.process.stderr is not None
         self.errors += self.process.stderr.readlines()[-3:]
+
+    def end(self) -> None:
+        """Wait for its end, and let its pipes go."""
+        self.process.wait()
+        for thread in self._threads:
+            thread.join()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
 
     def next(self, timeout_s: float) -> dict[str, object] | None:
         """Its next line; None if it has ended. Raises queue.Empty at the deadline."""
@@ -94,10 +105,10 @@ def feed(name: str, first: int, last: int, step: int, tally: Tally, lock: thread
         why = ""
         while True:
             try:
-                told = worker.next(DEADLINE_S)
+                told = worker.next(DEADLINE_S if at else START_S)
             except queue.Empty:
                 worker.process.kill()
-                why = f"no answer within {DEADLINE_S:g} s"
+                why = "no answer in time"
                 break
             if told is None:
                 code = worker.process.wait()
@@ -109,7 +120,7 @@ def feed(name: str, first: int, last: int, step: int, tally: Tally, lock: thread
                 with lock:
                     _take(tally, at, told)
                 at = {}
-        worker.process.wait()
+        worker.end()
         if not why:
             return
         with lock:

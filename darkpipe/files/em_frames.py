@@ -6,6 +6,7 @@ plane) and DQ (bits, any of which masks a pixel) are optional.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,21 +165,25 @@ class _opened:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._held = contextlib.ExitStack()
 
     def __enter__(self) -> fits.HDUList:
         try:
             with opened_source(self.path) as source:
                 check_structure(source)
+            stream = self._held.enter_context(open(self.path, "rb"))  # astropy forgets to close what it cannot read
             with quietly():
-                self.hdus = fits.open(self.path, memmap=False, lazy_load_hdus=False)
+                self.hdus = fits.open(stream, memmap=False, lazy_load_hdus=False)
         except FrameError as error:
             what = f"the file cannot be read ({error.what})"
             raise FrameError(what, where=self.path, do=error.do) from error
         except Exception as error:  # astropy's own errors have no common base
+            self._held.close()
             raise FrameError(f"the file cannot be read ({one_line(error)})", where=self.path) from error
         return self.hdus
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         self.hdus.close()
+        self._held.close()
         if isinstance(error, Exception) and not isinstance(error, PipelineError):
             raise FrameError(f"the file cannot be read ({one_line(error)})", where=self.path) from error

@@ -199,7 +199,7 @@ class _CompressedFrame(_Frame):
             raise FrameError("the frame changed its size while it was in use", where=self.path, do=_GONE)
         with quietly():
             try:
-                with fits.open(self.path, memmap=False) as units:
+                with open(self.path, "rb") as stream, fits.open(stream, memmap=False) as units:
                     out[...] = np.asarray(units[self.layout.hdu].section[r0:r1])
             except OSError:
                 raise
