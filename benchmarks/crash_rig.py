@@ -261,6 +261,13 @@ def digest_of_pixels(path: Path) -> str:
         return hashlib.sha256(np.ascontiguousarray(hdus[0].data).tobytes()).hexdigest()
 
 
+def tracebacks(said: str) -> list[str]:
+    """Those that a run printed. The interpreter's own are left out, of a worker that it had just begun to start when
+    its controller was killed: none of our code had been loaded there."""
+    found = [block.split("\n\n")[0] for block in said.split("Traceback (most recent call last):")[1:]]
+    return [block for block in found if "spawn_main" not in block or "EOFError" not in block]
+
+
 def differing(found: Mapping[str, str], whole: Mapping[str, str]) -> list[str]:
     """Names that are in one of both only, or have another content."""
     return sorted(name for name in found.keys() | whole.keys() if found.get(name) != whole.get(name))
