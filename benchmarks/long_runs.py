@@ -105,7 +105,7 @@ def pipeline(folder: Path, frames: int) -> tuple[Row, list[str]]:
         ended = threading.Event()
         waiting = threading.Thread(target=lambda: (process.wait(), ended.set()))
         waiting.start()
-        while not ended.wait(0.25):
+        while not ended.wait(1.0):
             with contextlib.suppress(OSError):
                 samples.append(sample(process.pid, looked_at(out), begin_s))
         waiting.join()
@@ -124,9 +124,9 @@ def pipeline(folder: Path, frames: int) -> tuple[Row, list[str]]:
 
 
 def looked_at(out: Path) -> int:
-    """Frames of which the survey has been written."""
+    """Frames whose survey is in the journal."""
     try:
-        return sum(1 for _ in os.scandir(out / "survey"))
+        return (out / "journal.jsonl").read_bytes().count(b'{"job":"load_data"')
     except OSError:
         return 0
 

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import yaml
 
 from darkpipe import plain_yaml
 from darkpipe.errors import PipelineError, ProductError
-from darkpipe.files.atomic import replace_text
+from darkpipe.files.atomic import replace_file, replace_text
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.model_maps import ModelMaps, read_description, read_maps
 from darkpipe.science.ageing import compare_cell
@@ -33,13 +34,20 @@ HOT_SIGMA = 5.0
 
 @contextmanager
 def keeping_replaced(folder: ModelDir, model: str, scope: str, outputs: Sequence[Path]) -> Iterator[None]:
-    """Keep the files of the chosen model that are replaced meanwhile, unless they come out the same."""
+    """Keep the files of the chosen model that are replaced meanwhile, unless they come out the same.
+
+    Raises
+    ------
+    ProductError
+        if the disk refuses: the model is not replaced then, or the job that replaced it fails and is run again.
+    """
     place = _place_of(folder, model, scope)
     kept = [] if place is None else [pair for path in outputs if (pair := _keep(folder, place, path))]
     yield
     for path, old in kept:
-        if _digest(path) == _digest(old):
-            old.unlink()
+        with _archiving(old):
+            if _digest(path) == _digest(old):
+                old.unlink()
     if place is not None:
         _remove_empty(place)
 
@@ -69,12 +77,26 @@ def _keep(folder: ModelDir, place: Path, path: Path) -> tuple[Path, Path] | None
     copy = place / path.relative_to(folder.path)
     if not path.is_file() or copy.exists():
         return None
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(path, copy)
-    except OSError:  # a file system without second names
-        shutil.copy2(path, copy)
+    with _archiving(copy):
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, copy)
+        except OSError:  # a file system without second names; half a copy would be taken for the model
+            with open(path, "rb") as source:
+                replace_file(copy, partial(shutil.copyfileobj, source))
     return path, copy
+
+
+@contextmanager
+def _archiving(copy: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ProductError(
+            f"the model that is replaced cannot be kept: {error.strerror or error}",
+            where=copy,
+            do="Check free space and permissions, then run again",
+        ) from error
 
 
 def model_digest(description: Path) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,9 @@ import pytest
 from aged_sensor import Ageing, aged, write_later
 from helpers import CAMPAIGN, Campaign, products, run, run_well
 
-from darkpipe.files.history import last_change
+from darkpipe.errors import ProductError
+from darkpipe.files.atomic import replace_text
+from darkpipe.files.history import keeping_replaced, last_change
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.model_maps import read_description, read_maps
 
@@ -63,3 +68,37 @@ def test_a_dry_run_keeps_nothing(work: Campaign, tmp_path: Path) -> None:
     work.add_frame(0.0, 300.0)
     run(work, chosen={"dry_run": True})
     assert not (work.model / "history").exists()
+
+
+def refuse(*given: object, **more: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("what", ["mkdir", "link"])
+def test_a_disk_that_cannot_keep_the_old_model_is_said(
+    plain: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Neither half a copy stays nor the new model in the place of the old one."""
+    folder = ModelDir(plain.copied_to(tmp_path / "work").model)
+    model, _, scope = read_description(folder.description).chosen.partition("/")
+    path = folder.covariance
+    before = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, what, refuse)
+        patch.setattr(shutil, "copyfileobj", refuse)
+        with pytest.raises(ProductError, match="No space left"), keeping_replaced(folder, model, scope, [path]):
+            path.write_bytes(b"new")
+    assert path.read_bytes() == before
+    assert not [p for p in (folder.path / "history").rglob("*") if p.is_file()]
+
+
+def test_without_second_names_a_copy_is_kept(plain: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = ModelDir(plain.copied_to(tmp_path / "work").model)
+    model, _, scope = read_description(folder.description).chosen.partition("/")
+    path = folder.covariance
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "link", refuse)
+    with keeping_replaced(folder, model, scope, [path]):
+        replace_text(path, "new")
+    (kept,) = [p for p in (folder.path / "history").rglob("*") if p.is_file()]
+    assert kept.read_bytes() == before
