@@ -54,7 +54,7 @@ class Variant:
 
 
 C_LANGUAGE = {"LANG": "C", "LC_ALL": "C"}
-NO_UTF8 = {**C_LANGUAGE, "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}  # Python's venv itself fails in an odd path then
+NO_UTF8 = {**C_LANGUAGE, "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}  # then venv fails in an odd path
 ODD_PATH = "Sternwarte Höhe 相機 & co's"
 
 
