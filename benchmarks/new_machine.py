@@ -54,7 +54,7 @@ class Variant:
 
 
 C_LANGUAGE = {"LANG": "C", "LC_ALL": "C"}
-NO_UTF8 = {**C_LANGUAGE, "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}  # venv itself fails in an odd path
+NO_UTF8 = {**C_LANGUAGE, "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}  # then venv fails in an odd path
 ODD_PATH = "Sternwarte Höhe 相機 & co's"
 
 
@@ -117,7 +117,7 @@ class Machine:
             places = [self.own] if variant.read_only or variant.other_user else [self.own, self.checkout]
             subprocess.run(["chown", "-R", f"{self.user}:{self.user}", *places], check=True)
         if not variant.home:
-            home.chmod(0o500)
+            home.chmod(0o555)
             if self.user is not None:
                 os.chown(home, 0, 0)
         self.environment = {k: v for k, v in os.environ.items() if k.startswith(KEPT)}
