@@ -8,7 +8,7 @@ quick: 1024 x 1024), and prints
   (median and MAD clipping), and the floor: each file read once and turned into float32, plus a plain write of as many
   bytes as the product has. Nothing is synced; the product's digest is timed apart;
 - the same for few frames;
-- the kernel alone on samples in memory, in ns a sample, against mean and standard deviation of numpy, and its median;
+- the kernel alone on samples in memory, in ns of one core a sample, against numpy (mean with std, median);
 - with ``--curves``, time and peak memory against frames (10 to 2,000) and pixels (0.25 to 61 Mpix).
 
 Files are in the page cache and kernels compiled. Peers that are not installed are left out. Exit code 1 if a figure
@@ -171,13 +171,13 @@ def master(frames: Campaign, count: int, *, judged: bool, ccdproc: bool = True) 
 
 
 def best_of(rounds: int, work: Callable[[], object]) -> float:
-    """Seconds of the fastest round, after one that does not count."""
+    """Processor seconds of the fastest round, after one that does not count."""
     work()
     best = np.inf
     for _ in range(rounds):
-        start = time.perf_counter()
+        start = time.thread_time()
         work()
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.thread_time() - start)
     return float(best)
 
 

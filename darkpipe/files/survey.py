@@ -34,7 +34,7 @@ from darkpipe.files.pixels import (
 from darkpipe.files.sources import XISF_ADVICE, GzipSource, Source, open_source, source_of
 
 _LARGEST_BYTES = 8 << 30  # MAX_PIXELS in double precision, twice over
-_LARGEST_HELD = 256 << 20
+_LARGEST_HELD = 40 << 20  # of each thread, twice, as long as it lives
 _PIECE_BYTES = 1 << 19
 _COPY_AGAIN = "Copy the frame again, or leave it out."
 
