@@ -248,7 +248,8 @@ def fit_packed(
 @inlined
 def _stand_at(law: Law, tile: Pixels, data: Data, belief: Belief, state: State, parameters: F8, i: int) -> bool:
     """Put the state where a fit has ended; False where that is singular."""
-    state.p[:] = parameters[:, i]
+    for a in range(3):
+        state.p[a] = parameters[a, i]
     for k in range(data.y.size):
         state.robust[k] = 1.0
         state.signal[k] = evaluate(law.family, law.x, k, state.p, state.jac)

@@ -142,6 +142,22 @@ def _scaled_by_two(builder: Any, mantissa: Any, shifted: Any) -> Any:
     return builder.bitcast(builder.add(builder.bitcast(mantissa, _WORDS), power), _DOUBLES)
 
 
+def _whole(value: int) -> Any:
+    return ir.Constant(_WORDS, [value] * LANES)
+
+
+def _exponent(builder: Any, a: Any) -> Any:
+    """2^52 + 1023 + the exponent of a number above 0."""
+    bits = builder.lshr(builder.bitcast(a, _WORDS), _whole(52))
+    return builder.bitcast(builder.or_(bits, _whole(0x4330000000000000)), _DOUBLES)
+
+
+def _fraction(builder: Any, a: Any) -> Any:
+    """The mantissa of a number above 0, from 1 to 2."""
+    bits = builder.and_(builder.bitcast(a, _WORDS), _whole(0x000FFFFFFFFFFFFF))
+    return builder.bitcast(builder.or_(bits, _whole(0x3FF0000000000000)), _DOUBLES)
+
+
 splat: Any = _compiled("splat", 1, lambda builder, a: a)
 square_root: Any = _compiled("square_root", 1, lambda builder, a: _llvm(builder, "llvm.sqrt", a))
 rounded: Any = _compiled("rounded", 1, lambda builder, a: _llvm(builder, "llvm.rint", a))
@@ -152,6 +168,8 @@ where_above: Any = _compiled("where_above", 4, _choose)
 """where_above(a, b, x, y): x where a > b, else y."""
 any_above: Any = _compiled("any_above", 2, _any, types.boolean)
 """Whether a > b in some lane."""
+_exponent_of: Any = _compiled("_exponent_of", 1, _exponent)
+_fraction_of: Any = _compiled("_fraction_of", 1, _fraction)
 _by_power_of_two: Any = _compiled("_by_power_of_two", 2, _scaled_by_two)
 
 
@@ -245,3 +263,24 @@ def exponential(x: Packed) -> Packed:
     p = p * r + 1.0
     p = p * r + 1.0
     return _by_power_of_two(p, shifted)
+
+
+@inlined
+def logarithm(x: Packed) -> Packed:
+    """ln(x) of each lane, x > 0 and no subnormal, to a few units of the last place: k ln 2 + ln m with m from 0.71 to
+    1.41, by the series of the inverse hyperbolic tangent of (m - 1)/(m + 1)."""
+    m, k = _fraction_of(x), _exponent_of(x) - (4503599627370496.0 + 1023.0)
+    high = where_above(m, 1.4142135623730951, 1.0, splat(0.0))
+    m = m * (1.0 - 0.5 * high)
+    k = k + high
+    s = (m - 1.0) / (m + 1.0)
+    q = s * s
+    p = q * (1.0 / 19.0) + 1.0 / 17.0
+    p = p * q + 1.0 / 15.0
+    p = p * q + 1.0 / 13.0
+    p = p * q + 1.0 / 11.0
+    p = p * q + 1.0 / 9.0
+    p = p * q + 1.0 / 7.0
+    p = p * q + 1.0 / 5.0
+    p = p * q + 1.0 / 3.0
+    return k * 0.6931471805599453 + (s + s) * (p * q + 1.0)

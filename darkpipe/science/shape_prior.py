@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 from darkpipe.science.fit import Cells, Prior, Problem
 from darkpipe.science.models.families import EXPONENTIAL
-from darkpipe.science.signal_level import Measured, inverse, measure, shape_at, shape_slots
+from darkpipe.science.packed import LANES
+from darkpipe.science.prior_packed import COLUMNS, Levels, Nodes, add_common_error, prior_of_levels
+from darkpipe.science.signal_level import measure, shape_at, shape_slots
 
 F8 = NDArray[np.float64]
 
 FREEDOM = 5.0  # of Student's distribution, by which the prior fades for a pixel that contradicts it
 SHARED = (0.2, 5.0)  # range of the level over the sum of two currents
 OWN_WORD = 4.0  # information of a pixel's own data in units of the prior's, from which on the prior fades
-TURNS = 4  # of the iteration of a pixel's distance from the prior
 
 PLACE = {(0, 0): 0, (0, 1): 1, (0, 2): 2, (1, 1): 3, (1, 2): 4, (2, 2): 5}  # of a symmetric 3 x 3 matrix in (6, P)
 
@@ -63,15 +64,6 @@ class ShapePrior:
         levels = np.array([node.level for node in self.nodes])
         x = np.log(np.clip(np.nan_to_num(level, nan=0.0), levels[0], levels[-1]))
         return [np.interp(x, np.log(levels), column) for column in values.T]
-
-    def growth_at(self, level: F8) -> F8:
-        """(m, P) derivative of the mean by the logarithm of the level, at levels (P,); 0 beyond the nodes."""
-        logs = np.log([node.level for node in self.nodes])
-        if logs.size < 2:
-            return np.zeros((len(self.start), level.size))
-        slopes = np.gradient(np.array([node.mean for node in self.nodes]), logs, axis=0)
-        x = np.log(np.maximum(np.nan_to_num(level, nan=0.0), np.finfo(float).tiny))
-        return np.stack([np.interp(x, logs, column, left=0.0, right=0.0) for column in slopes.T])
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -116,85 +108,39 @@ def prior_by_level(problem: Problem, cells: Cells, shapes: ShapePrior, weakest: 
     The prior fades where a pixel's own data say more about its shape than the population does, or contradict it, so
     that pixels of other physics are not drawn to the rest.
     """
+    pixels = weakest.mean.shape[1]
+    if 0 < pixels < LANES:
+        some = np.minimum(np.arange(LANES), pixels - 1)
+        prior, start = prior_by_level(problem, cells.at(some), shapes, weakest.at(some))
+        return prior.at(np.arange(pixels)), np.ascontiguousarray(start[:, :pixels])
     found = measure(shape_at(problem, np.array(shapes.start)), cells)
-    theta, covariance = shapes.at(found.level)
-    told = inverse(covariance) * _strength(found, theta - np.array(shapes.start)[:, None], covariance)
-    mean, precision = weakest.mean.copy(), weakest.precision.copy()
-    start, twice = mean.copy(), np.zeros_like(precision)
-    if problem.family == EXPONENTIAL:
-        rows = _hold_shape(mean, found, shapes, theta, shape_slots(problem))
-        start[:] = mean
+    mean, share = weakest.mean.copy(), problem.family != EXPONENTIAL
+    precision, twice = np.empty((6, pixels)), np.empty((6, pixels))
+    if pixels:
+        m = len(shapes.start)
+        levels = Levels(found.level, found.departure, found.information.reshape(m * m, pixels), found.overlap)
+        slots = np.array(shape_slots(problem), np.int64)
+        prior_of_levels(levels, _columns(shapes), m, slots, share, weakest.precision, mean, precision, twice)
+    start = weakest.mean.copy() if share else mean.copy()
+    if not share:
         start[0] = np.nan_to_num(found.level)
-    else:
-        rows = _hold_share(mean, found, shapes, theta[0])
-    # information of the pixel's data, common error, information of the prior
-    own = np.nan_to_num(found.information) * np.maximum(np.nan_to_num(found.level), 0.0) ** 2
-    both = np.einsum("abp,bcp,cdp->adp", own, shapes.shared_at(found.level), told)
-    for (i, j), k in PLACE.items():
-        precision[k] += np.einsum("ap,abp,bp->p", rows[:, i], told, rows[:, j])
-        twice[k] += np.einsum("ap,abp,bp->p", rows[:, i], both + both.swapaxes(0, 1), rows[:, j])
     return Prior(mean, precision, twice), start
 
 
-def _amplitude(found: Measured, shapes: ShapePrior, theta: F8) -> tuple[F8, F8]:
-    """(P,) amplitude of a pixel of shape theta (m, P), whose level was measured with the shape `start`; and (m, P)
-    overlaps: L = amplitude (1 + overlap (theta - start))."""
-    overlap = np.nan_to_num(found.overlap)
-    level = np.maximum(np.nan_to_num(found.level), shapes.nodes[0].level)
-    departure = theta - np.array(shapes.start)[:, None]
-    return level / np.clip(1.0 + (departure * overlap).sum(axis=0), *SHARED), overlap
-
-
-def _hold_shape(mean: F8, found: Measured, shapes: ShapePrior, theta: F8, slots: Sequence[int]) -> F8:
-    """What the prior holds of A, gamma and B: rows (m, 3, P) whose products with the departures from `mean`, set here,
-    are those of the shape from that of the pixel's true level.
-
-    The measured level has an error: of the true one, L', the shape is theta(L) + dtheta/dlnL (L' - L)/L, so that what
-    is open of the level is so of the shape.
-    """
-    amplitude, overlap = _amplitude(found, shapes, theta)
-    growth = shapes.growth_at(found.level)
-    rows = np.zeros((len(slots), 3, theta.shape[1]))
-    mean[0] = amplitude
-    for a, i in enumerate(slots):
-        mean[i] = theta[a]
-        rows[a, 0] = -growth[a] / amplitude
-        for b, j in enumerate(slots):
-            rows[a, j] = float(a == b) - growth[a] * overlap[b]
-    return rows
-
-
-def _hold_share(mean: F8, found: Measured, shapes: ShapePrior, share: F8) -> F8:
-    """What the prior holds of G and D, as rows (1, 3, P) like those of `_hold_shape`: ((1 - f) G - f D)/(G + D) is the
-    departure of the share of G from f (P,), and their sum has no prior."""
-    total, (overlap,) = _amplitude(found, shapes, share[None])
-    first = shapes.start[0]
-    growth = shapes.growth_at(found.level)[0] / (1.0 + (share - first) * overlap).clip(*SHARED)
-    mean[0], mean[1] = share * total, (1.0 - share) * total
-    rows = np.zeros((1, 3, share.size))
-    rows[0, 0] = (1.0 - share - growth * (1.0 + (1.0 - first) * overlap)) / total
-    rows[0, 1] = (-share - growth * (1.0 - first * overlap)) / total
-    return rows
-
-
-def _strength(found: Measured, expected: F8, covariance: F8) -> F8:
-    """(P,) factor on the prior's precision, at most 1.
-
-    expected : (m, P) mean shape of the prior from where departures are measured.
-    """
-    m, pixels = expected.shape
-    level = np.maximum(np.nan_to_num(found.level), 0.0)
-    own = np.nan_to_num(found.information) * level**2
-    departure = np.nan_to_num(found.departure / np.where(level > 0, level, np.inf)) - expected
-    own_word = np.einsum("abp,bap->p", own, covariance) / m
-    told = inverse(covariance)
-    weight = np.ones(pixels)
-    for _ in range(TURNS):
-        after = inverse(told * weight + own)
-        e = np.einsum("abp,bcp,cp->ap", after, own, departure)
-        distance = np.einsum("ap,abp,bp->p", e, told, e) + np.einsum("abp,bap->p", after, told)
-        weight = np.minimum(1.0, (FREEDOM + m) / (FREEDOM - 2.0 + distance))
-    return np.asarray(weight / np.maximum(1.0, (own_word / OWN_WORD) ** 2))
+def _columns(shapes: ShapePrior) -> Nodes:
+    """The nodes as the loop over the pixels wants them."""
+    m, n = len(shapes.start), len(shapes.nodes)
+    level = np.array([node.level for node in shapes.nodes])
+    columns, start = np.zeros((n, COLUMNS)), np.zeros(2)
+    half = m * (m + 1) // 2
+    for row, node in zip(columns, shapes.nodes, strict=True):
+        row[:m] = node.mean
+        row[2 : 2 + half] = node.covariance
+        row[5 : 5 + half] = node.shared
+    if n > 1:
+        columns[:, 8 : 8 + m] = np.gradient(columns[:, :m], np.log(level), axis=0)
+    start[:m] = shapes.start
+    return Nodes(level, np.log(level), columns, start, *SHARED, FREEDOM, OWN_WORD)
 
 
 def parts_of_prior(prior: Prior, covariance: F8) -> F8:
@@ -223,7 +169,9 @@ def with_common_error(prior: Prior, covariance: F8) -> F8:
     pedestal. The fit takes data and prior for independent; here their covariance comes in."""
     if prior.twice is None or not prior.twice.any():
         return covariance
-    order = [[PLACE[min(i, j), max(i, j)] for j in range(3)] for i in range(3)]
-    whole = covariance[order]
-    added = np.einsum("abp,bcp,cdp->adp", whole, prior.twice[order], whole)
-    return np.asarray(covariance + np.stack([added[i, j] for i, j in PLACE]))
+    pixels = covariance.shape[1]
+    missing = max(0, LANES - pixels)
+    whole, twice = (np.pad(array, ((0, 0), (0, missing))) for array in (covariance, prior.twice))
+    out = np.empty((6, pixels + missing))
+    add_common_error(np.ascontiguousarray(whole), np.ascontiguousarray(twice), out)
+    return np.ascontiguousarray(out[:, :pixels])

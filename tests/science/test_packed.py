@@ -16,6 +16,7 @@ from darkpipe.science.packed import (
     exponential,
     larger,
     load,
+    logarithm,
     magnitude,
     rounded,
     smaller,
@@ -34,6 +35,12 @@ X86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="
 def exponentials(x, out):
     for i in range(0, x.size, LANES):
         store(out, 0, i, exponential(load(x, 0, i)))
+
+
+@kernel
+def logarithms(x, out):
+    for i in range(0, x.size, LANES):
+        store(out, 0, i, logarithm(load(x, 0, i)))
 
 
 @kernel
@@ -56,6 +63,16 @@ def test_exponentials_are_those_of_numpy():
     out = np.empty_like(x)
     exponentials(x, out)
     np.testing.assert_allclose(out, np.exp(x), rtol=1e-15)
+
+
+def test_logarithms_are_those_of_numpy():
+    rng = np.random.default_rng(3)
+    x = np.concatenate(
+        [np.exp(rng.uniform(-600, 600, 2000)), rng.uniform(0.5, 2.0, 2000), 1 + np.arange(-48, 48) * 1e-9]
+    )
+    out = np.empty_like(x)
+    logarithms(x, out)
+    np.testing.assert_allclose(out, np.log(x), rtol=2e-15, atol=1e-24)
 
 
 def test_exponentials_of_what_is_no_number_are_none_or_huge():
