@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from darkpipe.files.bands import ahead
 from darkpipe.files.masters import UNUSABLE
 from darkpipe.files.products import Card, Frame, Product, read_header, read_planes, read_shape
 from darkpipe.files.tables import read_table, table_of, write_table
@@ -18,11 +19,12 @@ from darkpipe.science.flags import DQ, MODEL_INVALID
 from darkpipe.science.models import MODELS, Reference
 from darkpipe.science.sensor import Growth, Spread, growth
 
-BAND_BYTES = 64 << 20
+BAND_BYTES = 16 << 20
 SAMPLE_PIXELS = 4 << 20  # that means and spreads are taken of; more would cost minutes and tell no more
 SAMPLE_BANDS = 32
 NO_MEASUREMENT = DQ.DEAD | DQ.SATURATED | DQ.FIT_FAILED
 UNTYPICAL = MODEL_INVALID | DQ.HOT | DQ.WARM | DQ.OUTLIER
+F4 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 
@@ -134,7 +136,9 @@ def measure_sets(
     header = model.header
     sets = tuple(PixelSet(name, 0, np.zeros(n), np.zeros(n), Spread()) for name in ("typical", "all", "hot"))
     chosen = sample_bands(shape, 2 * n + 30)
-    for band in chosen:
+
+    def read(band: slice) -> tuple[F4, F4, Growth, tuple[Bools, ...]]:
+        """Signal and variance of the cells (n, P), what the model says, and which pixels are of each set."""
         bits = read_planes(mask, ["DQ"], band)[0].ravel() | read_planes(status, ["DQ"], band)[0].ravel()
         measured = (bits & int(NO_MEASUREMENT)) == 0
         signal, variance = np.empty((n, bits.size), np.float32), np.empty((n, bits.size), np.float32)
@@ -145,7 +149,10 @@ def measure_sets(
         found, _ = model.growth(temperature_c, band, header)
         typical = measured & ((bits & int(UNTYPICAL)) == 0)
         hot = measured & ((bits & int(DQ.HOT)) != 0) & ((bits & int(MODEL_INVALID)) == 0) & np.isfinite(found.per_k)
-        for pixels, use in zip(sets, (typical, measured, hot), strict=True):
+        return signal, variance, found, (typical, measured, hot)
+
+    for signal, variance, found, chosen_pixels in ahead(read, chosen):
+        for pixels, use in zip(sets, chosen_pixels, strict=True):
             _add(pixels, signal[:, use], variance[:, use], found.current_adu_s[use], found.current_error_adu_s[use])
     for pixels in sets:
         many = max(pixels.number, 1)
@@ -164,11 +171,16 @@ def _add(
     error: NDArray[np.float64],
 ) -> None:
     """Add pixels (n, P) to the sums of a set."""
-    factor = 1.0 / current if pixels.name == "hot" else np.ones(current.size)
     pixels.number += current.size
-    pixels.signal_adu += (signal * factor).sum(axis=1)
-    pixels.error_adu += (variance * factor**2).sum(axis=1)
-    pixels.weight += float(factor.sum())
+    if pixels.name == "hot":
+        factor = 1.0 / current
+        pixels.signal_adu += (signal * factor).sum(axis=1)
+        pixels.error_adu += (variance * factor**2).sum(axis=1)
+        pixels.weight += float(factor.sum())
+    else:
+        pixels.signal_adu += signal.sum(axis=1, dtype=np.float64)
+        pixels.error_adu += variance.sum(axis=1, dtype=np.float64)
+        pixels.weight += float(current.size)
     pixels.spread.add(current, error)
 
 
