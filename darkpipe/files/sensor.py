@@ -15,6 +15,7 @@ from darkpipe.files.bands import ahead
 from darkpipe.files.masters import UNUSABLE
 from darkpipe.files.products import Card, Frame, Product, read_header, read_planes, read_shape
 from darkpipe.files.tables import read_table, table_of, write_table
+from darkpipe.science.block_sums import masked_sums
 from darkpipe.science.flags import DQ, MODEL_INVALID
 from darkpipe.science.models import MODELS, Reference
 from darkpipe.science.sensor import Growth, Spread, growth
@@ -153,7 +154,7 @@ def measure_sets(
 
     for signal, variance, found, chosen_pixels in ahead(read, chosen):
         for pixels, use in zip(sets, chosen_pixels, strict=True):
-            _add(pixels, signal[:, use], variance[:, use], found.current_adu_s[use], found.current_error_adu_s[use])
+            _add(pixels, use, signal, variance, found.current_adu_s[use], found.current_error_adu_s[use])
     for pixels in sets:
         many = max(pixels.number, 1)
         pixels.signal_adu /= many
@@ -165,21 +166,25 @@ def measure_sets(
 
 def _add(
     pixels: PixelSet,
-    signal: NDArray[np.float32],
-    variance: NDArray[np.float32],
+    use: Bools,
+    signal: F4,
+    variance: F4,
     current: NDArray[np.float64],
     error: NDArray[np.float64],
 ) -> None:
-    """Add pixels (n, P) to the sums of a set."""
+    """Add the pixels in use (P,) of a band (n, P) to the sums of a set."""
     pixels.number += current.size
     if pixels.name == "hot":
         factor = 1.0 / current
-        pixels.signal_adu += (signal * factor).sum(axis=1)
-        pixels.error_adu += (variance * factor**2).sum(axis=1)
+        pixels.signal_adu += (signal[:, use] * factor).sum(axis=1)
+        pixels.error_adu += (variance[:, use] * factor**2).sum(axis=1)
         pixels.weight += float(factor.sum())
     else:
-        pixels.signal_adu += signal.sum(axis=1, dtype=np.float64)
-        pixels.error_adu += variance.sum(axis=1, dtype=np.float64)
+        run: Any = masked_sums
+        for total, planes in ((pixels.signal_adu, signal), (pixels.error_adu, variance)):
+            sums = np.empty(total.size)
+            run(planes, use, sums)
+            total += sums
         pixels.weight += float(current.size)
     pixels.spread.add(current, error)
 
