@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -149,42 +151,49 @@ def read_description(path: Path) -> Description:
         when it is missing or not what `write_description` writes.
     """
     try:
-        data = plain_yaml.load(path.read_text(encoding="utf-8"))
-        models = tuple(
-            FittedModel(
-                m["name"],
-                m["cell"],
-                (m["temperature_c"][0], m["temperature_c"][1]),
-                (m["exposure_s"][0], m["exposure_s"][1]),
-                Reference(m["reference_temperature_c"], m["reference_exposure_s"], m["energy_gap_ev"]),
-                m["relative_error"],
-                m["score"],
-                m["cells"],
-            )
-            for m in data["models"]
-        )
-        for m in models:
-            _check_name(m.name, MODELS)
-            _check_name(m.cell)
-        _check_name(data["configuration"])
-        return Description(
-            data["chosen"],
-            data["why"],
-            (data["shape"][0], data["shape"][1]),
-            data["configuration"],
-            data["gain_e_per_adu"],
-            data["read_noise_adu"],
-            data["scale_factor"],
-            data["bias_exposure_s"],
-            data["has_bias"],
-            models,
-            data["not_fitted"],
-            data["camera"],
-            tuple(data.get("notes", ())),
-            data.get("readout_exposure_s", 0.0),
-        )
+        status = os.stat(path)
+        return _description_of(path, (status.st_ino, status.st_size, status.st_mtime_ns))
     except (OSError, KeyError, TypeError, IndexError, ValueError) as error:
         raise ProductError(f"the model's description cannot be read ({error})", where=path, do="fit again") from error
+
+
+@lru_cache(maxsize=64)
+def _description_of(path: Path, stamp: tuple[int, int, int]) -> Description:
+    """Of a file with this stamp: each of a hundred frames asks for the same one, and YAML is slow to parse."""
+    data = plain_yaml.load(path.read_text(encoding="utf-8"))
+    models = tuple(
+        FittedModel(
+            m["name"],
+            m["cell"],
+            (m["temperature_c"][0], m["temperature_c"][1]),
+            (m["exposure_s"][0], m["exposure_s"][1]),
+            Reference(m["reference_temperature_c"], m["reference_exposure_s"], m["energy_gap_ev"]),
+            m["relative_error"],
+            m["score"],
+            m["cells"],
+        )
+        for m in data["models"]
+    )
+    for m in models:
+        _check_name(m.name, MODELS)
+        _check_name(m.cell)
+    _check_name(data["configuration"])
+    return Description(
+        data["chosen"],
+        data["why"],
+        (data["shape"][0], data["shape"][1]),
+        data["configuration"],
+        data["gain_e_per_adu"],
+        data["read_noise_adu"],
+        data["scale_factor"],
+        data["bias_exposure_s"],
+        data["has_bias"],
+        models,
+        data["not_fitted"],
+        data["camera"],
+        tuple(data.get("notes", ())),
+        data.get("readout_exposure_s", 0.0),
+    )
 
 
 def _check_name(name: Any, known: Container[str] | None = None) -> None:

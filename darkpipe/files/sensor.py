@@ -11,18 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from darkpipe.files.bands import ahead
 from darkpipe.files.masters import UNUSABLE
 from darkpipe.files.products import Card, Frame, Product, read_header, read_planes, read_shape
 from darkpipe.files.tables import read_table, table_of, write_table
+from darkpipe.science.block_sums import masked_sums
 from darkpipe.science.flags import DQ, MODEL_INVALID
 from darkpipe.science.models import MODELS, Reference
 from darkpipe.science.sensor import Growth, Spread, growth
 
-BAND_BYTES = 64 << 20
+BAND_BYTES = 16 << 20
 SAMPLE_PIXELS = 4 << 20  # that means and spreads are taken of; more would cost minutes and tell no more
 SAMPLE_BANDS = 32
 NO_MEASUREMENT = DQ.DEAD | DQ.SATURATED | DQ.FIT_FAILED
 UNTYPICAL = MODEL_INVALID | DQ.HOT | DQ.WARM | DQ.OUTLIER
+F4 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 
@@ -134,7 +137,9 @@ def measure_sets(
     header = model.header
     sets = tuple(PixelSet(name, 0, np.zeros(n), np.zeros(n), Spread()) for name in ("typical", "all", "hot"))
     chosen = sample_bands(shape, 2 * n + 30)
-    for band in chosen:
+
+    def read(band: slice) -> tuple[F4, F4, Growth, tuple[Bools, ...]]:
+        """Signal and variance of the cells (n, P), what the model says, and which pixels are of each set."""
         bits = read_planes(mask, ["DQ"], band)[0].ravel() | read_planes(status, ["DQ"], band)[0].ravel()
         measured = (bits & int(NO_MEASUREMENT)) == 0
         signal, variance = np.empty((n, bits.size), np.float32), np.empty((n, bits.size), np.float32)
@@ -145,8 +150,11 @@ def measure_sets(
         found, _ = model.growth(temperature_c, band, header)
         typical = measured & ((bits & int(UNTYPICAL)) == 0)
         hot = measured & ((bits & int(DQ.HOT)) != 0) & ((bits & int(MODEL_INVALID)) == 0) & np.isfinite(found.per_k)
-        for pixels, use in zip(sets, (typical, measured, hot), strict=True):
-            _add(pixels, signal[:, use], variance[:, use], found.current_adu_s[use], found.current_error_adu_s[use])
+        return signal, variance, found, (typical, measured, hot)
+
+    for signal, variance, found, chosen_pixels in ahead(read, chosen):
+        for pixels, use in zip(sets, chosen_pixels, strict=True):
+            _add(pixels, use, signal, variance, found.current_adu_s[use], found.current_error_adu_s[use])
     for pixels in sets:
         many = max(pixels.number, 1)
         pixels.signal_adu /= many
@@ -158,17 +166,26 @@ def measure_sets(
 
 def _add(
     pixels: PixelSet,
-    signal: NDArray[np.float32],
-    variance: NDArray[np.float32],
+    use: Bools,
+    signal: F4,
+    variance: F4,
     current: NDArray[np.float64],
     error: NDArray[np.float64],
 ) -> None:
-    """Add pixels (n, P) to the sums of a set."""
-    factor = 1.0 / current if pixels.name == "hot" else np.ones(current.size)
+    """Add the pixels in use (P,) of a band (n, P) to the sums of a set."""
     pixels.number += current.size
-    pixels.signal_adu += (signal * factor).sum(axis=1)
-    pixels.error_adu += (variance * factor**2).sum(axis=1)
-    pixels.weight += float(factor.sum())
+    if pixels.name == "hot":
+        factor = 1.0 / current
+        pixels.signal_adu += (signal[:, use] * factor).sum(axis=1)
+        pixels.error_adu += (variance[:, use] * factor**2).sum(axis=1)
+        pixels.weight += float(factor.sum())
+    else:
+        run: Any = masked_sums
+        for total, planes in ((pixels.signal_adu, signal), (pixels.error_adu, variance)):
+            sums = np.empty(total.size)
+            run(planes, use, sums)
+            total += sums
+        pixels.weight += float(current.size)
     pixels.spread.add(current, error)
 
 

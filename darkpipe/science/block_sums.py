@@ -1,10 +1,12 @@
-"""Sums over the pixels of blocks that are ordinary in every cell: the loops of `glow.reduce_blocks`.
+"""Sums over the pixels of blocks that are ordinary in every cell, the loops of `glow.reduce_blocks`; sums over masks.
 
 The quantiles of a block are found without sorting it: by halving the interval of ordered bits that holds them, where
 each step only counts the values below its middle, many at an instruction.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,3 +146,18 @@ def sum_blocks(
             counts[k, block] = total
         for g in range(group_variance.shape[0]):
             variances[g, block] = _sum(group_variance[g], place[:kept])
+
+
+@kernel
+def masked_sums(values: F4, use: NDArray[np.bool_], out: F8) -> None:
+    """Sums in double precision of the pixels in use of each of n planes: values (n, P), use (P,), out (n,)."""
+    for k in range(values.shape[0]):
+        plane = values[k]
+        even: Any = 0.0  # two sums: an addition waits for the one before it
+        odd: Any = 0.0
+        for i in range(0, use.size - 1, 2):
+            even += plane[i] if use[i] else np.float32(0.0)
+            odd += plane[i + 1] if use[i + 1] else np.float32(0.0)
+        if use.size % 2 and use[use.size - 1]:
+            even += plane[use.size - 1]
+        out[k] = even + odd

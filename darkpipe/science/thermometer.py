@@ -27,7 +27,7 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 MOST = 600  # hot pixels that are asked; more would tell little more
-SCANNED = 1000  # hot pixels that are asked for the rough temperature
+SCANNED = 500  # hot pixels that are asked for the rough temperature
 FEWEST = 15  # pixels below which nothing is said
 TILES = 8  # a side of the frame, for the spread of the pixels over it
 BELOW_SATURATION = 0.8  # of the level of saturation: beyond, a hot pixel does not follow the model
