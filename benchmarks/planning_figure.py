@@ -2,9 +2,10 @@
 
 ``python benchmarks/planning_figure.py`` makes simulated campaigns in pairs that differ in their pixels alone, runs the
 steps of ``full`` one by one on each, and takes from the differences what a pixel of a frame or of a cell costs in CPU
-time, bytes read and bytes written; what is left is the cost of a run whatever its size. It measures the controller's own time
-for a job as well. Then it scales to ``--detectors`` of ``--mpix`` with ``--frames``. ``--rates FILE`` takes rates that
-were measured before (``--save FILE``), on another machine if you like.
+time, bytes read and bytes written; what is left is the cost of a run whatever its size. It measures the controller's
+own time for a job as well. Then it scales to ``--detectors`` of ``--mpix`` with ``--frames``. Below half a Mpix, steps
+that look at a sample of the pixels still grow with the sensor, and the CPU time comes out too high: the sides should be
+512 and more. ``--rates FILE`` takes rates that were measured before (``--save FILE``), on another machine if you like.
 """
 
 from __future__ import annotations
@@ -260,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mpix", type=float, default=16.0)
     parser.add_argument("--frames", type=int, default=500)
     parser.add_argument("--cells", type=int, default=25)
-    parser.add_argument("--sides", type=int, nargs=2, default=(256, 1024), help="of the two measured campaigns")
+    parser.add_argument("--sides", type=int, nargs=2, default=(768, 1536), help="of the two measured campaigns")
     parser.add_argument("--compiled", action="store_true", help="kernels have been compiled by an earlier run")
     parser.add_argument("--rates", type=Path, help="rates that were measured before")
     parser.add_argument("--save", type=Path, help="where to write the rates")
