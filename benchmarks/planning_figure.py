@@ -1,10 +1,11 @@
 """What a survey camera would cost, on paper: bytes, CPU hours, wall time, from measured rates.
 
-``python benchmarks/planning_figure.py`` makes two simulated campaigns that differ in their pixels alone, runs the steps
-of ``full`` one by one on each, and takes from the differences what a pixel of a frame or of a cell costs in CPU time,
-bytes read and bytes written; what is left is the cost of a run whatever its size. It measures the controller's own time
-for a job as well. Then it scales to ``--detectors`` of ``--mpix`` with ``--frames``. ``--rates FILE`` takes rates that
-were measured before (``--save FILE``), on another machine if you like.
+``python benchmarks/planning_figure.py`` makes simulated campaigns in pairs that differ in their pixels alone, runs the
+steps of ``full`` one by one on each, and takes from the differences what a pixel of a frame or of a cell costs in CPU
+time, bytes read and bytes written; what is left is the cost of a run whatever its size. It measures the controller's
+own time for a job as well. Then it scales to ``--detectors`` of ``--mpix`` with ``--frames``. Below half a Mpix, steps
+that look at a sample of the pixels still grow with the sensor, and the CPU time comes out too high: the sides should be
+512 and more. ``--rates FILE`` takes rates that were measured before (``--save FILE``), on another machine if you like.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def now():
     io = dict(line.split(": ") for line in open("/proc/self/io").read().splitlines())
     return [sum(os.times()[:4]), float(io["rchar"]), float(io["wchar"])]
 
+main([*sys.argv[3:], "--dry_run"])  # what is imported is no cost of the first step
 for step in sys.argv[2].split(","):
     before = now()
     if main([*sys.argv[3:], "--from_step", step, "--until_step", step]):
@@ -61,13 +63,20 @@ for step in sys.argv[2].split(","):
     spent = [after - then for then, after in zip(before, now())]
     print("counted", json.dumps([int(step), *spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
 """
-CAMPAIGN = dataclasses.replace(
-    PRESETS["tiny"],
-    temperatures_c=(-20.0, -15.0, -10.0, -5.0, 0.0),
-    exposures_s=(10.0, 30.0, 100.0, 200.0, 300.0),
-    n_darks=4,
-    n_biases=4,
-)
+CAMPAIGNS = {
+    # what grows with frames: as many in a cell as in the camera that is planned, so that masters are as many
+    "frame": dataclasses.replace(
+        PRESETS["tiny"], temperatures_c=(-10.0, 0.0), exposures_s=(30.0, 100.0, 300.0), n_darks=20, n_biases=10
+    ),
+    # what grows with cells: as many as there
+    "cell": dataclasses.replace(
+        PRESETS["tiny"],
+        temperatures_c=(-20.0, -15.0, -10.0, -5.0, 0.0),
+        exposures_s=(10.0, 30.0, 100.0, 200.0, 300.0),
+        n_darks=4,
+        n_biases=4,
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +89,8 @@ class Counted:
     peak_mb: float
 
 
-def counted_steps(recipe: Recipe, folder: Path) -> dict[int, Counted]:
-    """Each step of full on a campaign, one after the other in a process of its own.
+def counted_steps(recipe: Recipe, folder: Path, steps: Sequence[int]) -> dict[int, Counted]:
+    """These steps of full on a campaign, one after the other in a process of its own.
 
     Raises
     ------
@@ -92,7 +101,7 @@ def counted_steps(recipe: Recipe, folder: Path) -> dict[int, Counted]:
     config = folder / "settings.yaml"
     config.write_text("evaluate_model: {pictures: false}\nreport: {write: false}\n")
     line = ["--mode", "full", "--basepath", str(folder / "raw"), "--config", str(config), "--quiet"]
-    command = [sys.executable, "-c", CALL, str(REPOSITORY), ",".join(map(str, STEPS)), *line]
+    command = [sys.executable, "-c", CALL, str(REPOSITORY), ",".join(map(str, steps)), *line]
     done = subprocess.run([*command, "--output_dir", str(folder / "out")], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"the pipeline ended with {done.returncode}:\n{done.stderr[-3000:]}")
@@ -128,6 +137,17 @@ def controller_s(folder: Path, n: int = 2000) -> float:
     return (time.process_time() - start) / n
 
 
+def rate_of(small: Counted, large: Counted, sides: tuple[int, int], units: int) -> dict[str, Any]:
+    """What a Mpix of one frame or cell costs, and what is left of the smaller run."""
+    mpix = [side * side / 1e6 for side in sides]
+    slopes, fixed = {}, {}
+    for name in COUNTERS:
+        first, second = float(getattr(small, name)), float(getattr(large, name))
+        slope = max(second - first, 0.0) / (mpix[1] - mpix[0])
+        slopes[name], fixed[name] = slope / units, max(first - slope * mpix[0], 0.0)
+    return {"per_mpix": slopes, "fixed": fixed, "peak_mb": large.peak_mb}
+
+
 def measured(sides: tuple[int, int], *, compiled: bool) -> dict[str, Any]:
     """Rates: for each step what a Mpix of a frame (or cell) costs, and the step as such; a job of the controller.
 
@@ -137,21 +157,17 @@ def measured(sides: tuple[int, int], *, compiled: bool) -> dict[str, Any]:
         folder = Path(temporary)
         controller = controller_s(folder / "controller")
         if not compiled:
-            counted_steps(dataclasses.replace(CAMPAIGN, rows=64, cols=64), folder / "first")
-        runs = [
-            counted_steps(dataclasses.replace(CAMPAIGN, rows=side, cols=side), folder / str(side)) for side in sides
-        ]
-        frames, cells = len(shots(CAMPAIGN)), len(CAMPAIGN.temperatures_c) * len(CAMPAIGN.exposures_s)
-        rates: dict[str, Any] = {"sides": list(sides), "frames": frames, "cells": cells, "steps": {}}
-        mpix = [side * side / 1e6 for side in sides]
-        for number, (_, unit) in STEPS.items():
-            units = frames if unit == "frame" else cells
-            slopes, fixed = {}, {}
-            for name in COUNTERS:
-                small, large = (float(getattr(run[number], name)) for run in runs)
-                slope = max(large - small, 0.0) / (mpix[1] - mpix[0])
-                slopes[name], fixed[name] = slope / units, max(small - slope * mpix[0], 0.0)
-            rates["steps"][str(number)] = {"per_mpix": slopes, "fixed": fixed, "peak_mb": runs[1][number].peak_mb}
+            counted_steps(dataclasses.replace(CAMPAIGNS["cell"], rows=64, cols=64), folder / "first", tuple(STEPS))
+        rates: dict[str, Any] = {"sides": list(sides), "steps": {}}
+        for unit, recipe in CAMPAIGNS.items():
+            wanted = [number for number, (_, of) in STEPS.items() if of == unit]
+            until = tuple(range(1, wanted[-1] + 1))
+            runs = [
+                counted_steps(dataclasses.replace(recipe, rows=side, cols=side), folder / f"{unit}{side}", until)
+                for side in sides
+            ]
+            units = len(shots(recipe)) if unit == "frame" else len(recipe.temperatures_c) * len(recipe.exposures_s)
+            rates["steps"] |= {str(n): rate_of(runs[0][n], runs[1][n], sides, units) for n in wanted}
         rates["controller_s"] = controller
     return rates
 
@@ -245,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mpix", type=float, default=16.0)
     parser.add_argument("--frames", type=int, default=500)
     parser.add_argument("--cells", type=int, default=25)
-    parser.add_argument("--sides", type=int, nargs=2, default=(256, 1024), help="of the two measured campaigns")
+    parser.add_argument("--sides", type=int, nargs=2, default=(768, 1536), help="of the two measured campaigns")
     parser.add_argument("--compiled", action="store_true", help="kernels have been compiled by an earlier run")
     parser.add_argument("--rates", type=Path, help="rates that were measured before")
     parser.add_argument("--save", type=Path, help="where to write the rates")
