@@ -24,7 +24,12 @@ EVER_FAILED = {
         *("NAXIS1 twice", "NAXIS2 twice", "NAXIS = 1000000000", "999 axes of 1E300", "BLANK = -31768"),
         *("a table of 1E300 rows before the image", "a table of 999999999999 rows before the image"),
         *("int32 with BZERO = 9223372036854775808", "int64 with BZERO = 9223372036854775808", "uint64 near its top"),
-        *("SIMPLE = = =", "SIMPLE = = = before an image", "PCOUNT = 999 with bytes to spare"),
+        *(
+            "a second primary of 10^60 axes",
+            "SIMPLE = = =",
+            "SIMPLE = = = before an image",
+            "PCOUNT = 999 with bytes to spare",
+        ),
         *("no FITS: ZIP", "10,000 empty units", "200,000 blank cards", "20,000 comments"),
     ),
     "compressed frames": (

@@ -230,7 +230,8 @@ def check_structure(source: Source) -> None:
     for hdu in range(_MAX_HDUS):
         cards, begin = _read_header(source, offset, hdu)
         if not cards:
-            if len(source.read_at(offset, _MOST_REST + 1)) > _MOST_REST:
+            rest = bytes(source.read_at(offset, _MOST_REST + 1))
+            if len(rest) > _MOST_REST or rest.strip(b"\0 "):
                 raise FrameError("rubbish stands behind the last header unit", do="Copy the frame again.")
             return
         by_keyword = _structure(cards)

@@ -283,6 +283,8 @@ def not_frames() -> Iterator[Input]:
     yield Input(
         "END first", b"SIMPLE  =                    T".ljust(CARD) + b"END".ljust(BLOCK - CARD) + good, "refused"
     )
+    second = file_bytes([with_card("NAXIS", "9" * 60)])
+    yield Input("a second primary of 10^60 axes", good + second, "accepted", TRUTH)
     lost = header_bytes(dark()).replace(b"END".ljust(CARD), b"END     = 3".ljust(CARD))
     yield Input("END with a value", lost + dark().data, "refused")
     yield Input("no FITS, a million blanks", b"SIMPLE".ljust(1_000_000), "refused")
