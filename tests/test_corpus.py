@@ -24,9 +24,20 @@ EVER_FAILED = {
         *("NAXIS1 twice", "NAXIS2 twice", "NAXIS = 1000000000", "999 axes of 1E300", "BLANK = -31768"),
         *("a table of 1E300 rows before the image", "a table of 999999999999 rows before the image"),
         *("int32 with BZERO = 9223372036854775808", "int64 with BZERO = 9223372036854775808", "uint64 near its top"),
+        *(
+            "a second primary of 10^60 axes",
+            "SIMPLE = = =",
+            "SIMPLE = = = before an image",
+            "PCOUNT = 999 with bytes to spare",
+        ),
         *("no FITS: ZIP", "10,000 empty units", "200,000 blank cards", "20,000 comments"),
     ),
-    "compressed frames": ("RICE_1: ZCMPTYPE = 'PLIO_1  '", "NOCOMPRESS: ZCMPTYPE = 'PLIO_1  '", "PLIO_1 spoiled 7"),
+    "compressed frames": (
+        "RICE_1: ZCMPTYPE = 'PLIO_1  '",
+        "NOCOMPRESS: ZCMPTYPE = 'PLIO_1  '",
+        "PLIO_1 spoiled 7",
+        "SIMPLE = F before the tiles",
+    ),
     "settings": (
         *("no date", "a time that is none", "a bad int", "an empty int", "an empty float", "a bad float", "a bad bool"),
         *("a bad timestamp", "a mapping in itself", "laughs for a value", "5,000 deep lists", "5,000 deep mappings"),

@@ -23,7 +23,7 @@ _MAX_HDUS = 1000
 _MAX_HEADER_BLOCKS = 1000
 _LONGEST_AXIS = 1 << 40  # of a table or an image; no disk holds more
 _MOST_COLUMNS = 999  # FITS standard, section 7.3.1
-_PACKED = ("RICE_1", "GZIP_1", "GZIP_2", "HCOMPRESS_1", "NOCOMPRESS", "RICE_ONE")
+_PACKED = ("RICE_1", "RICE_ONE", "GZIP_1", "GZIP_2", "NOCOMPRESS")
 _MOST_REST = 10 * BLOCK  # behind the last unit, which other readers search for one more
 _LARGEST_TILE = 1 << 14
 EMPTY_PRIMARY = b"".join(
@@ -48,6 +48,7 @@ _VALUE = re.compile(
 )
 _NAME_OF_UNIT = ("EXTNAME", "EXTVER")
 _UNSAFE = re.compile(r"[^A-Za-z0-9.+_-]+")
+_STANDARD = re.compile(rb"SIMPLE  ?=? *[TF][ /]")  # other values send other readers round and round
 _OF_STRUCTURE = re.compile(r"Z?(?:BITPIX|NAXIS\d*|TILE\d+|CMPTYPE|IMAGE)|PCOUNT|GCOUNT|BZERO|BSCALE|BLANK|TFIELDS")
 _HIERARCH = re.compile(r"HIERARCH\s+([^=]*?)\s*=(.*)", re.IGNORECASE | re.DOTALL)
 _KEYWORD = re.compile(r"([A-Za-z0-9_-]{1,8})\s*=(.*)", re.DOTALL)
@@ -99,6 +100,8 @@ def locate_image(source: Source, unit: int | None = None) -> ImageLayout:
             own = {card.keyword for card in cards}
             inherited = [card for card in primary if card.keyword not in own]
             found = _layout(source, hdu, by_keyword, axes, begin, size, (*cards, *inherited))
+            if not found.compressed and size != found.rows * found.cols * abs(found.bitpix) // 8:
+                raise FrameError("PCOUNT and GCOUNT ask for more than an image", do="The header is damaged.")
             return replace(found, start=offset)
         if hdu == 0:
             primary = cards
@@ -146,7 +149,8 @@ def check_structure(source: Source) -> None:
     for hdu in range(_MAX_HDUS):
         cards, begin = _read_header(source, offset, hdu)
         if not cards:
-            if len(source.read_at(offset, _MOST_REST + 1)) > _MOST_REST:
+            rest = bytes(source.read_at(offset, _MOST_REST + 1))
+            if len(rest) > _MOST_REST or rest.strip(b"\0 "):
                 raise FrameError("rubbish stands behind the last header unit", do="Copy the frame again.")
             return
         by_keyword = _structure(cards)
@@ -227,9 +231,9 @@ def _check_tiles(by_keyword: dict[str, Card], shape: Sequence[int], bitpix: int,
     """The tiles must be as many as the image needs, and the image no larger than they can hold."""
     packed = by_keyword.get("ZCMPTYPE")
     if packed is None or packed.value not in _PACKED:
-        # PLIO_1 is for masks, and its decoder believes what the stream says
+        # the decoders of HCOMPRESS_1 and PLIO_1 believe what the stream says, and write outside of their memory
         stated = shown(packed.value) if packed else "missing"
-        raise FrameError(f"ZCMPTYPE = {stated}: not read here", do=f"Unpack the frame, or use {', '.join(_PACKED)}.")
+        raise FrameError(f"ZCMPTYPE = {stated}: not read here", do=f"Unpack the frame (funpack), or use {_PACKED[0]}.")
     tiles = 1
     for axis, length in enumerate(shape, 1):
         card = by_keyword.get(f"ZTILE{axis}")
@@ -315,7 +319,7 @@ def _read_header(source: Source, offset: int, hdu: int) -> tuple[list[Card], int
         if number == 0:
             if hdu and not block.startswith(b"XTENSION"):
                 return [], offset
-            if not hdu and not block.startswith(b"SIMPLE"):
+            if not hdu and not _STANDARD.match(block):
                 raise FrameError(_no_fits(block), do="Leave the file out.")
         for begin in range(0, len(block) - _CARD + 1, _CARD):
             card = block[begin : begin + _CARD]

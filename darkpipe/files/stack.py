@@ -20,6 +20,7 @@ from darkpipe.files.fits_bytes import ImageLayout, locate_image
 from darkpipe.files.pixels import physical, stored_type
 from darkpipe.files.quiet import one_line, quietly
 from darkpipe.files.sources import FileSource, GzipSource
+from darkpipe.files.unit_file import opened_unit
 
 RawSource = Path | NDArray[Any]
 """A raw frame, in a file or in memory: (rows, cols) raw counts."""
@@ -199,8 +200,8 @@ class _CompressedFrame(_Frame):
             raise FrameError("the frame changed its size while it was in use", where=self.path, do=_GONE)
         with quietly():
             try:
-                with open(self.path, "rb") as stream, fits.open(stream, memmap=False) as units:
-                    out[...] = np.asarray(units[self.layout.hdu].section[r0:r1])
+                with opened_unit(self.path, self.layout) as stream, fits.open(stream, memmap=False) as units:
+                    out[...] = np.asarray(units[1].section[r0:r1])
             except OSError:
                 raise
             except Exception as error:  # the decoders' own errors have no common base

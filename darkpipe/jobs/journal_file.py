@@ -87,6 +87,8 @@ class Book:
                 if type(version) is not list or [*map(type, version)] != FILE_TYPES:
                     raise ValueError(entry)
                 _check_path(version[1])
+                if files.get(version[0], version)[1] != version[1]:  # a number belongs to one path
+                    raise ValueError(entry)
                 files[version[0]] = version
                 latest[version[1]] = version[0]
                 if version[0] > self.highest:

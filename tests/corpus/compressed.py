@@ -63,7 +63,8 @@ def damaged(kind: str, change: Callable[[Unit], object]) -> bytes:
 
 def intact() -> Iterator[Input]:
     for kind in KINDS:
-        yield Input(f"intact {kind}", tiles(kind), "accepted", TRUTH, suffix=".fits.fz")
+        fate = "refused" if kind == "HCOMPRESS_1" else "accepted"
+        yield Input(f"intact {kind}", tiles(kind), fate, TRUTH, suffix=".fits.fz")
     yield Input("intact RICE_1, square tiles", tiles("RICE_1", (16, 16)), "accepted", TRUTH)
     for content in (file_bytes([dark()]), tiles("RICE_1")):
         yield Input("intact gzip", packed(content), "accepted", TRUTH, suffix=".fits.gz")
@@ -178,6 +179,20 @@ def _damaged_heap() -> Iterator[Input]:
             yield Input(f"{kind} cut off at {part}/9", content[:end], "any" if part == 8 else "refused")
 
 
+def damaged_before() -> Iterator[Input]:
+    """What stands before the tiles is odd; they are whole."""
+    for keyword, text in (("SIMPLE", "F"), ("EXTEND", "F"), ("EXTEND", "7"), ("BZERO", quoted("x")), ("NAXIS", "0.0")):
+        units = units_of(tiles("RICE_1"))
+        units[0].set(keyword, text)
+        yield Input(f"{keyword} = {text} before the tiles", file_bytes(units), "any", TRUTH)
+    for kind in ("RICE_1", "GZIP_1"):
+        units = units_of(tiles(kind))
+        odd = changed(table_unit(), lambda u: u.set("TFIELDS", "7").set("TFORM1", quoted("999X")))
+        yield Input(f"an odd table before the tiles, {kind}", file_bytes([units[0], odd, units[1]]), "any", TRUTH)
+        nameless = changed(table_unit(), lambda u: u.set("XTENSION", "7"))
+        yield Input(f"no extension before the tiles, {kind}", file_bytes([units[0], nameless, units[1]]), "any", TRUTH)
+
+
 def plio() -> Iterator[Input]:
     """Masks are packed like that, frames are not; its stream may say anything."""
     small = (PIXELS % 16).astype(np.int16)
@@ -287,5 +302,5 @@ def tile_bombs() -> Iterator[Input]:
     )
 
 
-DIRECTED: tuple[Callable[[], Iterator[Input]], ...] = (intact, damaged_gzip, damaged_tiles, plio)
+DIRECTED: tuple[Callable[[], Iterator[Input]], ...] = (intact, damaged_gzip, damaged_tiles, damaged_before, plio)
 BOMBS: tuple[Callable[[], Iterator[Input]], ...] = (gzip_bombs, tile_bombs)

@@ -178,6 +178,9 @@ def lying_bytes() -> Iterator[Input]:
     for keyword in ("PCOUNT", "GCOUNT"):
         for text in ("-1", "1000000000", "1E300", "9" * 70, "T", "0.5", quoted("many"), "NaN"):
             yield one(f"{keyword} = {text[:12]}", with_card(keyword, text), "refused")
+    for keyword, text in (("PCOUNT", "999"), ("GCOUNT", "0"), ("GCOUNT", "2")):
+        content = file_bytes([dark().set(keyword, text)]) + bytes(9 * BLOCK)
+        yield Input(f"{keyword} = {text} with bytes to spare", content, "refused", reason="PCOUNT")
     groups = dark().set("NAXIS1", "0").set("GROUPS", "T").set("PCOUNT", "0").set("GCOUNT", "1")
     yield one("random groups", groups, "refused")
     for text in ("1E300", "9" * 70, "1000000000000", "-5"):
@@ -267,9 +270,12 @@ def not_frames() -> Iterator[Input]:
     for name, content in starts.items():
         filled = content if len(content) >= 79 or not content else content + bytes(range(256)) * 20
         yield Input(f"no FITS: {name}", filled, "refused")
-    for text in ("F", "1", quoted("T"), ""):
-        # the standard's SIMPLE = F says 'not by this standard': what is there decides
-        yield one(f"SIMPLE = {text}", with_card("SIMPLE", text))
+    # the standard's F says 'not by this standard': what is there decides
+    yield one("SIMPLE = F", with_card("SIMPLE", "F"))
+    for text in ("1", quoted("T"), "", "= =", "TRUE", "/"):
+        yield one(f"SIMPLE = {text}", with_card("SIMPLE", text), "refused", reason="FITS")
+        odd = [empty_primary().set("SIMPLE", text), image_unit(PIXELS, dark_cards(), extension=True)]
+        yield Input(f"SIMPLE = {text} before an image", file_bytes(odd), "refused", reason="FITS")
     yield Input("XISF by its name", good, "refused", suffix=".xisf", reason="XISF")
     yield Input("gzip by its name alone", good, "accepted", TRUTH, suffix=".fits.gz")
     yield Input("tiles by its name alone", good, "accepted", TRUTH, suffix=".fz")
@@ -277,6 +283,8 @@ def not_frames() -> Iterator[Input]:
     yield Input(
         "END first", b"SIMPLE  =                    T".ljust(CARD) + b"END".ljust(BLOCK - CARD) + good, "refused"
     )
+    second = file_bytes([with_card("NAXIS", "9" * 60)])
+    yield Input("a second primary of 10^60 axes", good + second, "accepted", TRUTH)
     lost = header_bytes(dark()).replace(b"END".ljust(CARD), b"END     = 3".ljust(CARD))
     yield Input("END with a value", lost + dark().data, "refused")
     yield Input("no FITS, a million blanks", b"SIMPLE".ljust(1_000_000), "refused")

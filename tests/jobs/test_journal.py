@@ -340,3 +340,26 @@ def test_a_journal_of_somebody_else_removes_nothing_outside(tmp_path: Path, key:
     assert journal.orphans("step", "", ()) == [key]
     assert journal.remove([key]) == ([], [key])
     assert victim.exists()
+
+
+def test_a_number_belongs_to_one_path(root: Path) -> None:
+    """A line that gives a number to another file would make inputs of it."""
+    job = make(root, "a.txt")
+    do(Journal(root), job)
+    lines = (root / JOURNAL_NAME).read_bytes().splitlines(keepends=True)
+    stolen = json.loads(next(line for line in lines if b"in.txt" in line))["file"]
+    (root / JOURNAL_NAME).write_bytes(b"".join(lines) + encode({"file": [stolen[0], "b.txt", *stolen[2:]]}))
+    journal = Journal(root)
+    assert any("cannot be understood" in warning for warning in journal.warnings)
+    assert journal.stale(STEP, job) is None
+
+
+def test_no_key_leads_out_of_the_output_directory(root: Path) -> None:
+    (root / "out").mkdir()
+    job = make(root / "out", "a.txt", inputs=("../in.txt",))
+    do(Journal(root / "out"), job)
+    path = root / "out" / JOURNAL_NAME
+    path.write_bytes(path.read_bytes().replace(b'"a.txt"', b'"x/../../in2.txt"'))
+    journal = Journal(root / "out")
+    journal.remove(journal.orphans(STEP.NAME, "", []))
+    assert (root / "in2.txt").read_text() == "in2.txt"
