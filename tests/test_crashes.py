@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,14 +21,13 @@ Rig = tuple[Path, Server, list[Job]]
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    """A folder, a server to fork runs from, and the four jobs."""
-    folder = tmp_path_factory.mktemp("crashes")
-    for path in (folder, *folder.parents[:3]):  # another user is to come in
-        if path.stat().st_uid == os.getuid():
-            path.chmod(0o755)
-    with Server(folder) as server:
-        yield folder, server, prepare(folder, server)
+def rig() -> Iterator[Rig]:
+    """A folder that another user may look into, as those of pytest are not; a server to fork from; the four jobs."""
+    with tempfile.TemporaryDirectory(prefix="darkpipe-crashes-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with Server(folder) as server:
+            yield folder, server, prepare(folder, server)
 
 
 @pytest.mark.parametrize(

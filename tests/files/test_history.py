@@ -13,6 +13,7 @@ from aged_sensor import Ageing, aged, write_later
 from helpers import CAMPAIGN, Campaign, products, run, run_well
 
 from darkpipe.errors import ProductError
+from darkpipe.files import history
 from darkpipe.files.atomic import replace_text
 from darkpipe.files.history import keeping_replaced, last_change
 from darkpipe.files.layout import ModelDir
@@ -74,31 +75,40 @@ def refuse(*given: object, **more: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+@pytest.fixture
+def archived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModelDir, Path]:
+    """A folder with one file of a model, and where that goes when it is replaced."""
+    folder = ModelDir(tmp_path / "dark_model")
+    path = folder.path / "map.fits"
+    replace_text(path, "old")
+    monkeypatch.setattr(history, "_place_of", lambda *model: folder.archive(1, "abc"))
+    return folder, path
+
+
 @pytest.mark.parametrize("what", ["mkdir", "link"])
 def test_a_disk_that_cannot_keep_the_old_model_is_said(
-    plain: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+    archived: tuple[ModelDir, Path], monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """Neither half a copy stays nor the new model in the place of the old one."""
-    folder = ModelDir(plain.copied_to(tmp_path / "work").model)
-    model, _, scope = read_description(folder.description).chosen.partition("/")
-    path = folder.covariance
-    before = path.read_bytes()
-    with monkeypatch.context() as patch:
-        patch.setattr(os, what, refuse)
-        patch.setattr(shutil, "copyfileobj", refuse)
-        with pytest.raises(ProductError, match="No space left"), keeping_replaced(folder, model, scope, [path]):
-            path.write_bytes(b"new")
-    assert path.read_bytes() == before
-    assert not [p for p in (folder.path / "history").rglob("*") if p.is_file()]
+    folder, path = archived
+    monkeypatch.setattr(os, what, refuse)
+    monkeypatch.setattr(shutil, "copyfileobj", refuse)
+    with pytest.raises(ProductError, match="No space left"), keeping_replaced(folder, "m", "", [path]):
+        pytest.fail("replaced all the same")
+    assert path.read_text() == "old"
+    assert [p.name for p in folder.path.rglob("*") if p.is_file()] == ["map.fits"]
 
 
-def test_without_second_names_a_copy_is_kept(plain: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = ModelDir(plain.copied_to(tmp_path / "work").model)
-    model, _, scope = read_description(folder.description).chosen.partition("/")
-    path = folder.covariance
-    before = path.read_bytes()
-    monkeypatch.setattr(os, "link", refuse)
-    with keeping_replaced(folder, model, scope, [path]):
+@pytest.mark.parametrize("links", [True, False])
+def test_what_is_replaced_is_kept_and_what_stays_is_not(
+    archived: tuple[ModelDir, Path], monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    folder, path = archived
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    with keeping_replaced(folder, "m", "", [path]):
+        replace_text(path, "old")
+    assert not (folder.path / "history").exists()
+    with keeping_replaced(folder, "m", "", [path]):
         replace_text(path, "new")
-    (kept,) = [p for p in (folder.path / "history").rglob("*") if p.is_file()]
-    assert kept.read_bytes() == before
+    assert (folder.archive(1, "abc") / "map.fits").read_text() == "old"
