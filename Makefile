@@ -4,7 +4,7 @@ VENV ?= .venv
 DEMO ?= demo
 RUN := $(VENV)/bin/python
 
-TESTS ?= --every-message
+TESTS ?= --every-message=told
 FAST := tests/test_settings.py tests/test_plain_yaml.py tests/test_printable.py tests/files tests/jobs tests/hardware/alpaca
 FOR_FAST := pytest hypothesis requests
 

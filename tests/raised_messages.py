@@ -1,6 +1,7 @@
 """Which of the messages that darkpipe has were raised while tests ran; hooks of pytest, used by conftest.py.
 
-    pytest --every-message      the run fails if a message of the program was raised by no test
+    pytest --every-message=told        messages of the program that were raised by no test are listed
+    pytest --every-message=required    and the run fails if there are any
     pytest --raised FILE        what was raised is added to a file, for runs in parts; then
     python tests/raised_messages.py FILE      says what is missing
 
@@ -111,7 +112,8 @@ class Plugin:
         if file:
             with open(file, "a", encoding="utf-8") as stream:
                 stream.writelines(f"{key}\n" for key in sorted(self.raised))
-        if self.config.getoption("--every-message") and never_raised(self.raised) and session.exitstatus == 0:
+        required = self.config.getoption("--every-message") == "required"
+        if required and never_raised(self.raised) and session.exitstatus == 0:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -125,7 +127,9 @@ class Plugin:
 
 def add_options(parser: pytest.Parser) -> None:
     """The two flags."""
-    parser.addoption("--every-message", action="store_true", help="fail if a message was raised by no test")
+    parser.addoption(
+        "--every-message", choices=("told", "required"), help="list messages raised by no test, or fail of them too"
+    )
     parser.addoption("--raised", metavar="FILE", help="add the messages that were raised to a file")
 
 

@@ -322,3 +322,49 @@ def test_a_model_of_another_shape_in_the_archive(work: Campaign, tmp_path: Path)
 
         with pytest.raises(ProductError, match="of different shapes"):
             _changes(ModelDir(work.model), ModelDir(other))
+
+
+def test_a_frame_that_does_not_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from darkpipe.files import survey
+
+    def full(*given: object) -> None:
+        raise MemoryError
+
+    path = header_with(tmp_path, {})
+    monkeypatch.setattr(survey.stat, "S_ISREG", full)
+    assert "does not fit into memory" in (survey_frame(path).rejected or "")
+
+
+def test_a_file_of_the_report_that_is_damaged(tmp_path: Path) -> None:
+    from darkpipe.files.reporting import _yaml
+
+    path = tmp_path / "reference.yaml"
+    path.write_text("a: [")
+    with pytest.raises(ProductError, match="a product cannot be read"):
+        _yaml(path)
+
+
+def test_a_frame_that_is_shorter_than_its_header_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from darkpipe.files import stack as reading
+
+    path = header_with(tmp_path, {})
+    with FrameStack([path], [1], 64, 64) as stack:
+        size = path.stat().st_size
+        with open(path, "r+b") as stream:
+            stream.truncate(size - 4000)
+        monkeypatch.setattr(reading.os, "fstat", lambda handle: os.stat_result((0, 0, 0, 0, 0, 0, size, 0, 0, 0)))
+        with pytest.raises(FrameError, match="shorter than its header says"):
+            stack.read_rows(0, 64)
+
+
+def test_a_table_of_tiles_of_another_image(tmp_path: Path) -> None:
+    from darkpipe.files import pixels
+    from darkpipe.files.fits_bytes import BytesSource, locate_image
+
+    path = header_with(tmp_path, {}, compressed=True)
+    source = BytesSource(path.read_bytes())
+    layout = locate_image(source)
+    import dataclasses
+
+    with pytest.raises(FrameError, match="the compressed image is damaged"):
+        pixels._decompress(source, dataclasses.replace(layout, rows=layout.rows + 1))

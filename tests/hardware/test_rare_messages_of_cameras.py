@@ -148,10 +148,7 @@ COOLED = {"enable_cooling": True, "target_temperature": -10.0}
             {"camera": {"cooling": {**COOLED, "stable_seconds": 500.0, "cooling_timeout": 100.0}}},
             "no temperature could ever count as stable",
         ),
-        (
-            {"camera": {"address": "h:1", "cooling": {"enable_cooling": True, "auto_cooling": True}}},
-            "needs a target_temperature",
-        ),
+        ({"camera": {"cooling": {**COOLED, "target_temperature": None}}}, "needs a target_temperature"),
         ({"camera": {"cooling": COOLED}, "dark_capture": {"temperatures_c": [-5.0]}}, "temperatures are given twice"),
         (
             {"camera": {"cooling": {"enable_cooling": False}}, "dark_capture": {"temperatures_c": [-5.0]}},
