@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -149,45 +148,49 @@ def read_description(path: Path) -> Description:
         when it is missing or not what `write_description` writes.
     """
     try:
-        status = os.stat(path)
-        return _description_of(path, (status.st_ino, status.st_size, status.st_mtime_ns))
-    except (OSError, yaml.YAMLError, KeyError, TypeError, IndexError) as error:
-        raise ProductError(f"the model's description cannot be read ({error})", where=path, do="fit again") from error
+        status = path.stat()
+        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+    except OSError:
+        stamp = None  # reading it says what is wrong
+    return _description_of(path, stamp)
 
 
 @lru_cache(maxsize=64)
-def _description_of(path: Path, stamp: tuple[int, int, int]) -> Description:
+def _description_of(path: Path, stamp: tuple[int, int, int] | None) -> Description:
     """Of a file with this stamp: each of a hundred frames asks for the same one, and YAML is slow to parse."""
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    models = tuple(
-        FittedModel(
-            m["name"],
-            m["cell"],
-            (m["temperature_c"][0], m["temperature_c"][1]),
-            (m["exposure_s"][0], m["exposure_s"][1]),
-            Reference(m["reference_temperature_c"], m["reference_exposure_s"], m["energy_gap_ev"]),
-            m["relative_error"],
-            m["score"],
-            m["cells"],
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        models = tuple(
+            FittedModel(
+                m["name"],
+                m["cell"],
+                (m["temperature_c"][0], m["temperature_c"][1]),
+                (m["exposure_s"][0], m["exposure_s"][1]),
+                Reference(m["reference_temperature_c"], m["reference_exposure_s"], m["energy_gap_ev"]),
+                m["relative_error"],
+                m["score"],
+                m["cells"],
+            )
+            for m in data["models"]
         )
-        for m in data["models"]
-    )
-    return Description(
-        data["chosen"],
-        data["why"],
-        (data["shape"][0], data["shape"][1]),
-        data["configuration"],
-        data["gain_e_per_adu"],
-        data["read_noise_adu"],
-        data["scale_factor"],
-        data["bias_exposure_s"],
-        data["has_bias"],
-        models,
-        data["not_fitted"],
-        data["camera"],
-        tuple(data.get("notes", ())),
-        data.get("readout_exposure_s", 0.0),
-    )
+        return Description(
+            data["chosen"],
+            data["why"],
+            (data["shape"][0], data["shape"][1]),
+            data["configuration"],
+            data["gain_e_per_adu"],
+            data["read_noise_adu"],
+            data["scale_factor"],
+            data["bias_exposure_s"],
+            data["has_bias"],
+            models,
+            data["not_fitted"],
+            data["camera"],
+            tuple(data.get("notes", ())),
+            data.get("readout_exposure_s", 0.0),
+        )
+    except (OSError, yaml.YAMLError, KeyError, TypeError, IndexError) as error:
+        raise ProductError(f"the model's description cannot be read ({error})", where=path, do="fit again") from error
 
 
 @dataclass(frozen=True)
@@ -203,10 +206,9 @@ class ModelMaps:
 
     def band(self, rows: slice) -> ModelMaps:
         """A band of rows of the maps; no copies."""
-        return replace(
-            self, parameters=self.parameters[:, rows], covariance=self.covariance[:, rows], dq=self.dq[rows],
-            saturation_adu=self.saturation_adu[rows],
-        )  # fmt: skip
+        return ModelMaps(
+            self.model, self.parameters[:, rows], self.covariance[:, rows], self.dq[rows], self.saturation_adu[rows]
+        )
 
     def _design(self, temperature_c: float, exposure_s: float) -> NDArray[np.float64]:
         """(3, 1) of a cell."""
