@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -223,10 +223,9 @@ class ModelMaps:
 
     def band(self, rows: slice) -> ModelMaps:
         """A band of rows of the maps; no copies."""
-        return replace(
-            self, parameters=self.parameters[:, rows], covariance=self.covariance[:, rows], dq=self.dq[rows],
-            saturation_adu=self.saturation_adu[rows],
-        )  # fmt: skip
+        return ModelMaps(
+            self.model, self.parameters[:, rows], self.covariance[:, rows], self.dq[rows], self.saturation_adu[rows]
+        )
 
     def _design(self, temperature_c: float, exposure_s: float) -> NDArray[np.float64]:
         """(3, 1) of a cell."""

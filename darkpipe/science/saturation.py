@@ -103,13 +103,3 @@ def common_level(level_adu: F4, top_adu: float) -> float:
     """The level for pixels that show none of their own: the median plateau, or full scale when few pixels show one."""
     known = level_adu[np.isfinite(level_adu)]
     return min(float(np.median(known)), top_adu) if known.size >= FEWEST else float(top_adu)
-
-
-def clipped(signal_adu: F4, error_adu: F4, level_adu: F4) -> tuple[F4, F4, Bools]:
-    """Signal and 1 sigma limited to the level, and where that happened; arrays of one shape."""
-    over = np.asarray(signal_adu > level_adu)
-    return (
-        np.where(over, level_adu, signal_adu).astype(np.float32),
-        np.where(over, np.float32(PLATEAU_ERROR) * level_adu, error_adu).astype(np.float32),
-        over,
-    )

@@ -17,7 +17,7 @@ from darkpipe.science.models import (
     Reference,
 )
 from darkpipe.science.models.base import centred, exponential_design, move_reference, move_step
-from darkpipe.science.models.families import EXPONENTIAL, GLOWING, LINEAR, evaluate, synthesize
+from darkpipe.science.models.families import EXPONENTIAL, GLOWING, LINEAR, evaluate, make_dark, synthesize
 from darkpipe.science.models.two_component import design
 
 ZERO = 273.15
@@ -230,3 +230,19 @@ def test_glow_does_not_move_with_the_reference():
         synthesize(GLOWING, x, parameters.astype(np.float32), c.astype(np.float32), signal, variance)
         results.append((signal[0], variance[0]))
     np.testing.assert_allclose(*results, rtol=1e-4)
+
+
+@pytest.mark.parametrize("level", [np.full(1, 60_000.0), np.full(3, 60_000.0)], ids=["common", "of each"])
+def test_no_dark_exceeds_its_level_and_nan_stays(level: np.ndarray) -> None:
+    parameters = np.array([[100.0, 70_000.0, np.nan], [0.0] * 3, [0.0] * 3], np.float32)
+    covariance = np.full((6, 3), 25.0, np.float32)
+    signal, error, dq = np.empty(3, np.float32), np.empty(3, np.float32), np.empty(3, np.uint16)
+    make_dark(
+        LINEAR, np.array([[1.0], [0.0], [0.0]]), parameters, covariance, level.astype(np.float32), np.float32(0.02),
+        np.array([1, 2, 4], np.uint16), 8, 16, signal, error, dq,
+    )  # fmt: skip
+    np.testing.assert_array_equal(signal, np.array([100.0, 60_000.0, np.nan], np.float32))
+    assert error[0] == 5.0
+    assert error[1] == pytest.approx(1200.0)
+    assert np.isnan(error[2])
+    assert dq.tolist() == [1 | 16, 2 | 8 | 16, 4 | 16]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from darkpipe.science.saturation import Saturation, clipped, common_level, find_plateaus
+from darkpipe.science.saturation import Saturation, common_level, find_plateaus
 
 EXPOSURES = np.array([10.0, 30.0, 60.0, 150.0, 300.0])
 COLD = np.full(5, -10.0)
@@ -71,13 +71,3 @@ def test_reached_and_without_one() -> None:
     assert found.reached(signal).tolist() == [[True, False, False], [False, True, True]]
     assert found.of().tolist() == [60_000.0, 61_000.0, 50_000.0]
     assert found.without_one().tolist() == [60_000.0, 61_000.0, 61_000.0]
-
-
-def test_clipped_limits_signal_and_keeps_nan() -> None:
-    signal = np.array([100.0, 70_000.0, np.nan], np.float32)
-    shown, error, over = clipped(signal, np.full(3, 5.0, np.float32), np.full(3, 60_000.0, np.float32))
-    assert shown[:2].tolist() == [100.0, 60_000.0]
-    assert np.isnan(shown[2])
-    assert over.tolist() == [False, True, False]
-    assert error[0] == 5.0
-    assert error[1] == pytest.approx(1200.0)
