@@ -289,7 +289,10 @@ def faults_of(job: Job, root: Path) -> list[str]:
 
 def faults_of_journal(folder: Path) -> list[str]:
     """Frames that the journal has twice, or lost."""
-    lines = [json.loads(line) for line in (folder / "frames.jsonl").read_bytes().splitlines()]
+    path = folder / "frames.jsonl"
+    if not path.exists():
+        return ["there is no journal of frames"]
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
     taken = [f"{line['stamp']} {line['taken']}" for line in lines if "taken" in line]
     found = [f"taken twice: {key}" for key in sorted(set(taken)) if taken.count(key) > 1]
     found += [f"lost: {line['lost']}" for line in lines if "lost" in line]
