@@ -388,7 +388,9 @@ def _check_folder(client: Any, root: str) -> None:
         finally:
             probe.unlink(missing_ok=True)
     except OSError as error:
-        raise PipelineError(f"cannot write here: {error.strerror}", where=root) from error
+        raise PipelineError(
+            f"cannot write here: {error.strerror}", where=root, do="Take another --output_dir"
+        ) from error
     for address, why in found.items():
         if why:
             raise PipelineError(
