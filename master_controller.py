@@ -250,6 +250,8 @@ class MasterController:
                 prunes = {self.steps[number].NAME for number in prunable}
                 check = self._check(mode_named(mode), numbers)
                 Walk(journal, runner, report, settings, out, of_all, of_campaign, plan.forced, prunes, check).go()
+            if not dry_run and settings.engine != "threads":
+                _remove_drafts(out.root)  # of workers that died
         say_waited()
         return report
 

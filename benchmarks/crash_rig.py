@@ -240,11 +240,17 @@ def unbroken(job: Job, root: Path, server: Server) -> Job:
 # the look at what is there
 def products(root: Path) -> dict[str, str]:
     """A digest of each file that a run has made: of its bytes; of frames that were taken the pixels, and names without
-    their time. Left out: journals, locks, logs, and those of runs before."""
+    their time. Left out: journals, locks, logs, and those of runs before; drafts."""
     found = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        if not path.is_file() or path.name in LOCKS or "/logs/" in name or "new_frames/" in name:
+        if (
+            not path.is_file()
+            or path.suffix == ".draft"
+            or path.name in LOCKS
+            or "/logs/" in name
+            or "new_frames/" in name
+        ):
             continue
         if name.startswith("darks/"):
             if path.suffix == ".fits" and "rejected" not in name:

@@ -29,7 +29,7 @@ def write_frames(folder: Path) -> None:
     exposed += [("Bias Frame", d, t, 0.0) for d, t in zip(made.biases, made.bias_temperatures_c, strict=True)]
     for number, (kind, data, temperature_c, exposure_s) in enumerate(exposed):
         header = fits.Header({"IMAGETYP": kind, "EXPTIME": exposure_s, "EGAIN": made.gain_e_per_adu})
-        header |= {"CCD-TEMP": temperature_c, "SET-TEMP": temperature_c, "INSTRUME": "simulated"}
+        header.update({"CCD-TEMP": temperature_c, "SET-TEMP": temperature_c, "INSTRUME": "simulated"})
         fits.PrimaryHDU(data, header).writeto(folder / f"{number:03d}.fits")
 
 

@@ -86,6 +86,9 @@ STAMPS_FOR_PEOPLE = {
 }
 
 
+AGE_OF_FILES = ("jit_folder.py: time.time",)  # compiled code that was not used for a month
+
+
 def test_no_duration_is_measured_with_the_time_of_day() -> None:
     """Somebody may set it at any moment; what waits, waits by a monotonic clock."""
     found, stamps = [], set()
@@ -95,6 +98,8 @@ def test_no_duration_is_measured_with_the_time_of_day() -> None:
                 if not isinstance(node, ast.Attribute):
                     continue
                 name = ast.unparse(node)
+                if f"{path.name}: {name}" in AGE_OF_FILES:
+                    continue
                 if name in ("time.time", "time.time_ns", "datetime.utcnow", "date.today"):
                     found.append(f"{path.name}: {name}")
                 if name in ("datetime.now", "datetime.datetime.now"):

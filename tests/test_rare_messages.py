@@ -359,7 +359,8 @@ def test_a_frame_that_is_shorter_than_its_header_says(tmp_path: Path, monkeypatc
 
 def test_a_table_of_tiles_of_another_image(tmp_path: Path) -> None:
     from darkpipe.files import pixels
-    from darkpipe.files.fits_bytes import BytesSource, locate_image
+    from darkpipe.files.fits_bytes import locate_image
+    from darkpipe.files.sources import BytesSource
 
     path = header_with(tmp_path, {}, compressed=True)
     source = BytesSource(path.read_bytes())

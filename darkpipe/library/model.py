@@ -196,7 +196,9 @@ class DarkModel:
 
         Raises
         ------
-        SettingsError, DesignError
+        DesignError
+            as `synthesize`.
+        SettingsError
             as `synthesize`; for an `out` of another shape or type.
 
         Examples
