@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from darkpipe.errors import DesignError
+from darkpipe.files.assembling import held_out, read_sums, write_map
 from darkpipe.files.bias_files import bias_of_model
 from darkpipe.files.check_history import last_check
 from darkpipe.files.clamp import clamp_notes
@@ -17,11 +18,8 @@ from darkpipe.files.fitting import (
     UnitFiles,
     find_population,
     fit_band,
-    held_out,
-    parameter_maps,
     plan_units,
     read_population,
-    read_tiles,
     tile_bands,
     write_population,
     write_tile,
@@ -277,6 +275,9 @@ def fit(
     return {outputs[0]: write_tile(outputs[0], tile)}
 
 
+HELD_OUT = ("held_out", "held_out_maps")
+
+
 def assemble(
     inputs: tuple[Path, ...],
     outputs: tuple[Path, ...],
@@ -286,13 +287,13 @@ def assemble(
 ) -> dict[Path, str]:
     """Maps and table of held-out errors from the tiles."""
     files = _unit_files(inputs[0], unit)
-    made = read_tiles(inputs[1:])
     by_name = dict(zip(named, outputs, strict=True))
     parameters = [p.name for p in MODELS[unit["model"]].parameters]
     kept = [by_name[name] for name in (*parameters, "covariance", "offset") if name in by_name]
     with keeping_replaced(OutputDir(inputs[0].parent, "").model, unit["model"], unit["scope"], kept):
-        digests = {by_name[name]: write_frame(by_name[name], m) for name, m in parameter_maps(files, made).items()}
-    table, errors = held_out(files, made)
+        maps = [name for name in named if name not in HELD_OUT]
+        digests = {by_name[name]: write_map(by_name[name], files, name, inputs[1:]) for name in maps}
+    table, errors = held_out(files, read_sums(inputs[1:]))
     digests[by_name["held_out"]] = write_table(by_name["held_out"], table)
     return digests | {by_name["held_out_maps"]: write_frame(by_name["held_out_maps"], errors)}
 

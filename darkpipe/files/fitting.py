@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from astropy.table import Table
 from numpy.typing import NDArray
 
 from darkpipe import plain_yaml
 from darkpipe.errors import DesignError, ProductError
-from darkpipe.files.arrays import read_arrays
 from darkpipe.files.atomic import replace_file, replace_text
-from darkpipe.files.bias_files import line_of_levels
 from darkpipe.files.layout import exposure_label, temperature_label
 from darkpipe.files.masters import Cell, ReferenceValues, bias_groups, effective_exposure, read_band
-from darkpipe.files.model_maps import BY_BIAS
-from darkpipe.files.products import Card, Frame, Product, read_planes, read_shape
-from darkpipe.files.tables import table_of
+from darkpipe.files.products import Product, read_planes, read_shape
 from darkpipe.science.blocks import block_mean_of, block_side
 from darkpipe.science.design import Campaign, Unit, can_leave_out, make_unit, plan_fits
 from darkpipe.science.drift import Drift
-from darkpipe.science.error_sums import ErrorSums
-from darkpipe.science.flags import DQ, MODEL_INVALID
-from darkpipe.science.metrics import CellErrors
+from darkpipe.science.flags import MODEL_INVALID
 from darkpipe.science.models import MODELS
 from darkpipe.science.population import Population, estimate_population, problem_for, with_shape_prior
 from darkpipe.science.saturation import Saturation
@@ -275,149 +268,3 @@ def reduced(errors: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.f
 def write_tile(path: Path, tile: Tile) -> str:
     """Keep a tile; returns the digest."""
     return replace_file(path, lambda stream: np.savez(stream, **tile))  # type: ignore[arg-type]
-
-
-@dataclass
-class Assembled:
-    """A unit put together from its tiles: maps and sums. held_out_error : mean absolute ones of blocks (n, r, c)."""
-
-    parameters: NDArray[np.float32]
-    covariance: NDArray[np.float32]
-    chi2: NDArray[np.float32]
-    dof: NDArray[np.int16]
-    dq: NDArray[np.uint16]
-    offset: NDArray[np.float32] | None
-    held_out_error: NDArray[np.float32]
-    together: NDArray[np.float64]
-    by_bias: NDArray[np.float32]
-    sums: dict[str, list[Any]]
-
-
-def read_tiles(paths: Sequence[Path]) -> Assembled:
-    """Put the tiles of a unit together, in the order of their rows.
-
-    Raises
-    ------
-    ProductError
-        when a tile is missing or damaged.
-    """
-
-    return assemble(read_arrays(path, "a tile", "run step 5 again") for path in paths)
-
-
-def assemble(tiles: Iterable[Tile]) -> Assembled:
-    """Put tiles of `fit_band` together, in the order of their rows."""
-    parts: dict[str, list[NDArray[Any]]] = {}
-    sums: dict[str, list[Any]] = {}
-    for tile in tiles:
-        for kind, cells in json.loads(tile["sums"].tobytes()).items():
-            of: type[CellErrors] | type[ErrorSums] = CellErrors if kind == "held_out" else ErrorSums
-            found = [of.from_dict(c) for c in cells]
-            sums[kind] = [a + b for a, b in zip(sums[kind], found, strict=True)] if kind in sums else found
-        for name, array in tile.items():
-            if name != "sums":
-                parts.setdefault(name, []).append(array)
-    together = np.sum(parts.pop("together"), axis=0)
-    joined = {name: np.concatenate(arrays, axis=-2) for name, arrays in parts.items()}
-    return Assembled(
-        joined["parameters"],
-        joined["covariance"],
-        joined["chi2"],
-        joined["dof"],
-        joined["dq"],
-        joined.get("offset"),
-        joined["held_out_error"],
-        together,
-        joined["by_bias"],
-        sums,
-    )
-
-
-def parameter_maps(files: UnitFiles, made: Assembled) -> dict[str, Frame]:
-    """One map a parameter (value, 1 sigma, status), by its name; 'covariance', 'chi2', 'status', and 'offset', the
-    fitted level, if there is any."""
-    unit = files.unit
-    reference = unit.map_reference
-    base: list[Card] = [
-        ("MODEL", files.model, MODELS[files.model].formula[:40]),
-        ("SCOPE", files.scope, "cells of one exposure or temperature, if any"),
-        ("T-REF", reference.temperature_c, "[deg C] temperature the parameters are quoted at"),
-        ("T-MIN", float(files.temperature_c.min()), "[deg C] lowest fitted"),
-        ("T-MAX", float(files.temperature_c.max()), "[deg C] highest fitted"),
-        ("EXPMIN", float(files.exposure_s.min()), "[s] shortest fitted"),
-        ("EXPMAX", float(files.exposure_s.max()), "[s] longest fitted"),
-        ("EGAP", reference.energy_gap_ev, "[eV] energy gap"),
-    ]
-    maps: dict[str, Frame] = {}
-    variance_slot = {0: 0, 1: 3, 2: 5}
-    cells = [c.name for c in files.cells]
-    for p in unit.model.parameters:
-        cards = [*base, ("PARAM", p.name, "parameter of this map")]
-        maps[p.name] = Frame(
-            made.parameters[p.slot],
-            np.sqrt(made.covariance[variance_slot[p.slot]]),
-            made.dq,
-            p.unit,
-            cards,
-            inputs=cells,
-        )
-    maps["covariance"] = _covariance_frame(files, made, base)
-    maps["chi2"] = Frame(made.chi2, unit="", header=base, extra={"DOF": made.dof})
-    seen = (made.dq & ~np.uint16(DQ.PRIOR)) != 0  # a borrowed shape is no flaw
-    maps["status"] = Frame(seen.astype(np.uint8), dq=made.dq, unit="", header=base)
-    if made.offset is not None:
-        maps["offset"] = line_of_levels(made.offset[0], made.offset[1], files.level_temperatures_c)
-    return maps
-
-
-def _covariance_frame(files: UnitFiles, made: Assembled, base: Sequence[Card]) -> Frame:
-    """The covariance, and, where biases were subtracted, how the parameters move with them."""
-    cards = [*base, ("PLANES", "00 01 02 11 12 22", "slots " + _slots(files.unit))]
-    if not any(cell.bias for cell in files.cells):
-        return Frame(made.covariance, unit="", header=cards)
-    slots = [p.slot for p in files.unit.model.parameters]
-    planes = made.by_bias[[*slots, *(3 + slot for slot in slots)]]
-    cards.append((BY_BIAS, len(slots), "parameters in BYBIAS: by 1 adu of bias, by 1 adu/K from T-REF on"))
-    return Frame(made.covariance, unit="", header=cards, extra={BY_BIAS: planes})
-
-
-def _slots(unit: Unit) -> str:
-    return ", ".join(f"{p.slot}: {p.name}" for p in unit.model.parameters)
-
-
-def held_out(files: UnitFiles, made: Assembled) -> tuple[Table, Frame]:
-    """The table of held-out errors, with the model's score in its meta, and the reduced maps of them."""
-    rows = []
-    ratios = []
-    for k, cell in enumerate(files.cells):
-        held = made.sums["held_out"][k].summary()
-        inside = made.sums["in_sample"][k].summary()
-        base = made.sums["baseline"][k].summary()
-        floor = held["noise_floor_unflagged_adu"]
-        if held["n_pixels"] and floor > 0:
-            ratios.append(held["mae_unflagged_adu"] / floor)
-        number, deviation, shared = made.together[k]
-        rows.append(
-            {
-                "cell": cell.name,
-                "temperature_c": cell.temperature_c,
-                "exposure_s": cell.exposure_s,
-                "n_frames": cell.frames,
-                **held,
-                "in_sample_mae_adu": inside["mae_adu"],
-                "in_sample_median_error_adu": inside["median_error_adu"],
-                "nearest_scaled_mae_adu": base["mae_adu"],
-                "nearest_scaled_mae_unflagged_adu": base["mae_unflagged_adu"],
-                "together_percent": 100.0 * deviation / number if number else np.nan,
-                "together_error_percent": 100.0 * shared / number if number else np.nan,
-            }
-        )
-    score = float(np.mean(ratios)) if ratios else None
-    made_table = table_of(rows)
-    made_table.meta["model"] = files.model
-    made_table.meta["score"] = score
-    frame = Frame(
-        made.held_out_error, header=[("CONTENT", "held-out error", "mean absolute, block averaged; one plane a cell")]
-    )
-    frame.inputs = [c.name for c in files.cells]
-    return made_table, frame

@@ -15,6 +15,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from darkpipe.errors import DesignError, FrameError, SettingsError
+from darkpipe.files.assembling import assemble, held_out, parameter_maps
 from darkpipe.files.bias_files import bias_of_model
 from darkpipe.files.clamp import clamp_notes
 from darkpipe.files.corrections import LINE
@@ -23,11 +24,8 @@ from darkpipe.files.drift import drift_in
 from darkpipe.files.fitting import (
     Tile,
     UnitFiles,
-    assemble,
     find_population,
     fit_band,
-    held_out,
-    parameter_maps,
     plan_units,
     tile_bands,
 )

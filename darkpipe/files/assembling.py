@@ -1,0 +1,202 @@
+"""Maps of a model, and its table of held-out errors, from the tiles that were fitted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from darkpipe.files.ahead import ahead
+from darkpipe.files.arrays import read_arrays
+from darkpipe.files.bias_files import line_of_levels
+from darkpipe.files.fitting import Tile, UnitFiles
+from darkpipe.files.model_maps import BY_BIAS
+from darkpipe.files.products import Card, Frame, blank, write_strips
+from darkpipe.files.tables import table_of
+from darkpipe.science.design import Unit
+from darkpipe.science.error_sums import ErrorSums
+from darkpipe.science.flags import DQ
+from darkpipe.science.metrics import CellErrors
+from darkpipe.science.models import MODELS
+
+_VARIANCE_SLOT = {0: 0, 1: 3, 2: 5}  # of the six of a covariance
+_NEEDED = {
+    "covariance": ("covariance", "by_bias"),
+    "chi2": ("chi2", "dof"),
+    "status": ("dq",),
+    "offset": ("offset",),
+}
+"""Arrays of a tile that a map is made of; those of a parameter need three others."""
+
+
+@dataclass
+class Assembled:
+    """A unit put together from its tiles: arrays by name, as in `fit_band`; sums of errors by kind, one a cell;
+    held_out_error : mean absolute ones of blocks (n, r, c)."""
+
+    arrays: Tile
+    held_out_error: NDArray[np.float32]
+    together: NDArray[np.float64]
+    sums: dict[str, list[Any]]
+
+
+def assemble(tiles: Iterable[Tile]) -> Assembled:
+    """Put tiles of `fit_band` together, in the order of their rows."""
+    parts: dict[str, list[NDArray[Any]]] = {}
+    sums: dict[str, list[Any]] = {}
+    for tile in tiles:
+        for kind, cells in json.loads(tile["sums"].tobytes()).items():
+            of: type[CellErrors] | type[ErrorSums] = CellErrors if kind == "held_out" else ErrorSums
+            found = [of.from_dict(c) for c in cells]
+            sums[kind] = [a + b for a, b in zip(sums[kind], found, strict=True)] if kind in sums else found
+        for name, array in tile.items():
+            if name != "sums":
+                parts.setdefault(name, []).append(array)
+    together = np.sum(parts.pop("together"), axis=0)
+    joined = {name: np.concatenate(arrays, axis=-2) for name, arrays in parts.items()}
+    return Assembled(joined, joined.pop("held_out_error"), together, sums)
+
+
+def map_names(files: UnitFiles, tile: Tile) -> list[str]:
+    """What `parameter_map` makes of these: the parameters, 'covariance', 'chi2', 'status', and 'offset', the fitted
+    level, if there is any."""
+    names = [*(p.name for p in files.unit.model.parameters), "covariance", "chi2", "status"]
+    return [*names, "offset"] if "offset" in tile else names
+
+
+def parameter_maps(files: UnitFiles, made: Assembled) -> dict[str, Frame]:
+    """The maps of a unit by their names."""
+    return {name: parameter_map(files, name, made.arrays) for name in map_names(files, made.arrays)}
+
+
+def parameter_map(files: UnitFiles, name: str, tile: Tile) -> Frame:
+    """One map, or a band of it: of a parameter value, 1 sigma and status."""
+    unit = files.unit
+    reference = unit.map_reference
+    base: list[Card] = [
+        ("MODEL", files.model, MODELS[files.model].formula[:40]),
+        ("SCOPE", files.scope, "cells of one exposure or temperature, if any"),
+        ("T-REF", reference.temperature_c, "[deg C] temperature the parameters are quoted at"),
+        ("T-MIN", float(files.temperature_c.min()), "[deg C] lowest fitted"),
+        ("T-MAX", float(files.temperature_c.max()), "[deg C] highest fitted"),
+        ("EXPMIN", float(files.exposure_s.min()), "[s] shortest fitted"),
+        ("EXPMAX", float(files.exposure_s.max()), "[s] longest fitted"),
+        ("EGAP", reference.energy_gap_ev, "[eV] energy gap"),
+    ]
+    if name == "covariance":
+        return _covariance_frame(files, tile, base)
+    if name == "chi2":
+        return Frame(tile["chi2"], unit="", header=base, extra={"DOF": tile["dof"]})
+    if name == "status":
+        seen = (tile["dq"] & ~np.uint16(DQ.PRIOR)) != 0  # a borrowed shape is no flaw
+        return Frame(seen.astype(np.uint8), dq=tile["dq"], unit="", header=base)
+    if name == "offset":
+        return line_of_levels(tile["offset"][0], tile["offset"][1], files.level_temperatures_c)
+    parameter = next(p for p in unit.model.parameters if p.name == name)
+    return Frame(
+        tile["parameters"][parameter.slot],
+        np.sqrt(tile["covariance"][_VARIANCE_SLOT[parameter.slot]]),
+        tile["dq"],
+        parameter.unit,
+        [*base, ("PARAM", name, "parameter of this map")],
+        inputs=[c.name for c in files.cells],
+    )
+
+
+def write_map(path: Path, files: UnitFiles, name: str, tiles: Sequence[Path]) -> str:
+    """Write one map from its tiles, in the order of their rows, one tile in memory; returns the digest.
+
+    Raises
+    ------
+    ProductError
+        when a tile is missing or damaged, or the map cannot be written.
+    """
+    wanted = _NEEDED.get(name, ("parameters", "covariance", "dq"))
+
+    def bands() -> Iterator[tuple[slice, Mapping[str, NDArray[Any]]]]:
+        begin = 0
+        for tile in tiles:
+            planes = parameter_map(files, name, _read_tile(tile, wanted)).planes
+            end = begin + next(iter(planes.values())).shape[-2]
+            yield slice(begin, end), planes
+            begin = end
+
+    first = parameter_map(files, name, _read_tile(tiles[0], wanted))
+    rows = sum(_read_tile(tile, ("chi2",))["chi2"].shape[0] for tile in tiles)
+    whole: dict[str, Any] = {n: blank((*p.shape[:-2], rows, p.shape[-1]), p.dtype) for n, p in first.planes.items()}
+    science, error, dq = (whole.pop(plane, None) for plane in ("SCI", "ERR", "DQ"))
+    return write_strips(path, replace(first, science=science, error=error, dq=dq, extra=whole), ahead(bands()))
+
+
+def read_sums(tiles: Sequence[Path]) -> Assembled:
+    """What tells of a fit as a whole: sums, and errors of blocks.
+
+    Raises
+    ------
+    ProductError
+        when a tile is missing or damaged.
+    """
+    return assemble(_read_tile(tile, ("sums", "together", "held_out_error")) for tile in tiles)
+
+
+def _read_tile(path: Path, names: Container[str]) -> Tile:
+    return read_arrays(path, "a tile", "run step 5 again", names)
+
+
+def _covariance_frame(files: UnitFiles, tile: Tile, base: Sequence[Card]) -> Frame:
+    """The covariance, and, where biases were subtracted, how the parameters move with them."""
+    cards = [*base, ("PLANES", "00 01 02 11 12 22", "slots " + _slots(files.unit))]
+    if not any(cell.bias for cell in files.cells):
+        return Frame(tile["covariance"], unit="", header=cards)
+    slots = [p.slot for p in files.unit.model.parameters]
+    planes = tile["by_bias"][[*slots, *(3 + slot for slot in slots)]]
+    cards.append((BY_BIAS, len(slots), "parameters in BYBIAS: by 1 adu of bias, by 1 adu/K from T-REF on"))
+    return Frame(tile["covariance"], unit="", header=cards, extra={BY_BIAS: planes})
+
+
+def _slots(unit: Unit) -> str:
+    return ", ".join(f"{p.slot}: {p.name}" for p in unit.model.parameters)
+
+
+def held_out(files: UnitFiles, made: Assembled) -> tuple[Table, Frame]:
+    """The table of held-out errors, with the model's score in its meta, and the reduced maps of them."""
+    rows = []
+    ratios = []
+    for k, cell in enumerate(files.cells):
+        held = made.sums["held_out"][k].summary()
+        inside = made.sums["in_sample"][k].summary()
+        base = made.sums["baseline"][k].summary()
+        floor = held["noise_floor_unflagged_adu"]
+        if held["n_pixels"] and floor > 0:
+            ratios.append(held["mae_unflagged_adu"] / floor)
+        number, deviation, shared = made.together[k]
+        rows.append(
+            {
+                "cell": cell.name,
+                "temperature_c": cell.temperature_c,
+                "exposure_s": cell.exposure_s,
+                "n_frames": cell.frames,
+                **held,
+                "in_sample_mae_adu": inside["mae_adu"],
+                "in_sample_median_error_adu": inside["median_error_adu"],
+                "nearest_scaled_mae_adu": base["mae_adu"],
+                "nearest_scaled_mae_unflagged_adu": base["mae_unflagged_adu"],
+                "together_percent": 100.0 * deviation / number if number else np.nan,
+                "together_error_percent": 100.0 * shared / number if number else np.nan,
+            }
+        )
+    score = float(np.mean(ratios)) if ratios else None
+    made_table = table_of(rows)
+    made_table.meta["model"] = files.model
+    made_table.meta["score"] = score
+    frame = Frame(
+        made.held_out_error, header=[("CONTENT", "held-out error", "mean absolute, block averaged; one plane a cell")]
+    )
+    frame.inputs = [c.name for c in files.cells]
+    return made_table, frame
