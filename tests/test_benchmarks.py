@@ -187,7 +187,7 @@ def test_held_out_verdicts(tmp_path: Path, factor: float, worst: float, passed: 
 
 
 def test_running_a_process_and_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("DARKPIPE_COMMAND", f"{sys.executable} -c 'import sys; print(sys.argv); x = bytes(10**8)'")
+    monkeypatch.setenv("DARKPIPE_COMMAND", f"{sys.executable} -c 'import sys; print(sys.argv); x = b\"x\" * 10**8'")
     run = common.run_pipeline("--mode", "full")
     assert "['-c', '--mode', 'full']" in run.output
     # measured from a small process: at its start a child counts what its parent holds
