@@ -21,6 +21,13 @@ def printable(text: str) -> str:
     return "".join(_shown(c) for c in text)
 
 
+def one_line(text: object, most: int = 200) -> str:
+    """The beginning of a foreign text, or of what somebody else's exception says, fit for one line of ours: blanks
+    in the place of whatever does not print."""
+    said = str(text) or (type(text).__name__ if isinstance(text, BaseException) else "")
+    return " ".join("".join(c if c.isprintable() else " " for c in said).split())[:most]
+
+
 def _shown(character: str) -> str:
     if character.isprintable():
         return character

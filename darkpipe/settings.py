@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from darkpipe import plain_yaml
-from darkpipe.errors import SettingsError
+from darkpipe.errors import SettingsError, one_line
 
 COMMENT_WIDTH = 110
 MOST_WORKERS = 4096
@@ -124,7 +124,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SettingsError(f"cannot read the settings: {error.strerror}", where=path) from error
     except ValueError as error:
-        raise SettingsError(f"this is no YAML: {one_line(error)}", where=path) from error
+        raise SettingsError(f"this is no YAML: {one_line(error, 300)}", where=path) from error
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -133,11 +133,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 LARGEST_BYTES = 1 << 18
-
-
-def one_line(text: object) -> str:
-    """A foreign text, made fit for one line of ours."""
-    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())[:300]
 
 
 # against the model

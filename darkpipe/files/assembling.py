@@ -109,8 +109,10 @@ def parameter_map(files: UnitFiles, name: str, tile: Tile) -> Frame:
     )
 
 
-def write_map(path: Path, files: UnitFiles, name: str, tiles: Sequence[Path]) -> str:
+def write_map(path: Path, files: UnitFiles, name: str, tiles: Sequence[Path], rows: int) -> str:
     """Write one map from its tiles, in the order of their rows, one tile in memory; returns the digest.
+
+    rows : of all tiles together.
 
     Raises
     ------
@@ -128,10 +130,20 @@ def write_map(path: Path, files: UnitFiles, name: str, tiles: Sequence[Path]) ->
             begin = end
 
     first = parameter_map(files, name, _read_tile(tiles[0], wanted))
-    rows = sum(_read_tile(tile, ("chi2",))["chi2"].shape[0] for tile in tiles)
     whole: dict[str, Any] = {n: blank((*p.shape[:-2], rows, p.shape[-1]), p.dtype) for n, p in first.planes.items()}
     science, error, dq = (whole.pop(plane, None) for plane in ("SCI", "ERR", "DQ"))
     return write_strips(path, replace(first, science=science, error=error, dq=dq, extra=whole), ahead(bands()))
+
+
+def count_rows(tiles: Sequence[Path]) -> int:
+    """Rows of the tiles of a unit together.
+
+    Raises
+    ------
+    ProductError
+        when a tile is missing or damaged.
+    """
+    return sum(_read_tile(tile, ("dq",))["dq"].shape[0] for tile in tiles)
 
 
 def read_sums(tiles: Sequence[Path]) -> Assembled:

@@ -11,7 +11,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from darkpipe.errors import FrameError, ProductError
+from darkpipe.errors import FrameError, ProductError, one_line
 from darkpipe.files.ahead import ahead
 from darkpipe.files.fits_bytes import check_structure
 from darkpipe.files.products import (
@@ -25,7 +25,6 @@ from darkpipe.files.products import (
     write_frame,
     write_strips,
 )
-from darkpipe.files.quiet import one_line
 from darkpipe.files.sources import opened_source
 from darkpipe.science.bias import evaluate, fit_bias_line
 from darkpipe.science.flags import DQ

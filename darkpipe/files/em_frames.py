@@ -16,11 +16,11 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from darkpipe.errors import FrameError, PipelineError
+from darkpipe.errors import FrameError, PipelineError, one_line
 from darkpipe.files.fits_bytes import check_structure
 from darkpipe.files.frames import find_frames, name_fault, shown_name
 from darkpipe.files.headers import NO_SYNONYMS, read_info
-from darkpipe.files.quiet import one_line, quietly
+from darkpipe.files.quiet import quietly
 from darkpipe.files.sources import opened_source
 from darkpipe.science.noise_maps import NoiseMapCalibration
 

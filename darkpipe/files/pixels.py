@@ -10,9 +10,9 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from darkpipe.errors import FrameError
+from darkpipe.errors import FrameError, one_line
 from darkpipe.files.fits_bytes import BLOCK, EMPTY_PRIMARY, ImageLayout
-from darkpipe.files.quiet import one_line, quietly
+from darkpipe.files.quiet import quietly
 from darkpipe.files.sources import Source
 
 Pixels = NDArray[Any]

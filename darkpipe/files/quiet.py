@@ -16,9 +16,3 @@ def quietly() -> Iterator[None]:
     with _LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def one_line(error: object) -> str:
-    """What somebody else's exception says, made fit for one line of ours."""
-    text = str(error) or type(error).__name__
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]

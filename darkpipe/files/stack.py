@@ -15,11 +15,11 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from darkpipe.errors import FrameError
+from darkpipe.errors import FrameError, one_line
 from darkpipe.files.fits_bytes import ImageLayout, locate_image
 from darkpipe.files.pixels import physical, stored_type
-from darkpipe.files.quiet import one_line, quietly
-from darkpipe.files.sources import FileSource, GzipSource
+from darkpipe.files.quiet import quietly
+from darkpipe.files.sources import GzipSource, source_of
 from darkpipe.files.unit_file import opened_unit
 
 RawSource = Path | NDArray[Any]
@@ -214,15 +214,12 @@ def _open_frame(path: Path, hdu: int, rows: int, cols: int, folder: _Folder, *, 
     try:
         file, size, layout, packed_tiles = path, os.stat(path).st_size, None, False
         with open(path, "rb", buffering=0) as stream:
-            if stream.read(2) == b"\x1f\x8b":
-                stream.seek(0)
-                source = GzipSource(cast(BinaryIO, stream), size)
-                layout = locate_image(source, hdu)
+            source = source_of(cast(BinaryIO, stream), size)
+            layout = locate_image(source, hdu)
+            if isinstance(source, GzipSource):
                 packed_tiles = layout.compressed
                 if not packed_tiles:
                     file, size = folder.save(source, layout.begin + layout.count)
-            else:
-                layout = locate_image(FileSource(cast(BinaryIO, stream), size), hdu)
         if (layout.hdu, layout.rows, layout.cols) != (hdu, rows, cols):
             found = f"{layout.rows} x {layout.cols} in unit {layout.hdu}"
             raise FrameError(f"the image is {found}, not {rows} x {cols} in unit {hdu}", do=_GONE)

@@ -96,13 +96,6 @@ class Cells:
             return own
         return own + np.where(self.group[:, None] == self.group, self.group_drift_adu2[self.group], 0.0)
 
-    def excess_variance(self, k: int, signal_adu: F4) -> F4:
-        """(P,) variance of cell k beyond noise and bias: multiplicative error and drift of the pedestal [ADU²]."""
-        relative = self.relative_variance[k]
-        if self.pixel_relative_variance is not None:
-            relative = relative + self.pixel_relative_variance
-        return np.asarray(relative * signal_adu**2 + self.extra_variance_adu2[k], np.float32)
-
     def with_relative_error(self, relative: float) -> Cells:
         """The same cells, each with this multiplicative error."""
         return replace(self, relative_variance=np.full(self.relative_variance.size, relative**2))

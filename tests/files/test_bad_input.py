@@ -11,14 +11,13 @@ import pytest
 from corpus import frames
 from corpus.document import Unit, file_bytes
 
-from darkpipe.errors import FrameError
+from darkpipe.errors import FrameError, one_line
 from darkpipe.files.em_frames import describe_em_frame
 from darkpipe.files.fits_bytes import check_structure
 from darkpipe.files.frames import name_fault, shown_name
 from darkpipe.files.index import read_frames, read_index, survey_key
 from darkpipe.files.layout import OutputDir, RawDir
 from darkpipe.files.lights import describe, read_light
-from darkpipe.files.quiet import one_line
 from darkpipe.files.sessions import temperature_logs
 from darkpipe.files.sources import BytesSource, opened_source
 from darkpipe.files.survey import survey_frame
