@@ -129,7 +129,7 @@ def _walk(
             if entry.name.startswith("."):
                 continue
             if not _is_text(entry.name):
-                _LOG.warning("left out, its name is no text in UTF-8: %s. Rename it", path)
+                _LOG.warning("left out, its name is no text in UTF-8: %s. Rename it", shown_name(str(path)))
                 continue
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(path)
