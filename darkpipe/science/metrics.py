@@ -16,118 +16,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from darkpipe.science.jit import kernel
+from darkpipe.science import metrics_kernel as at
+from darkpipe.science.metrics_kernel import LANES, Histogram, Planes, new_tally
 
 DEFAULT_EDGES_ADU: Final = (300.0, 1000.0, 5000.0)
 """Borders of the signal classes [ADU]."""
 
-REFERENCE_SIGMAS: Final = 5.0
-"""Relative errors are taken where the reference exceeds this many of its errors."""
-
-Histogram = NDArray[np.int64]
-Plane = NDArray[np.float32] | NDArray[np.float64]
-
-_UNIT: Final = 2.0**28  # differences of float32 values of 1/16 and above are whole in these units
-_LIMB: Final = 2.0**36  # 2**27 pixels of it still fit an int64
-_HALF_RANGE: Final = 2.0**62
-_LOW: Final = (1 << 36) - 1
-_LARGEST: Final = 1e12  # an error beyond this counts as this; squared it still fits three limbs
-_STEPS: Final = 128  # error bins to an octave of (|e| + 1 ADU), and the inverse of their width at zero
-_OCTAVES: Final = 20
-_HALF: Final = _STEPS * _OCTAVES  # error bins on each side of zero; the last one takes all that is larger
-_PULL_WIDTH: Final = 0.02
-_PULL_HALF: Final = 600
-_RELATIVE_STEPS: Final = 1024  # bins of |e|/reference to an octave of (1 + |e|/reference)
-_RELATIVE_BINS: Final = _RELATIVE_STEPS * 5
-
-# columns of the counts and of the sums
-_N, _N_FLOOR, _N_BOTH, _N_RELATIVE = range(4)
-_ABS, _SIGNED, _SQUARE, _RELATIVE, _SIGMA_REFERENCE, _SIGMA_BOTH = range(6)
-
 _MEAN_ABS_NORMAL = math.sqrt(2.0 / math.pi)  # E|x| of a unit normal
-
-
-@kernel
-def _add(sums: Histogram, group: int, column: int, value: float) -> None:
-    """Add ``value`` to a sum kept as three integers of 36 bits: no rounding but of the value itself, to 2**-28."""
-    sign = 1 if value >= 0.0 else -1
-    units = np.rint(abs(value) * _UNIT)
-    if units < _HALF_RANGE:
-        small = int(units)
-        sums[group, column, 0] += sign * (small & _LOW)
-        sums[group, column, 1] += sign * (small >> 36)
-        return
-    if units >= _LIMB:
-        high = np.floor(units / _LIMB)
-        units -= high * _LIMB
-        top = np.floor(high / _LIMB)
-        sums[group, column, 2] += sign * int(top)
-        sums[group, column, 1] += sign * int(high - top * _LIMB)
-    sums[group, column, 0] += sign * int(units)
-
-
-@kernel
-def _octave_bin(value: float, steps: int, last: int) -> int:
-    """Bin of a value >= 0: linear inside each octave of (value + 1). That is what the bits of a number say: exponent,
-    and the first bits of the mantissa (7 of them for 128 steps, 10 for 1024)."""
-    bits = int(np.float64(value + 1.0).view(np.int64))
-    found = (bits >> (45 if steps == 128 else 42)) - 1023 * steps
-    return min(found, last)
-
-
-@kernel
-def _accumulate(
-    prediction: Plane,
-    prediction_error: Plane,
-    reference: Plane,
-    reference_error: Plane,
-    flagged: NDArray[np.bool_],
-    signal: Plane,
-    total_error: Plane,
-    edges: NDArray[np.float64],
-    counts: Histogram,
-    sums: Histogram,
-    errors: Histogram,
-    pulls: Histogram,
-    rel: Histogram,
-) -> None:
-    """One pass over the pixels; group = 2 x class + flagged."""
-    for p in range(prediction.size):
-        value, truth = float(prediction[p]), float(reference[p])
-        if not (math.isfinite(value) and math.isfinite(truth) and math.isfinite(signal[p])):
-            continue
-        group = 0
-        for edge in edges:
-            if signal[p] >= edge:
-                group += 2
-        if flagged[p]:
-            group += 1
-        e = min(max(value - truth, -_LARGEST), _LARGEST)
-        size = abs(e)
-        counts[group, _N] += 1
-        _add(sums, group, _ABS, size)
-        _add(sums, group, _SIGNED, e)
-        _add(sums, group, _SQUARE, e * e)
-        found = _octave_bin(size, _STEPS, _HALF - 1)
-        errors[group, _HALF + found if e >= 0.0 else _HALF - 1 - found] += 1
-        sigma = float(reference_error[p])
-        if not (math.isfinite(sigma) and sigma >= 0.0):
-            continue
-        counts[group, _N_FLOOR] += 1
-        _add(sums, group, _SIGMA_REFERENCE, min(sigma, _LARGEST))
-        if truth > REFERENCE_SIGMAS * sigma:
-            counts[group, _N_RELATIVE] += 1
-            relative = min(size / truth, _LARGEST)
-            _add(sums, group, _RELATIVE, relative)
-            rel[group, _octave_bin(relative, _RELATIVE_STEPS, _RELATIVE_BINS - 1)] += 1
-        own = float(prediction_error[p])
-        both = math.sqrt(sigma * sigma + own * own) if total_error.size == 0 else float(total_error[p])
-        if not (math.isfinite(both) and both > 0.0):
-            continue
-        counts[group, _N_BOTH] += 1
-        _add(sums, group, _SIGMA_BOTH, min(both, _LARGEST))
-        pull = math.floor(min(max(e / both / _PULL_WIDTH, -_PULL_HALF - 1.0), _PULL_HALF + 0.0))
-        pulls[group, int(pull) + _PULL_HALF + 1] += 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,9 +54,9 @@ class CellErrors:
             _checked_edges(edges_adu),
             np.zeros((groups, 4), np.int64),
             ((0,) * 6,) * groups,
-            np.zeros((groups, 2 * _HALF), np.int64),
-            np.zeros((groups, 2 * _PULL_HALF + 2), np.int64),
-            np.zeros((groups, _RELATIVE_BINS), np.int64),
+            np.zeros((groups, 2 * at.HALF), np.int64),
+            np.zeros((groups, 2 * at.PULL_HALF + 2), np.int64),
+            np.zeros((groups, at.RELATIVE_BINS), np.int64),
         )
 
     def __add__(self, other: CellErrors) -> CellErrors:
@@ -233,22 +128,22 @@ class CellErrors:
         pull_median = _quantile(pulls, _PULL_EDGES, 0.5)
         low, high = (_quantile(pulls, _PULL_EDGES, q) for q in (0.158655, 0.841345))
         median_relative = _quantile(self.relative[groups].sum(axis=0), _RELATIVE_EDGES, 0.5)
-        beyond = pulls.sum() - pulls[1 + _PULL_HALF - 250 : 1 + _PULL_HALF + 250].sum()
+        beyond = pulls.sum() - pulls[1 + at.PULL_HALF - 250 : 1 + at.PULL_HALF + 250].sum()
         return {
             f"n_pixels{suffix}": n,
-            f"mae{suffix}_adu": _mean(total[_ABS], n),
-            f"mape{suffix}_percent": 100.0 * _mean(total[_RELATIVE], n_relative),
+            f"mae{suffix}_adu": _mean(total[at.ABS], n),
+            f"mape{suffix}_percent": 100.0 * _mean(total[at.RELATIVE], n_relative),
             f"mape_fraction{suffix}": n_relative / n if n else math.nan,
             f"median_relative{suffix}_percent": 100.0 * median_relative,
-            f"rmse{suffix}_adu": math.sqrt(_mean(total[_SQUARE], n)),
+            f"rmse{suffix}_adu": math.sqrt(_mean(total[at.SQUARE], n)),
             f"median_error{suffix}_adu": _quantile(self.errors[groups].sum(axis=0), _ERROR_EDGES, 0.5),
-            f"mean_error{suffix}_adu": _mean(total[_SIGNED], n),
+            f"mean_error{suffix}_adu": _mean(total[at.SIGNED], n),
             f"pull_median{suffix}": pull_median,
             f"pull_spread{suffix}": 1.4826022 * _central_half(pulls, _PULL_EDGES, pull_median),
             f"pull_interval_68{suffix}": (high - low) / 2.0,
             f"pull_outlier_fraction{suffix}": float(beyond) / n_both if n_both else math.nan,
-            f"noise_floor{suffix}_adu": _MEAN_ABS_NORMAL * _mean(total[_SIGMA_REFERENCE], n_floor),
-            f"expected_mae{suffix}_adu": _MEAN_ABS_NORMAL * _mean(total[_SIGMA_BOTH], n_both),
+            f"noise_floor{suffix}_adu": _MEAN_ABS_NORMAL * _mean(total[at.SIGMA_REFERENCE], n_floor),
+            f"expected_mae{suffix}_adu": _MEAN_ABS_NORMAL * _mean(total[at.SIGMA_BOTH], n_both),
         }
 
 
@@ -295,18 +190,23 @@ def accumulate(
     single = all(array.dtype == np.float32 for array in arrays)
     shape = arrays[2].shape
     dtype = np.float32 if single else np.float64
-    flat = [_flat(array.astype(dtype, copy=False), shape) for array in arrays]
+    flat = [_eight(_flat(array.astype(dtype, copy=False), shape), np.nan) for array in arrays]
     signal = flat[4] if class_signal is not None else flat[0]
     both = flat[-1] if total_error is not None else np.empty(0, dtype)
-    out = CellErrors.empty(edges)
-    sums = np.zeros((len(out.sums), 6, 3), np.int64)
-    flags = _flat(np.asarray(flagged, np.bool_), shape)
-    borders = np.asarray(out.edges_adu, np.float64)
-    run: Any = _accumulate
-    run(*flat[:4], flags, signal, both, borders, out.counts, sums, out.errors, out.pulls, out.relative)
-    limb = int(_LIMB)
-    whole = tuple(tuple(int(a) + limb * (int(b) + limb * int(c)) for a, b, c in row) for row in sums)
-    return CellErrors(out.edges_adu, out.counts, whole, out.errors, out.pulls, out.relative)
+    flags = _eight(_flat(np.asarray(flagged, np.bool_), shape).view(np.uint8), 0)
+    borders = _checked_edges(edges)
+    tally = new_tally(2 * (len(borders) + 1))
+    if flat[2].size:
+        at.count_pixels(Planes(*flat[:4], flags, signal, both), np.array(borders, np.float64), tally)
+    return errors_of(tally, borders)
+
+
+def errors_of(tally: at.Tally, edges_adu: tuple[float, ...]) -> CellErrors:
+    """What was counted."""
+    limb, groups = int(at.LIMB), len(tally.counts)
+    whole = tuple(tuple(int(a) + limb * (int(b) + limb * int(c)) for a, b, c in row) for row in tally.sums)
+    errors, pulls, relative = (h[:-1].reshape(groups, -1) for h in (tally.errors, tally.pulls, tally.relative))
+    return CellErrors(edges_adu, tally.counts, whole, errors, pulls, relative)
 
 
 def class_names(edges_adu: Sequence[float] = DEFAULT_EDGES_ADU) -> tuple[str, ...]:
@@ -333,8 +233,14 @@ def _flat(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     return np.ascontiguousarray(array).reshape(-1)
 
 
+def _eight(array: NDArray[Any], value: float) -> NDArray[Any]:
+    """With as many pixels as a vector has, at least, if it has any."""
+    missing = LANES - array.size
+    return np.append(array, np.full(missing, value, array.dtype)) if 0 < array.size < LANES else array
+
+
 def _mean(total: int, n: int) -> float:
-    return total / (n * int(_UNIT)) if n else math.nan
+    return total / (n * int(at.UNIT)) if n else math.nan
 
 
 def _octave_edges(steps: int, bins: int) -> NDArray[np.floating]:
@@ -342,13 +248,15 @@ def _octave_edges(steps: int, bins: int) -> NDArray[np.floating]:
     return np.ldexp(1.0 + step / steps, octave) - 1.0
 
 
-_ERROR_EDGES: Final = np.concatenate([-_octave_edges(_STEPS, _HALF)[:0:-1], _octave_edges(_STEPS, _HALF)])
-_RELATIVE_EDGES: Final = _octave_edges(_RELATIVE_STEPS, _RELATIVE_BINS)
-_PULL_EDGES: Final = _PULL_WIDTH * np.arange(-_PULL_HALF - 1, _PULL_HALF + 2)  # its outermost bins hold what overflows
+_ERROR_EDGES: Final = np.concatenate([-_octave_edges(at.STEPS, at.HALF)[:0:-1], _octave_edges(at.STEPS, at.HALF)])
+_RELATIVE_EDGES: Final = _octave_edges(at.RELATIVE_STEPS, at.RELATIVE_BINS)
+_PULL_EDGES: Final = at.PULL_WIDTH * np.arange(
+    -at.PULL_HALF - 1, at.PULL_HALF + 2
+)  # its outermost bins hold what overflows
 
 
-ERROR_STEPS: Final = _STEPS
-ERROR_BINS: Final = 2 * _HALF
+ERROR_STEPS: Final = at.STEPS
+ERROR_BINS: Final = 2 * at.HALF
 """Of histograms of errors [ADU]: bins to an octave of (|e| + 1), and all of them."""
 
 

@@ -30,6 +30,13 @@ def _of_numba(name: str) -> Any:
 splat: Any = _of_numba("splat")
 square_root: Any = _of_numba("square_root")
 rounded: Any = _of_numba("rounded")
+floored: Any = _of_numba("floored")
+times: Any = _of_numba("times")
+"""a·b, rounded by itself: as if a sum that it goes into did not know of it."""
+as_in: Any = _of_numba("as_in")
+"""as_in(x, array): x with the digits that an element of the array has."""
+top_bits: Any = _of_numba("top_bits")
+"""Sign, exponent and the first ten bits of the mantissa of a number of 0 or more, as a whole number."""
 magnitude: Any = _of_numba("magnitude")
 larger: Any = _of_numba("larger")
 smaller: Any = _of_numba("smaller")

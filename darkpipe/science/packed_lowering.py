@@ -139,6 +139,13 @@ def _exponent(builder: Any, a: Any) -> Any:
     return builder.bitcast(builder.or_(bits, _whole(0x4330000000000000)), _DOUBLES)
 
 
+def _top(builder: Any, a: Any) -> Any:
+    """The upper 22 bits of a number above 0, as a number."""
+    bits = builder.lshr(builder.bitcast(a, _WORDS), _whole(42))
+    shifted = builder.bitcast(builder.or_(bits, _whole(0x4330000000000000)), _DOUBLES)
+    return builder.fsub(shifted, _constant(4503599627370496.0))
+
+
 def _fraction(builder: Any, a: Any) -> Any:
     """The mantissa of a number above 0, from 1 to 2."""
     bits = builder.and_(builder.bitcast(a, _WORDS), _whole(0x000FFFFFFFFFFFFF))
@@ -148,6 +155,9 @@ def _fraction(builder: Any, a: Any) -> Any:
 splat: Any = _compiled("splat", 1, lambda builder, a: a)
 square_root: Any = _compiled("square_root", 1, lambda builder, a: _llvm(builder, "llvm.sqrt", a))
 rounded: Any = _compiled("rounded", 1, lambda builder, a: _llvm(builder, "llvm.rint", a))
+floored: Any = _compiled("floored", 1, lambda builder, a: _llvm(builder, "llvm.floor", a))
+times: Any = _compiled("times", 2, lambda builder, a, b: builder.fmul(a, b))
+top_bits: Any = _compiled("top_bits", 1, _top)
 magnitude: Any = _compiled("magnitude", 1, lambda builder, a: _llvm(builder, "llvm.fabs", a))
 larger: Any = _compiled("larger", 2, lambda builder, a, b: _choose(builder, a, b, a, b))
 smaller: Any = _compiled("smaller", 2, lambda builder, a, b: _choose(builder, b, a, a, b))
@@ -206,9 +216,9 @@ def _store(typing: Any, array: Any, row: Any, i: Any, value: Any) -> Any:
         if array.dtype == types.float32:
             made = builder.fptrunc(made, ir.VectorType(element, LANES))
         elif array.dtype != types.float64:
-            made = builder.trunc(
-                builder.fptosi(made, ir.VectorType(ir.IntType(32), LANES)), ir.VectorType(element, LANES)
-            )
+            made = builder.fptosi(made, ir.VectorType(ir.IntType(32), LANES))
+            if array.dtype.bitwidth < 32:
+                made = builder.trunc(made, ir.VectorType(element, LANES))
         builder.store(made, builder.bitcast(pointer, made.type.as_pointer()), align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
@@ -217,3 +227,19 @@ def _store(typing: Any, array: Any, row: Any, i: Any, value: Any) -> Any:
 
 _store.__name__ = "store"
 store: Any = intrinsic(_store)
+
+
+def _as_in(typing: Any, value: Any, array: Any) -> Any:
+    if not _checked(array) or not isinstance(value, _PackedType):
+        return None
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if array.dtype != types.float32:
+            return args[0]
+        return builder.fpext(builder.fptrunc(args[0], ir.VectorType(ir.FloatType(), LANES)), _DOUBLES)
+
+    return _packed(value, array), codegen
+
+
+_as_in.__name__ = "as_in"
+as_in: Any = intrinsic(_as_in)
