@@ -145,7 +145,8 @@ def nearest_master(position: int, temperature_c: F8, exposure_s: F8) -> int | No
     others = [i for i in range(temperature_c.size) if i != position]
     if not others:
         return None
-    return min(others, key=lambda i: (round(abs(temperature_c[i] - temperature_c[position]), 6), -exposure_s[i]))
+    away, exposure = np.abs(temperature_c - temperature_c[position]).round(6).tolist(), exposure_s.tolist()
+    return min(others, key=lambda i: (away[i], -exposure[i]))
 
 
 def choose(scores: dict[str, float | None]) -> tuple[str, str]:

@@ -10,19 +10,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.science.fit import Cells
+from darkpipe.science.fit import Cells, Fitted
 from darkpipe.science.fit_kernel import Law
 from darkpipe.science.jit import inlined, kernel
-from darkpipe.science.metrics import ERROR_BINS, ERROR_STEPS, median_of_errors
+from darkpipe.science.metrics import ERROR_BINS, median_of_errors
+from darkpipe.science.metrics_kernel import HALF, RELATIVE_STEPS, STEPS, octaves
 from darkpipe.science.models.families import LINEAR, evaluate_packed, growth_packed
 from darkpipe.science.packed import (
     LANES,
     Packed,
+    any_above,
+    as_in,
     larger,
     load,
     magnitude,
@@ -31,6 +34,7 @@ from darkpipe.science.packed import (
     splat,
     square_root,
     store,
+    times,
     where_above,
 )
 
@@ -98,32 +102,21 @@ class ErrorSums:
 
 
 @inlined
-def _count(e: Packed, new: Packed, flagged: Packed, sums: F8, row: int) -> None:
-    """Add the errors of eight pixels, those that are numbers and `new` (1, else 0)."""
+def _count(e: Packed, new: Packed, flagged: Packed, some_flagged: bool, sums: F8, row: int) -> Packed:
+    """Add the errors of eight pixels, those that are numbers and `new` (1, else 0); returns which these are."""
     size = smaller(magnitude(e), LARGEST)
     there = where_above(math.inf, magnitude(e), new, 0.0)
     size = where_above(there, 0.5, size, 0.0)
     whole = rounded(size)
     units = rounded((size - whole) * UNIT)
-    marked = there * flagged
     store(sums, row, 0, load(sums, row, 0) + there)
     store(sums, row + 1, 0, load(sums, row + 1, 0) + whole)
     store(sums, row + 2, 0, load(sums, row + 2, 0) + units)
-    store(sums, row + 3, 0, load(sums, row + 3, 0) + marked)
-    store(sums, row + 4, 0, load(sums, row + 4, 0) + whole * flagged)
-    store(sums, row + 5, 0, load(sums, row + 5, 0) + units * flagged)
-
-
-@inlined
-def _sort_in(e: F8, first: int, histogram: NDArray[np.int64], k: int) -> None:
-    """Count lanes from `first` on in the histogram of cell k: bins linear inside each octave of (|e| + 1)."""
-    half = histogram.shape[1] // 2
-    for lane in range(first, LANES):
-        value = e[0, lane]
-        if math.isfinite(value):
-            found = (np.float64(abs(value) + 1.0).view(np.int64) >> 45) - 1023 * ERROR_STEPS
-            found = min(found, half - 1)
-            histogram[k, half + found if value >= 0.0 else half - 1 - found] += 1
+    if some_flagged:
+        store(sums, row + 3, 0, load(sums, row + 3, 0) + there * flagged)
+        store(sums, row + 4, 0, load(sums, row + 4, 0) + whole * flagged)
+        store(sums, row + 5, 0, load(sums, row + 5, 0) + units * flagged)
+    return there
 
 
 @kernel
@@ -131,25 +124,29 @@ def _in_sample(
     law: Law, p: F8, group: NDArray[np.int64], offset: F4, signal: F4, limit: F4, flagged: NDArray[np.uint8], sums: F8,
     histogram: NDArray[np.int64],
 ) -> None:  # fmt: skip
-    """offset (G, P): 0 where there is no level; sums (n·6, 8)."""
+    """offset (G, P): 0 where there is no level; sums (n·6, 8); histogram: of the cells in a row, and one bin more for
+    what is no number."""
     n, pixels = signal.shape
-    lanes, error = np.empty((1, LANES)), np.empty((1, LANES))
+    lanes, bins = np.empty((1, LANES)), np.empty((1, LANES), np.uint32)
     lanes[0] = np.arange(LANES)
     for begin in range(0, pixels, LANES):
         i = min(begin, pixels - LANES)
-        first = begin - i
-        new = where_above(load(lanes, 0, 0) + 0.5, 1.0 * first, splat(1.0), splat(0.0))
+        new = where_above(load(lanes, 0, 0) + 0.5, 1.0 * (begin - i), splat(1.0), splat(0.0))
         p0, p1, p2 = load(p, 0, i), load(p, 1, i), load(p, 2, i)
         top, marked = load(limit, 0, i), load(flagged, 0, i)
+        some = any_above(marked, splat(0.5))
         for k in range(n):
             growth = p1 if law.family == LINEAR else growth_packed(law.family, law.x[0, k], law.x[1, k], p1, p2)
             value, _, _, _ = evaluate_packed(law.family, law.x, k, p0, p1, p2, growth)
             value = value + load(offset, group[k], i)
             value = where_above(value, top, top, value)
             e = value - load(signal, k, i)
-            _count(e, new, marked, sums, _ROWS * k)
-            store(error, 0, 0, e)
-            _sort_in(error, first, histogram, k)
+            there = _count(e, new, marked, some, sums, _ROWS * k)
+            found = octaves(magnitude(e), STEPS / RELATIVE_STEPS, HALF - 1.0)
+            found = where_above(0.0, e, HALF - 1.0 - found, HALF + found) + 2.0 * HALF * k
+            store(bins, 0, 0, where_above(there, 0.5, found, 2.0 * HALF * n))
+            for lane in range(LANES):
+                histogram[bins[0, lane]] += 1
 
 
 @kernel
@@ -164,50 +161,93 @@ def _scaled(
         new = where_above(load(lanes, 0, 0) + 0.5, 1.0 * (begin - i), splat(1.0), splat(0.0))
         if not whatever:
             new = where_above(math.inf, magnitude(load(prediction, 0, i)), new, 0.0)
-        e = load(other, 0, i) * factor - load(signal, 0, i)
-        _count(e, new, load(flagged, 0, i), sums, 0)
+        e, marked = load(other, 0, i) * factor - load(signal, 0, i), load(flagged, 0, i)
+        _count(e, new, marked, any_above(marked, splat(0.5)), sums, 0)
 
 
 @kernel
 def _held_out(
-    held: F4, variance: F4, limit: F4, reference: F4, offset: F4, frames: NDArray[np.uint16], read_variance: F4,
-    relative: F4, levels: F8, prediction: F4, total: F4, error: F4,
-) -> None:  # fmt: skip
-    """levels (4,): factor on the read variance, 1/gain, multiplicative and additive variance of the cell."""
+    held: F4, variance: F4, common: F4, limit: F4, limit_without: F4, reference: F4, offset: F4,
+    frames: NDArray[np.uint16], read_variance: F4, relative: F4, flagged: NDArray[np.uint8], levels: F8,
+    precise: float, prediction: F4, total: F4, error: F4, ratios: F4,
+) -> tuple[bool, int]:  # fmt: skip
+    """levels (4,): factor on the read variance, 1/gain, multiplicative and additive variance of the cell. Returns
+    whether a pixel has a prediction, and how many columns of ratios (2, P) were written."""
     scale, inverse_gain, of_cell, extra = levels[0], levels[1], levels[2], levels[3]
+    lanes, chosen = np.empty((1, LANES)), np.empty((1, LANES), np.uint8)
+    lanes[0] = np.arange(LANES)
+    known, count = splat(0.0), 0
     for begin in range(0, held.size, LANES):
         i = min(begin, held.size - LANES)
-        value, top = load(held, 0, i), load(limit, 0, i)
+        new = where_above(load(lanes, 0, 0) + 0.5, 1.0 * (begin - i), splat(1.0), splat(0.0))
+        value, here = load(held, 0, i), load(frames, 0, i)
+        top = where_above(here, 0.0, load(limit, 0, i), load(limit_without, 0, i))
         value = where_above(value, top, top, value)
         s = value - load(offset, 0, i)
         noise = load(read_variance, 0, i) * scale + larger(s, 0.0) * inverse_gain
-        noise = noise / larger(load(frames, 0, i), 1.0) + (load(relative, 0, i) + of_cell) * (s * s) + extra
+        noise = noise / larger(here, 1.0) + (load(relative, 0, i) + of_cell) * (s * s) + extra
         store(prediction, 0, i, value)
         store(total, 0, i, square_root(load(variance, 0, i) + noise))
         store(error, 0, i, value - load(reference, 0, i))
+        known = known + where_above(math.inf, magnitude(load(prediction, 0, i)), new, 0.0)
+        least = as_in(times(load(total, 0, i), splat(precise)), total)
+        some = where_above(load(prediction, 0, i), least, where_above(load(flagged, 0, i), 0.5, splat(0.0), new), 0.0)
+        some = where_above(math.inf, magnitude(load(error, 0, i)), some, 0.0)
+        if any_above(some, splat(0.5)):
+            store(chosen, 0, 0, some)
+            for lane in range(LANES):
+                if chosen[0, lane]:
+                    ratios[0, count] = error[i + lane] / prediction[i + lane]
+                    ratios[1, count] = np.float32(math.sqrt(common[i + lane])) / prediction[i + lane]
+                    count += 1
+    return any_above(known, splat(0.5)), count
 
 
-def held_out_errors(cells: Cells, k: int, held: F4, variance: F4, limit: F4, offset: F4) -> tuple[F4, F4, F4]:
-    """Prediction of cell k by the others [ADU], no higher than `limit`, the 1 sigma of its difference from the master
-    (the variance of the prediction, with the shared bias error, and the master's own noise), and that difference; all
-    (P,).
+class HeldOut(NamedTuple):
+    """Of a cell that the others predict: the prediction [ADU] and the 1 sigma of its difference from the master (the
+    variance of the prediction, with the shared bias error, and the master's own noise), (P,) each; of pixels that were
+    asked for, the relative error and the relative 1 sigma that all pixels share, (2, m); whether any is predicted."""
+
+    prediction: F4
+    total: F4
+    ratios: F4
+    known: bool
+
+    @classmethod
+    def blank(cls, pixels: int) -> HeldOut:
+        """Of so many pixels, to be filled by one cell after the other."""
+        size = max(pixels, LANES)
+        return cls(np.empty(size, np.float32), np.empty(size, np.float32), np.empty((2, size), np.float32), False)
+
+
+def held_out_errors(
+    cells: Cells, k: int, fitted: Fitted, limits: tuple[F4, F4], offset: F4, flagged: Bools, precise: float,
+    error: F4, scratch: HeldOut,
+) -> HeldOut:  # fmt: skip
+    """Cell k by the others, no higher than its limit, in the memory of `scratch`; (prediction - master) goes into
+    `error` (P,).
 
     Parameters
     ----------
-    held, variance : (P,) as `Fitted` holds them. offset : (P,) free level of the cell's group, 0 where it is known.
+    limits : (P,) each, the level that no prediction exceeds: where the cell is there, and where it is not.
+    offset : (P,) free level of the cell's group, 0 where it is known. precise : ratios are those of pixels that are not
+        flagged (P,), with a prediction above so many of its 1 sigma.
     """
-    pixels = held.size
-    own = cells.pixel_relative_variance
+    pixels, own = error.size, cells.pixel_relative_variance
     scale = 1.0 if cells.read_scale is None else float(cells.read_scale[k])
     levels = [scale, 1.0 / cells.gain_e_per_adu, cells.relative_variance[k], cells.extra_variance_adu2[k]]
-    given = [_filled(a) for a in (held, variance, limit, cells.signal_adu[k], offset)]
-    made = [np.empty(given[0].size, np.float32) for _ in range(3)]
+    rows = fitted.held_out_adu[k], fitted.held_out_variance_adu2[k], fitted.held_out_common_adu2[k]
+    given = [_filled(a) for a in (*rows, *limits, cells.signal_adu[k], offset)]
+    none = np.zeros(given[0].size, np.float32) if own is None else _filled(own)
+    made = error if pixels >= LANES else np.empty(LANES, np.float32)
     run: Any = _held_out
-    run(
-        *given, _filled(cells.count[k], 0), _filled(cells.read_variance_adu2),
-        np.zeros(given[0].size, np.float32) if own is None else _filled(own), np.array(levels, np.float64), *made,
+    known, m = run(
+        *given, _filled(cells.count[k], 0), _filled(cells.read_variance_adu2), none, _filled(flagged.view(np.uint8), 1),
+        np.array(levels, np.float64), precise, scratch.prediction, scratch.total, made, scratch.ratios,
     )  # fmt: skip
-    return made[0][:pixels], made[1][:pixels], made[2][:pixels]
+    if made is not error:
+        error[:] = made[:pixels]
+    return HeldOut(scratch.prediction[:pixels], scratch.total[:pixels], scratch.ratios[:, :m], known)
 
 
 def _gathered(sums: F8, errors: NDArray[np.int64]) -> ErrorSums:
@@ -236,19 +276,19 @@ def in_sample_errors(
     flagged : (P,).
     """
     n = signal.shape[0]
-    sums, histogram = np.zeros((n * _ROWS, LANES)), np.zeros((n, ERROR_BINS), np.int64)
+    sums, histogram = np.zeros((n * _ROWS, LANES)), np.zeros(n * ERROR_BINS + 1, np.int64)
     _in_sample(
         law, _filled(parameters), group, _filled(offset), _filled(signal), _filled(limit),
-        _filled(flagged.astype(np.uint8), 0), sums, histogram,
+        _filled(flagged.view(np.uint8), 0), sums, histogram,
     )  # fmt: skip
-    return [_gathered(sums[_ROWS * k : _ROWS * (k + 1)], histogram[k]) for k in range(n)]
+    errors = histogram[:-1].reshape(n, ERROR_BINS)
+    return [_gathered(sums[_ROWS * k : _ROWS * (k + 1)], errors[k]) for k in range(n)]
 
 
-def scaled_errors(other: F4, factor: float, signal: F4, prediction: F4, flagged: Bools) -> ErrorSums:
-    """Errors of a master (P,) that is another one times a factor, over the pixels that have a prediction, or all where
-    none has."""
+def scaled_errors(other: F4, factor: float, signal: F4, prediction: F4 | None, flagged: Bools) -> ErrorSums:
+    """Errors of a master (P,) that is another one times a factor, over the pixels that have a prediction; None: all."""
     sums = np.zeros((_ROWS, LANES))
-    none = not np.isfinite(prediction).any()
-    marked = _filled(flagged.astype(np.uint8), 0)
-    _scaled(_filled(other), float(np.float32(factor)), _filled(signal), _filled(prediction), none, marked, sums)
+    marked = _filled(flagged.view(np.uint8), 0)
+    told = _filled(signal if prediction is None else prediction)
+    _scaled(_filled(other), float(np.float32(factor)), _filled(signal), told, prediction is None, marked, sums)
     return _gathered(sums, np.zeros(0, np.int64))

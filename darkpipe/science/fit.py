@@ -117,10 +117,10 @@ class Cells:
         """The same cells at some of the pixels."""
         return replace(
             self,
-            signal_adu=np.ascontiguousarray(self.signal_adu[:, pixels]),
-            count=np.ascontiguousarray(self.count[:, pixels]),
+            signal_adu=np.take(self.signal_adu, pixels, axis=1),
+            count=np.take(self.count, pixels, axis=1),
             read_variance_adu2=self.read_variance_adu2[pixels],
-            group_variance_adu2=np.ascontiguousarray(self.group_variance_adu2[:, pixels]),
+            group_variance_adu2=np.take(self.group_variance_adu2, pixels, axis=1),
             pixel_relative_variance=_some(self.pixel_relative_variance, pixels),
             pixel_law_variance_k2=_some(self.pixel_law_variance_k2, pixels),
         )
@@ -236,25 +236,28 @@ def _refit_packed(
 ) -> NDArray[np.int64]:
     """Predict cells of these pixels that one step from the fit of all cells cannot, by the fit without them, eight
     pixels at a time; returns the pixels where that is not enough."""
-    closer = np.zeros(pixels.size, np.bool_)
+    closer: list[NDArray[np.int64]] = []
+    fitted = pixels[out.dof[pixels] > 0]
     for k in np.flatnonzero(wanted):
-        without = np.isnan(out.held_out_adu[k, pixels]) & (out.dof[pixels] > 0) & (cells.count[k, pixels] > 0)
-        if not without.any():
+        without = fitted[np.isnan(out.held_out_adu[k].take(fitted))]
+        without = without[cells.count[k].take(without) > 0]
+        if not without.size:
             continue
-        some = pixels[np.resize(np.flatnonzero(without), max(LANES, int(without.sum())))]
+        some = without if without.size >= LANES else np.resize(without, LANES)
         rest = cells.at(some)
         rest.count[k] = 0
         alone = np.arange(wanted.size) == k
         made = _blank(wanted.size, some.size)
         left = np.empty(some.size, np.float32)
-        start = np.ascontiguousarray(out.parameters[:, some])
+        start = np.take(out.parameters, some, axis=1)
         by_bias = np.empty((0, some.size), np.float32)
         fit_packed(problem.law, _pixels(rest, prior.at(some)), order, start, alone, False, made, by_bias, left)
         fine = left == 0
+        some, fine = (some, slice(None)) if fine.all() else (some[fine], fine)
         for name in ("held_out_adu", "held_out_variance_adu2", "held_out_common_adu2"):
-            getattr(out, name)[k, some[fine]] = getattr(made, name)[k, fine]
-        closer[without] |= ~fine[: int(without.sum())]
-    return pixels[closer]
+            getattr(out, name)[k][some] = getattr(made, name)[k][fine]
+        closer.append(without[left[: without.size] != 0])
+    return np.unique(np.concatenate(closer)) if closer else pixels[:0]
 
 
 def _blank(n: int, pixels: int) -> Fitted:
@@ -270,26 +273,26 @@ def _blank(n: int, pixels: int) -> Fitted:
 
 
 def _nothing(groups: int, pixels: int, wanted: NDArray[np.bool_]) -> Fitted:
-    """To be filled; the predictions of cells that are `wanted` (n,) are left as they come, since all of them will be
-    written, and if there is none, no memory is taken for them."""
+    """To be filled: only flags, outliers and predictions of cells that are not `wanted` (n,) are set, the rest will be
+    written. If no cell is wanted, no memory is taken for predictions."""
     nan = np.float32(np.nan)
     rows = wanted.size if wanted.any() else 0
     held = [np.empty((rows, pixels), np.float32) for _ in range(3)]
     for array in held:
         array[~wanted[:rows]] = nan
     return Fitted(
-        np.full((3, pixels), np.nan),
-        np.full((6, pixels), np.nan),
-        np.full(pixels, nan),
-        np.zeros(pixels, np.int16),
+        np.empty((3, pixels)),
+        np.empty((6, pixels)),
+        np.empty(pixels, np.float32),
+        np.empty(pixels, np.int16),
         np.zeros(pixels, np.uint16),
-        np.full((groups, pixels), nan),
-        np.full((groups, pixels), nan),
+        np.empty((groups, pixels), np.float32),
+        np.empty((groups, pixels), np.float32),
         np.zeros(pixels, np.uint8),
         held[0],
         held[1],
         held[2],
-        np.full((groups, 3, pixels), nan),
+        np.empty((groups, 3, pixels), np.float32),
     )
 
 

@@ -1,7 +1,8 @@
 """The loop over the pixels behind `darkpipe.science.metrics`: eight at a time, and one by one what is out of the way.
 
-Errors have the digits of the planes (float32 as a rule), sums are whole numbers of 2**-28. Of values up to `ORDINARY` whole ADU and what is left of them are summed apart, each
-exactly, in float64; of larger ones in three integers. Both give the same digits.
+Errors have the digits of the planes (float32 as a rule), sums are whole numbers of 2**-28. Of values up to `ORDINARY`
+whole ADU and what is left of them are summed apart, each exactly, in float64; of larger ones in three integers. Both
+give the same digits.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ def count_pixel(planes: Planes, edges: F8, p: int, tally: Tally) -> None:
 
 
 @inlined
-def _octaves(value: Packed, share: float, last: float) -> Packed:
+def octaves(value: Packed, share: float, last: float) -> Packed:
     """As `_octave_bin`: `share` of 1024 steps to the octave."""
     return smaller(floored((top_bits(value + 1.0) - 1023.0 * 1024.0) * share), last)
 
@@ -197,10 +198,10 @@ def _bins(
     pull: Packed, bins: NDArray[np.uint32],
 ) -> None:  # fmt: skip
     """Bins of eight pixels in the three histograms."""
-    found = _octaves(size, STEPS / RELATIVE_STEPS, HALF - 1.0)
+    found = octaves(size, STEPS / RELATIVE_STEPS, HALF - 1.0)
     found = group * (2.0 * HALF) + where_above(0.0, e, HALF - 1.0 - found, HALF + found)
     store(bins, 0, 0, where_above(there, 0.5, found, 2.0 * HALF * groups))
-    found = group * (1.0 * RELATIVE_BINS) + _octaves(relative, 1.0, RELATIVE_BINS - 1.0)
+    found = group * (1.0 * RELATIVE_BINS) + octaves(relative, 1.0, RELATIVE_BINS - 1.0)
     store(bins, 1, 0, where_above(told, 0.5, found, 1.0 * RELATIVE_BINS * groups))
     pull = floored(smaller(larger(pull, -PULL_HALF - 1.0), 1.0 * PULL_HALF)) + (PULL_HALF + 1.0)
     store(bins, 2, 0, where_above(known, 0.5, group * (1.0 * PULL_BINS) + pull, 1.0 * PULL_BINS * groups))

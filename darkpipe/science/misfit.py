@@ -13,6 +13,7 @@ third from those medians, which no spread over pixels shows.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -21,7 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.science.fit import Cells, Prior, Problem, fit_tile, residuals
+from darkpipe.science.jit import kernel
 from darkpipe.science.noise import robust_sigma
+from darkpipe.science.packed import LANES, larger, load, magnitude, splat, store, where_above
 
 F8 = NDArray[np.float64]
 F4 = NDArray[np.float32]
@@ -35,6 +38,7 @@ FINER = (0.65, 0.8, 1.25, 1.5)  # of the best of these
 LAW_K = (0.0, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.3, 0.4, 0.6, 1.0)
 MAD_VARIANCE = 1.36  # times 1/n: variance of the logarithm of a spread from the median absolute deviation
 WORTH = 4.0  # a term must lower -2 ln L by more than this
+LARGEST = 3.4028234663852886e38  # of float32: what an infinite signal counts as
 
 
 class Misfit(NamedTuple):
@@ -160,6 +164,22 @@ def signal_to_noise(cells: Cells) -> F4:
 
 def brightest_signal(cells: Cells) -> F4:
     """(P,) signal of each pixel in its brightest cell [ADU]; 0 where it has none."""
-    with np.errstate(invalid="ignore"):
-        known = np.where(cells.count > 0, np.nan_to_num(cells.signal_adu, nan=0.0), np.float32(0))
-        return np.asarray(known.max(axis=0), np.float32)
+    pixels = cells.signal_adu.shape[1]
+    if 0 < pixels < LANES:
+        return brightest_signal(cells.at(np.minimum(np.arange(LANES), pixels - 1)))[:pixels]
+    out = np.empty(pixels, np.float32)
+    _brightest(np.ascontiguousarray(cells.signal_adu), np.ascontiguousarray(cells.count), out)
+    return out
+
+
+@kernel
+def _brightest(signal: F4, frames: NDArray[np.uint16], out: F4) -> None:
+    for begin in range(0, out.size, LANES):
+        i = min(begin, out.size - LANES)
+        top = splat(-math.inf)
+        for k in range(signal.shape[0]):
+            y = load(signal, k, i)
+            known = where_above(math.inf, magnitude(y), y, 0.0)
+            known = where_above(-LARGEST, y, -LARGEST, where_above(y, LARGEST, LARGEST, known))
+            top = larger(where_above(load(frames, k, i), 0.0, known, 0.0), top)
+        store(out, 0, i, top)

@@ -154,10 +154,9 @@ def parts_of_prior(prior: Prior, covariance: F8) -> F8:
     return parts
 
 
-def held_by_prior(problem: Problem, prior: Prior, covariance: F8) -> NDArray[np.bool_]:
-    """(P,) whether the prior holds more than half of the information on a parameter of the shape; False without a
-    result."""
-    parts = parts_of_prior(prior, covariance)
+def held_by_prior(problem: Problem, parts: F8) -> NDArray[np.bool_]:
+    """(P,) whether the prior holds more than half of the information on a parameter of the shape, by what
+    `parts_of_prior` says; False without a result."""
     with np.errstate(invalid="ignore"):
         if problem.family != EXPONENTIAL:
             return np.asarray(parts.sum(axis=0) > 0.5)
@@ -169,9 +168,10 @@ def with_common_error(prior: Prior, covariance: F8) -> F8:
     pedestal. The fit takes data and prior for independent; here their covariance comes in."""
     if prior.twice is None or not prior.twice.any():
         return covariance
-    pixels = covariance.shape[1]
+    pixels, twice = covariance.shape[1], prior.twice
     missing = max(0, LANES - pixels)
-    whole, twice = (np.pad(array, ((0, 0), (0, missing))) for array in (covariance, prior.twice))
+    if missing:
+        covariance, twice = (np.pad(array, ((0, 0), (0, missing))) for array in (covariance, twice))
     out = np.empty((6, pixels + missing))
-    add_common_error(np.ascontiguousarray(whole), np.ascontiguousarray(twice), out)
+    add_common_error(np.ascontiguousarray(covariance), np.ascontiguousarray(twice), out)
     return np.ascontiguousarray(out[:, :pixels])

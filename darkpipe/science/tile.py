@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.science.design import Unit, nearest_master
-from darkpipe.science.error_sums import ErrorSums, held_out_errors, in_sample_errors, scaled_errors
+from darkpipe.science.error_sums import ErrorSums, HeldOut, held_out_errors, in_sample_errors, scaled_errors
 from darkpipe.science.fit import Cells, Fitted, Problem, fit_tile
 from darkpipe.science.flags import DQ
 from darkpipe.science.glow import with_glow
@@ -92,9 +92,10 @@ def fit_unit(
     if glow is not None and unit.model.glow_slot is not None:
         prior, start = with_glow(prior, start, unit.model.glow_slot, *glow)
     fitted = fit_tile(problem, cells, prior, start, np.array(leave_out))
-    fitted.dq[held_by_prior(problem, prior, fitted.covariance)] |= np.uint16(DQ.PRIOR)
+    held = parts_of_prior(prior, fitted.covariance)
+    fitted.dq[held_by_prior(problem, held)] |= np.uint16(DQ.PRIOR)
     # a parameter that the prior holds costs the cells no degree of freedom
-    spared = np.rint(np.nan_to_num(parts_of_prior(prior, fitted.covariance).sum(axis=0))).astype(np.int16)
+    spared = np.rint(np.nan_to_num(held.sum(axis=0))).astype(np.int16)
     dof = np.where(fitted.dof > 0, fitted.dof + spared, fitted.dof).astype(np.int16)
     whole = with_common_error(prior, fitted.covariance)
     moved = move_reference(unit.model, fitted.parameters, whole, unit.fit_reference, unit.map_reference)
@@ -153,61 +154,61 @@ def _scores(
     misfit: NDArray[np.bool_],
 ) -> _Scores:
     """Hold every cell against the fit of all, that of the others, and the nearest other master."""
-    cells, saturation, flagged = tile.cells, tile.saturation, tile.flagged
-    n = tile.error_adu.shape[0]
-    errors = np.full(tile.error_adu.shape, np.nan, np.float32)
+    cells, flagged = tile.cells, tile.flagged
+    n, pixels = tile.error_adu.shape
+    errors = np.empty(tile.error_adu.shape, np.float32)
     levels = np.where(free_level[:, None], fitted.offset_adu, np.float32(0))
+    limits = tile.saturation.of(), tile.saturation.without_one()
+    unlike, scratch = np.flatnonzero(misfit), HeldOut.blank(pixels)
     found = _Scores(
         [],
-        in_sample_errors(
-            problem.law, fitted.parameters, cells.group, levels, cells.signal_adu, saturation.of(), flagged
-        ),
+        in_sample_errors(problem.law, fitted.parameters, cells.group, levels, cells.signal_adu, limits[0], flagged),
         [],
         errors,
         np.zeros((n, 3)),
-        np.full((2, n, int(misfit.sum())), np.nan),
+        np.full((2, n, unlike.size), np.nan),
     )
-    highest, without_one = saturation.of(), saturation.without_one()
     for k in range(n):
-        reference, error = cells.signal_adu[k], tile.error_adu[k]
-        prediction = np.full_like(reference, np.nan)
-        if leave_out[k]:
-            others = np.where(cells.count[k] > 0, highest, without_one)
-            prediction, total, errors[k] = held_out_errors(
-                cells, k, fitted.held_out_adu[k], fitted.held_out_variance_adu2[k], others, levels[cells.group[k]]
-            )
-            found.held_out.append(accumulate(prediction, np.float32(0), reference, error, flagged, total_error=total))
-            common = fitted.held_out_common_adu2[k]
-            precise = ~flagged & (prediction > PRECISE * total)
-            found.together[k] = _together(prediction, errors[k], common, precise)
-            found.pulls[:, k] = errors[k, misfit] / total[misfit], prediction[misfit] / total[misfit]
-        else:
+        if not leave_out[k]:
+            errors[k] = np.nan
             found.held_out.append(CellErrors.empty())
-        found.baseline.append(_baseline(tile, k, prediction))
+            found.baseline.append(_baseline(tile, k, None))
+            continue
+        level = levels[cells.group[k]]
+        held = held_out_errors(cells, k, fitted, limits, level, flagged, PRECISE, errors[k], scratch)
+        found.held_out.append(
+            accumulate(
+                held.prediction, np.float32(0), cells.signal_adu[k], tile.error_adu[k], flagged, total_error=held.total
+            )
+        )
+        found.together[k] = _together(held.ratios)
+        found.pulls[:, k] = errors[k, unlike] / held.total[unlike], held.prediction[unlike] / held.total[unlike]
+        found.baseline.append(_baseline(tile, k, held.prediction if held.known else None))
     return found
 
 
-def _together(prediction: F4, error: F4, common: F4, use: NDArray[np.bool_]) -> F8:
+def _together(ratios: F4) -> F8:
     """A row of `TileFit.together`."""
-    use = use & np.isfinite(error)
-    if not use.any():
+    number = ratios.shape[1]
+    if not number:
         return np.zeros(3)
-    medians = (float(np.median(v[use] / prediction[use])) for v in (error, np.sqrt(common)))
-    return np.asarray(use.sum() * np.array([1.0, *medians]))
+    return np.asarray(number * np.array([1.0, *(float(np.median(row)) for row in ratios)]))
 
 
 def _misfit(chi2: F4, dof: NDArray[np.int16]) -> NDArray[np.bool_]:
     """Where chi² is 6 sigma of its own scatter above its degrees of freedom; of few, where that is no longer rare, as
     far as one linear pixel in `MISFIT_RATE` goes."""
-    few, which = np.unique(np.maximum(dof, 1), return_inverse=True)
+    which = np.maximum(dof, 1)
+    few = np.flatnonzero(np.bincount(which))
+    limit = np.full(int(few.max(initial=0)) + 1, np.nan)
     rare = 2.0 * gammainccinv(0.5 * few, MISFIT_RATE)
-    limit = np.maximum(few + 6.0 * np.sqrt(2.0 * few), rare)[which]
-    return np.asarray((dof > 0) & (chi2 > limit))
+    limit[few] = np.maximum(few + 6.0 * np.sqrt(2.0 * few), rare)
+    return np.asarray((dof > 0) & (chi2 > limit[which]))
 
 
-def _baseline(tile: _Tile, k: int, prediction: F4) -> ErrorSums:
-    """Errors of the nearest other master, scaled by exposure, over the pixels the model could predict; nothing where
-    there is no other, or no bias: a dark on its bias level cannot be scaled."""
+def _baseline(tile: _Tile, k: int, prediction: F4 | None) -> ErrorSums:
+    """Errors of the nearest other master, scaled by exposure, over the pixels the model could predict (all where there
+    are none); nothing where there is no other, or no bias: a dark on its bias level cannot be scaled."""
     cells, exposure_s = tile.cells, tile.exposure_s
     other = nearest_master(k, tile.temperature_c, exposure_s)
     if other is None or np.isinf(cells.group_variance_adu2[cells.group[k]]).all():

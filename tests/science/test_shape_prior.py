@@ -10,7 +10,7 @@ from darkpipe.science.fit import fit_tile
 from darkpipe.science.models import EXP_1D, EXP_2D, EXP_T, TWO_COMPONENT
 from darkpipe.science.population import Population, prior_and_start, prior_of, with_shape_prior
 from darkpipe.science.shape_nodes import estimate_shape_prior
-from darkpipe.science.shape_prior import ShapePrior, held_by_prior, with_common_error
+from darkpipe.science.shape_prior import ShapePrior, held_by_prior, parts_of_prior, with_common_error
 
 PIXELS = 8000
 KNOWN = Population(0.98, 0.13)
@@ -205,9 +205,12 @@ def test_what_the_prior_holds(model):
     bright, _ = crowd(20_000.0, model=model)
     for made, share in ((faint, 1.0), (bright, 0.0)):
         prior, fitted = fits(made, learnt(made))
-        assert held_by_prior(made.problem, prior, fitted.covariance).mean() == pytest.approx(share, abs=0.02)
+        assert held_by_prior(made.problem, parts_of_prior(prior, fitted.covariance)).mean() == pytest.approx(
+            share, abs=0.02
+        )
     none = np.full((6, 3), np.nan)
-    assert not held_by_prior(faint.problem, replace(prior, precision=prior.precision[:, :3]), none).any()
+    parts = parts_of_prior(replace(prior, precision=prior.precision[:, :3]), none)
+    assert not held_by_prior(faint.problem, parts).any()
 
 
 def test_half_of_the_information_is_the_limit():
@@ -219,7 +222,7 @@ def test_half_of_the_information_is_the_limit():
         precision[5] = factor / data  # of B alone
         prior = replace(weak, precision=precision)
         fitted = fit_tile(made.problem, made.cells, prior, weak.mean.copy())
-        assert (held_by_prior(made.problem, prior, fitted.covariance) == expected).mean() > 0.95
+        assert (held_by_prior(made.problem, parts_of_prior(prior, fitted.covariance)) == expected).mean() > 0.95
 
 
 @pytest.mark.parametrize("model", [EXP_2D, TWO_COMPONENT])
