@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -187,9 +188,25 @@ def read_population(path: Path) -> Population:
         when it is missing or damaged.
     """
     try:
-        return Population.from_dict(plain_yaml.load(path.read_text(encoding="utf-8")))
+        return _population_in(path.read_text(encoding="utf-8"))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ProductError(f"the population cannot be read ({error})", where=path, do="run step 5 again") from error
+
+
+@lru_cache(maxsize=8)
+def _population_in(text: str) -> Population:
+    """Kept: every tile of a model reads the same file, and YAML is slow to read."""
+    return Population.from_dict(plain_yaml.load(text))
+
+
+@lru_cache(maxsize=8)
+def _dispensable(
+    model: str, cells: tuple[Cell, ...], reference: ReferenceValues, energy_gap_ev: float, one_level: bool
+) -> list[bool]:
+    """Which cells the design can do without, of a unit as in `UnitFiles`; kept, since it is the same for every tile."""
+    files = UnitFiles(model, "", cells, reference, energy_gap_ev, one_level)
+    unit, campaign = files.unit, campaign_of(cells, reference, one_level)
+    return [can_leave_out(unit, campaign, k) for k in range(len(cells))]
 
 
 def fit_rows(
@@ -210,8 +227,7 @@ def fit_rows(
     if exclude:
         band.cells.count[:, (bits & exclude) != 0] = 0
     unit = files.unit
-    campaign = campaign_of(files.cells, files.reference, files.one_level)
-    leave = [can_leave_out(unit, campaign, k) for k in range(len(files.cells))]
+    leave = _dispensable(files.model, tuple(files.cells), files.reference, files.energy_gap_ev, files.one_level)
     flagged = (bits & int(MODEL_INVALID)) != 0
     made = fit_unit(
         unit, band.cells, band.error_adu, files.temperature_c, files.exposure_s, population, flagged,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -154,12 +155,18 @@ def read_reference(path: Path) -> ReferenceValues:
         when it is missing or damaged.
     """
     try:
-        data: dict[str, Any] = plain_yaml.load(path.read_text(encoding="utf-8"))
-        by_temperature = tuple((float(t), float(s), float(e)) for t, s, e in data.get("read_noise_by_temperature", ()))
-        lists = {"notes": tuple(data.get("notes", ())), "read_noise_by_temperature": by_temperature}
-        return ReferenceValues(**{**data, **lists})
+        return _reference_in(path.read_text(encoding="utf-8"))
     except (OSError, TypeError, ValueError) as error:
         raise ProductError(f"reference.yaml cannot be read ({error})", where=path, do="run step 2 again") from error
+
+
+@lru_cache(maxsize=8)
+def _reference_in(text: str) -> ReferenceValues:
+    """Kept: a hundred jobs of a run read the same file, and YAML is slow to read."""
+    data: dict[str, Any] = plain_yaml.load(text)
+    by_temperature = tuple((float(t), float(s), float(e)) for t, s, e in data.get("read_noise_by_temperature", ()))
+    lists = {"notes": tuple(data.get("notes", ())), "read_noise_by_temperature": by_temperature}
+    return ReferenceValues(**{**data, **lists})
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
 U2 = NDArray[np.uint16]
 
+REFITTED = 4096  # pixels that are fitted again at a time: what is gathered for them stays in the cache
+
 __all__ = ["Cells", "Fitted", "Prior", "Problem", "Stations", "fit_tile", "residuals"]
 
 
@@ -241,23 +243,30 @@ def _refit_packed(
     for k in np.flatnonzero(wanted):
         without = fitted[np.isnan(out.held_out_adu[k].take(fitted))]
         without = without[cells.count[k].take(without) > 0]
-        if not without.size:
-            continue
-        some = without if without.size >= LANES else np.resize(without, LANES)
-        rest = cells.at(some)
-        rest.count[k] = 0
-        alone = np.arange(wanted.size) == k
-        made = _blank(wanted.size, some.size)
-        left = np.empty(some.size, np.float32)
-        start = np.take(out.parameters, some, axis=1)
-        by_bias = np.empty((0, some.size), np.float32)
-        fit_packed(problem.law, _pixels(rest, prior.at(some)), order, start, alone, False, made, by_bias, left)
-        fine = left == 0
-        some, fine = (some, slice(None)) if fine.all() else (some[fine], fine)
-        for name in ("held_out_adu", "held_out_variance_adu2", "held_out_common_adu2"):
-            getattr(out, name)[k][some] = getattr(made, name)[k][fine]
-        closer.append(without[left[: without.size] != 0])
+        for begin in range(0, without.size, REFITTED):
+            some = without[begin : begin + REFITTED]
+            left = _refit_without(problem, cells, prior, order, int(k), some, out)
+            closer.append(some[left > 0])
     return np.unique(np.concatenate(closer)) if closer else pixels[:0]
+
+
+def _refit_without(
+    problem: Problem, cells: Cells, prior: Prior, order: Order, k: int, pixels: NDArray[np.int64], out: Fitted
+) -> F4:
+    """Predict cell k of these pixels by the fit without it; returns what is above 0 where that is not enough."""
+    some = pixels if pixels.size >= LANES else np.resize(pixels, LANES)
+    rest = cells.at(some)
+    rest.count[k] = 0
+    n = cells.count.shape[0]
+    made, left = _blank(n, some.size), np.empty(some.size, np.float32)
+    start, by_bias = np.take(out.parameters, some, axis=1), np.empty((0, some.size), np.float32)
+    alone = np.arange(n) == k
+    fit_packed(problem.law, _pixels(rest, prior.at(some)), order, start, alone, False, made, by_bias, left)
+    fine = left == 0
+    some, fine = (some, slice(None)) if fine.all() else (some[fine], fine)
+    for name in ("held_out_adu", "held_out_variance_adu2", "held_out_common_adu2"):
+        getattr(out, name)[k][some] = getattr(made, name)[k][fine]
+    return left[: pixels.size]
 
 
 def _blank(n: int, pixels: int) -> Fitted:

@@ -19,6 +19,7 @@ from darkpipe.science.left_out import NEAR_RELATIVE, NEAR_SIGMA
 from darkpipe.science.models.families import LINEAR, evaluate_packed, growth_packed
 from darkpipe.science.packed import (
     Packed,
+    any_above,
     larger,
     load,
     magnitude,
@@ -49,6 +50,8 @@ def _unlike(
     a1: Packed, a2: Packed, residual: Packed, fine: Packed,
 ) -> Packed:  # fmt: skip
     """`fine` where cell k agrees with the others within the noise, else 0; as `fit_residuals.studentised`."""
+    if not any_above(residual * residual, pkk * (OUTLIER_SIGMA * OUTLIER_SIGMA)):
+        return fine  # errors of the temperatures could only widen the limit
     w = load(block.weight, k, 0)
     scale = -(w * load(block.sums, 6 * order.run_group[run] + 5, 0))
     own = w * load(block.warm, k, 0)
