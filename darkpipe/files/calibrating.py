@@ -23,11 +23,12 @@ from darkpipe.files.lights import Light, kept_cards
 from darkpipe.files.model_maps import Description, FittedModel, read_maps
 from darkpipe.files.probe_files import ProbeSet, around, bands, bias_file, search_range
 from darkpipe.files.products import Card, Frame, Product, read_planes, with_mask, write_frame
+from darkpipe.science.bit_planes import tally
 from darkpipe.science.calibration import REPAIRABLE, Calibrated, Dark, DarkNoise, dark_variance, repair, subtract
 from darkpipe.science.flags import DQ
 from darkpipe.science.models import MODELS
 from darkpipe.science.neighbours import gather
-from darkpipe.science.order import median
+from darkpipe.science.order import median_without
 from darkpipe.science.saturation import ON_COMMON
 from darkpipe.science.thermometer import FrameNoise, Law, Reading, measure_temperature
 
@@ -367,9 +368,8 @@ def record(
     asked: Asked, temperature: Temperature, result: Result, name: str, kind: str, more: Mapping[str, float]
 ) -> dict[str, Any]:
     """The row of a frame in the table; numbers rounded to what they are good for."""
-    good = (result.dq & int(DQ.SATURATED | REPAIRABLE)) == 0
-    hot = temperature.hot
-    outside = (result.dq & int(DQ.EXTRAPOLATED)).any()
+    shaky, hot = int(DQ.SATURATED | REPAIRABLE), temperature.hot
+    saturated, bits = tally(result.dq, int(DQ.SATURATED))
     return {
         "file": name,
         "kind": kind,
@@ -385,11 +385,11 @@ def record(
         "hot_spread": round(hot.spread, 3),
         "hot_c_per_percent": round(hot.exposure_lever_c, 4),
         "model": asked.key,
-        "extrapolated": bool(outside),
-        "level_adu": round(_median(result.science[good]), 4),
-        "error_adu": round(_median(result.error[good]), 4),
+        "extrapolated": bool(bits & DQ.EXTRAPOLATED),
+        "level_adu": round(median_without(result.science, result.dq, shaky), 4),
+        "error_adu": round(median_without(result.error, result.dq, shaky), 4),
         "dark_adu": round(result.bulk_adu, 4),
-        "n_saturated": int(((result.dq & int(DQ.SATURATED)) != 0).sum()),
+        "n_saturated": saturated,
         "n_flagged": int(result.repairable.sum()),
         "n_repaired": result.repaired,
         **{key: round(value, 6) for key, value in more.items()},
@@ -399,7 +399,3 @@ def record(
 
 def _nan(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def _median(values: F4) -> float:
-    return median(values[np.isfinite(values)])
