@@ -102,9 +102,7 @@ def _number(place: Bytes, of: np.uint8) -> int:
 
 
 @kernel
-def _between(
-    values: F4, dq: Bits, bits: np.uint16, low: np.float32, high: np.float32, out: F4
-) -> tuple[int, int, int]:
+def _between(values: F4, dq: Bits, bits: np.uint16, low: np.float32, high: np.float32, out: F4) -> tuple[int, int, int]:
     """The values that count within bounds, into `out`, as far as it reaches; returns how many count, how many of these
     are below the bounds, and how many within."""
     place = np.zeros(_BLOCK, np.uint8)
@@ -148,7 +146,7 @@ def median_without(values: F4, dq: Bits, bits: int) -> float:
         run: Any = _between
         number, below, found = run(flat, flags, np.uint16(bits), low, high, inside)
         ranks = np.array([max(number - 1, 0) // 2, number // 2]) - below
-        if found <= inside.size and 0 <= ranks[0] and ranks[1] < found:
+        if found <= inside.size and ranks[0] >= 0 and ranks[1] < found:
             pair = np.partition(inside[:found], ranks)[ranks]
             return float(pair[0] if pair[0] == pair[1] else pair.mean())
     return median(flat[((flags & bits) == 0) & np.isfinite(flat)])
