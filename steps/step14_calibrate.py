@@ -26,7 +26,7 @@ from darkpipe.files.evaluating import read_json, write_json
 from darkpipe.files.frame_match import Window, window_of
 from darkpipe.files.index import RawFrame, read_frames, rejection_lines, survey_key, survey_of
 from darkpipe.files.layout import ModelDir, OutputDir
-from darkpipe.files.lights import describe, native, read_light
+from darkpipe.files.lights import describe, read_light
 from darkpipe.files.masters import Cell, read_cells, read_reference
 from darkpipe.files.model_maps import Description, read_description
 from darkpipe.files.probe_files import bias_file, read_probes, write_probes
@@ -217,10 +217,9 @@ def calibrate(
     asked = Asked(window=Window(*window), **params)
     files = ModelFiles(ModelDir(inputs[2].parent), read_description(inputs[2]), inputs[-1] if noise_map else None)
     light = read_light(inputs[0], hdu)
-    frame = native(light.raw, files.description.scale_factor, asked.pedestal_adu)
     found = read_probes(inputs[1], asked.window)
-    temperature = decide_temperature(read_thermometer(frame, light, found, files, asked), asked, inputs[0])
-    result = subtract_dark(frame, light, found, files, asked, temperature)
+    temperature = decide_temperature(read_thermometer(light, found, files, asked), asked, inputs[0])
+    result = subtract_dark(light, found, files, asked, temperature)
     more = figures(result, found, files, asked, temperature) if asked.residual else {}
     return {
         outputs[0]: write_calibrated(outputs[0], result, light, files, asked, temperature, name),
@@ -273,8 +272,7 @@ def dark_like(
     asked = Asked(window=Window(*window), **params)
     files = ModelFiles(ModelDir(inputs[2].parent), read_description(inputs[2]), None)
     light = read_light(inputs[0])
-    frame = native(light.raw, files.description.scale_factor, asked.pedestal_adu)
-    hot = read_thermometer(frame, light, read_probes(inputs[1], asked.window), files, asked)
+    hot = read_thermometer(light, read_probes(inputs[1], asked.window), files, asked)
     temperature = decide_temperature(hot, asked, inputs[0])
     if temperature.note:
         log.warning("%s: %s", inputs[0].name, temperature.note)

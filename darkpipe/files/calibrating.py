@@ -19,15 +19,25 @@ from darkpipe.errors import FrameError
 from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.frame_match import Window
 from darkpipe.files.layout import ModelDir
-from darkpipe.files.lights import Light, kept_cards
+from darkpipe.files.lights import Light, kept_cards, native
 from darkpipe.files.model_maps import Description, FittedModel, read_maps
 from darkpipe.files.probe_files import ProbeSet, around, bands, bias_file, search_range
 from darkpipe.files.products import Card, Frame, Product, read_planes, with_mask, write_frame
-from darkpipe.science.calibration import REPAIRABLE, Calibrated, Dark, DarkNoise, dark_variance, repair, subtract
+from darkpipe.science.bit_planes import tally
+from darkpipe.science.calibration import (
+    REPAIRABLE,
+    Calibrated,
+    Counts,
+    Dark,
+    DarkNoise,
+    dark_variance,
+    repair,
+    subtract,
+)
 from darkpipe.science.flags import DQ
 from darkpipe.science.models import MODELS
 from darkpipe.science.neighbours import gather
-from darkpipe.science.order import median
+from darkpipe.science.order import median_without
 from darkpipe.science.saturation import ON_COMMON
 from darkpipe.science.thermometer import FrameNoise, Law, Reading, measure_temperature
 
@@ -36,6 +46,7 @@ Bools = NDArray[np.bool_]
 
 HALF_STEP_C = 0.25  # of the growth with temperature
 KEPT_BYTES = 256 << 20  # of darks that further frames may need
+UNDESCRIBED = int(REPAIRABLE | DQ.SATURATED)  # bits of a dark that says nothing of its pixel
 
 
 @dataclass(frozen=True)
@@ -100,14 +111,15 @@ def common_error(model: FittedModel) -> float:
     return model.relative_error * math.sqrt(min(1.0, len(MODELS[model.name].parameters) / max(model.cells, 1)))
 
 
-def read_thermometer(frame: F4, light: Light, found: ProbeSet, files: ModelFiles, asked: Asked) -> Reading:
-    """What the hot pixels of a frame [native ADU, (rows, cols)] say of its temperature."""
+def read_thermometer(light: Light, found: ProbeSet, files: ModelFiles, asked: Asked) -> Reading:
+    """What the hot pixels of a frame say of its temperature."""
     model = files.description.find(asked.key)
     near = asked.temperature_c if asked.temperature_c is not None else sum(model.temperature_c) / 2.0
     offsets = around(asked.stride)
     r, c = found.probes.rows - asked.window.row, found.probes.cols - asked.window.col
-    observed = gather(frame, r, c, offsets) - found.bias_at(near)
-    observed = np.where(gather(light.raw, r, c, offsets) >= asked.saturation_raw, np.nan, observed)
+    raw = gather(light.raw, r, c, offsets)
+    frame = native(raw, files.description.scale_factor, asked.pedestal_adu).astype(np.float64)
+    observed = np.where(raw >= asked.saturation_raw, np.nan, frame - found.bias_at(near))
     law = Law(
         MODELS[model.name],
         model.reference,
@@ -154,10 +166,12 @@ def decide_temperature(hot: Reading, asked: Asked, path: Path) -> Temperature:
 
 @dataclass
 class Result:
-    """A calibrated frame, whole planes: science, 1 sigma [ADU], bits, and the pixels that the model does not describe.
+    """A calibrated frame, whole planes: science, 1 sigma [ADU], bits.
 
+    repairable : pixels that the model does not describe; only where they are repaired, else without pixels.
     dark, dark_error, growth : the dark, its 1 sigma [ADU], its growth [ADU/K]; only where `residual` asks for them,
-    else without pixels. bulk_adu : dark of the ordinary pixel. repaired : pixels that were.
+    else without pixels. bulk_adu : dark of the ordinary pixel. flagged : pixels that the model does not describe;
+    repaired : those of them that were.
     """
 
     science: F4
@@ -168,26 +182,30 @@ class Result:
     dark_error: F4
     growth: F4
     bulk_adu: float
+    flagged: int = 0
     repaired: int = 0
 
     @classmethod
-    def empty(cls, rows: int, cols: int, *, with_dark: bool, bulk_adu: float) -> Result:
+    def empty(cls, asked: Asked, bulk_adu: float) -> Result:
         """Planes to be filled."""
+        rows, cols = asked.window.rows, asked.window.cols
         science, error = (np.empty((rows, cols), np.float32) for _ in range(2))
-        bits, bad = np.empty((rows, cols), np.uint16), np.empty((rows, cols), bool)
-        dark = [np.empty((rows, cols) if with_dark else (0, cols), np.float32) for _ in range(3)]
+        bits, bad = np.empty((rows, cols), np.uint16), np.empty((rows if asked.repair else 0, cols), bool)
+        dark = [np.empty((rows if asked.residual else 0, cols), np.float32) for _ in range(3)]
         return cls(science, error, bits, bad, dark[0], dark[1], dark[2], bulk_adu)
 
 
 @dataclass(frozen=True)
 class _Ready:
     """A band of a dark with what all frames of its temperature and exposure share: its variance, that of the read noise
-    [ADU²], and the level above the bias from which on a pixel is full [ADU]."""
+    [ADU²], the level above the bias from which on a pixel is full [ADU], and how many pixels can be repaired. The
+    growth of the dark is there where it is asked for."""
 
     dark: Dark
     variance: F4
     noise_variance: F4
     full: F4
+    flagged: int
 
     @property
     def size(self) -> int:
@@ -198,24 +216,30 @@ class _Ready:
 
 class _Kept:
     """Bands of the darks that were used last, within a fixed amount of memory: most frames of a night have one
-    exposure and one set point. Shared by the threads of a process."""
+    exposure and one set point. Of a dark that is larger, as many bands as there is room for. Shared by the threads of a
+    process."""
 
     def __init__(self, most_bytes: int) -> None:
-        self._most, self._bands, self._lock = most_bytes, OrderedDict[Hashable, _Ready](), Lock()
+        self._most, self._lock, self._taken = most_bytes, Lock(), 0
+        self._bands = OrderedDict[tuple[Hashable, int], _Ready]()
 
-    def get(self, key: Hashable, make: Callable[[], _Ready]) -> _Ready:
-        """The band of this key, made where it is not kept."""
+    def get(self, dark: Hashable, band: int, make: Callable[[], _Ready]) -> _Ready:
+        """A band of a dark, made where it is not kept."""
         with self._lock:
-            found = self._bands.get(key)
+            found = self._bands.get((dark, band))
             if found is not None:
-                self._bands.move_to_end(key)
+                self._bands.move_to_end((dark, band))
                 return found
         made = make()
         with self._lock:
-            self._bands[key] = made
-            total = sum(band.size for band in self._bands.values())
-            while total > self._most and self._bands:
-                total -= self._bands.popitem(last=False)[1].size
+            if (dark, band) not in self._bands:
+                for key in [key for key in self._bands if key[0] != dark]:
+                    if self._taken + made.size <= self._most:
+                        break
+                    self._taken -= self._bands.pop(key).size
+                if self._taken + made.size <= self._most:
+                    self._bands[dark, band] = made
+                    self._taken += made.size
         return made
 
 
@@ -242,13 +266,19 @@ def _prepare(
     dark, well = make_dark(files, model, asked, temperature_c, rows)
     noise = np.square(np.asarray(files.noise(rows, asked.window.across), np.float32))
     same = np.ravel(well[:1, :1]) if not any(well.strides) else well
-    return _Ready(dark, dark_variance(dark, extra), noise, np.asarray(ON_COMMON * same, np.float32))
+    variance, nothing = dark_variance(dark, extra), np.empty((0, 0), np.float32)
+    # what goes into the variance alone, or is not asked for, need not be kept; views would keep the rest of the rows
+    kept = Dark(
+        np.ascontiguousarray(dark.signal), nothing, dark.growth.copy() if asked.residual else nothing,
+        np.ascontiguousarray(dark.bias), nothing, np.ascontiguousarray(dark.dq),
+    )  # fmt: skip
+    # a dark at its saturation level says nothing of the light; a star that saturates is no fault of the pixel
+    flagged = int(np.count_nonzero(dark.dq & np.uint16(UNDESCRIBED)))
+    return _Ready(kept, variance, noise, np.asarray(ON_COMMON * same, np.float32), flagged)
 
 
-def subtract_dark(
-    frame: F4, light: Light, found: ProbeSet, files: ModelFiles, asked: Asked, temperature: Temperature
-) -> Result:
-    """Bias and dark off a frame [native ADU], in bands of rows."""
+def subtract_dark(light: Light, found: ProbeSet, files: ModelFiles, asked: Asked, temperature: Temperature) -> Result:
+    """Bias and dark off a frame, in bands of rows."""
     model = files.description.find(asked.key)
     law = Law(
         MODELS[model.name],
@@ -258,25 +288,23 @@ def subtract_dark(
     )
     sigma_c = 0.0 if temperature.source == "set point" else temperature.sigma_c
     extra = DarkNoise(model.relative_error, sigma_c, *law.bulk(found.probes, temperature.value_c))
-    out = Result.empty(asked.window.rows, asked.window.cols, with_dark=asked.residual, bulk_adu=extra.bulk_adu)
+    out = Result.empty(asked, extra.bulk_adu)
+    counts = Counts(light.raw, files.description.scale_factor, asked.pedestal_adu, asked.saturation_raw)
     same = _identity(files, model)
+    key = (same, asked.key, asked.window, asked.exposure_s, temperature.value_c, extra, asked.residual)
     for band in bands(asked.window):
         here = slice(band.start - asked.window.row, band.stop - asked.window.row)
-        key = (same, asked.key, asked.window, asked.exposure_s, temperature.value_c, extra, band.start)
         make = partial(_prepare, files, model, asked, temperature.value_c, band, extra)
-        ready = make() if same is None else _READY.get(key, make)
-        raw, dark = light.raw[here], ready.dark
-        state = np.asarray((raw >= asked.saturation_raw) + np.uint8(2) * (raw <= 0), np.uint8)
-        done = Calibrated(out.science[here], out.error[here], out.dq[here], dark.error)
-        subtract(
-            frame[here], dark, ready.variance, ready.noise_variance, files.description.gain_e_per_adu, ready.full,
-            state, done,
-        )  # fmt: skip
+        ready = make() if same is None else _READY.get(key, band.start, make)
+        done = Calibrated(out.science[here], out.error[here], out.dq[here], ready.variance)
+        gain, noise = files.description.gain_e_per_adu, ready.noise_variance
+        subtract(counts.rows(here), ready.dark, ready.variance, noise, gain, ready.full, done)
+        out.flagged += ready.flagged
         if asked.residual:
-            out.dark[here], out.dark_error[here] = dark.signal, np.sqrt(ready.variance)
-            out.growth[here] = dark.growth
-        # a dark at its saturation level says nothing of the light; a star that saturates is no fault of the pixel
-        out.repairable[here] = (dark.dq & int(REPAIRABLE | DQ.SATURATED)) != 0
+            out.dark[here], out.dark_error[here] = ready.dark.signal, np.sqrt(ready.variance)
+            out.growth[here] = ready.dark.growth
+        if asked.repair:
+            out.repairable[here] = (ready.dark.dq & np.uint16(UNDESCRIBED)) != 0
     if asked.repair:
         out.repaired = repair(out.science, out.error, out.dq, out.repairable, asked.stride)
     return out
@@ -367,9 +395,8 @@ def record(
     asked: Asked, temperature: Temperature, result: Result, name: str, kind: str, more: Mapping[str, float]
 ) -> dict[str, Any]:
     """The row of a frame in the table; numbers rounded to what they are good for."""
-    good = (result.dq & int(DQ.SATURATED | REPAIRABLE)) == 0
-    hot = temperature.hot
-    outside = (result.dq & int(DQ.EXTRAPOLATED)).any()
+    shaky, hot = int(DQ.SATURATED | REPAIRABLE), temperature.hot
+    saturated, bits = tally(result.dq, int(DQ.SATURATED))
     return {
         "file": name,
         "kind": kind,
@@ -385,12 +412,12 @@ def record(
         "hot_spread": round(hot.spread, 3),
         "hot_c_per_percent": round(hot.exposure_lever_c, 4),
         "model": asked.key,
-        "extrapolated": bool(outside),
-        "level_adu": round(_median(result.science[good]), 4),
-        "error_adu": round(_median(result.error[good]), 4),
+        "extrapolated": bool(bits & DQ.EXTRAPOLATED),
+        "level_adu": round(median_without(result.science, result.dq, shaky), 4),
+        "error_adu": round(median_without(result.error, result.dq, shaky), 4),
         "dark_adu": round(result.bulk_adu, 4),
-        "n_saturated": int(((result.dq & int(DQ.SATURATED)) != 0).sum()),
-        "n_flagged": int(result.repairable.sum()),
+        "n_saturated": saturated,
+        "n_flagged": result.flagged,
         "n_repaired": result.repaired,
         **{key: round(value, 6) for key, value in more.items()},
         "note": temperature.note,
@@ -399,7 +426,3 @@ def record(
 
 def _nan(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def _median(values: F4) -> float:
-    return median(values[np.isfinite(values)])

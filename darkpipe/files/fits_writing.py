@@ -9,17 +9,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.files.fits_bytes import BLOCK
-
-if TYPE_CHECKING:
-    from astropy.io import fits
+from darkpipe.files.fits_cards import CARD, Cards
+from darkpipe.science.bit_planes import sum_words
 
 CHECKSUM_COMMENT = "of this HDU"  # a fixed one: astropy's holds the time of writing
+_NO_SUM = "0" * 16
 _PIECE = 1 << 16  # pixels: a piece stays in the second-level cache
 _BITPIX = {"u1": 8, "i2": 16, "u2": 16, "i4": 32, "u4": 32, "i8": 64, "u8": 64, "f4": -32, "f8": -64}
 _EXCLUDED = frozenset(b":;<=>?@[\\]^_`")  # between the digits and letters of ASCII
@@ -29,7 +29,7 @@ _EXCLUDED = frozenset(b":;<=>?@[\\]^_`")  # between the digits and letters of AS
 class Unit:
     """A header unit: its header without checksums, and its data: an array of pixels, or bytes as they are."""
 
-    header: fits.Header
+    header: Cards
     data: NDArray[Any] | bytes = b""
 
     @property
@@ -74,50 +74,46 @@ def stored_pieces(plane: NDArray[Any]) -> Iterator[memoryview]:
         yield out.view(np.uint8).data
 
 
-def image_header(shape: Sequence[int], kind: np.dtype[Any], name: str = "") -> fits.Header:
+def image_header(shape: Sequence[int], kind: np.dtype[Any], name: str = "") -> Cards:
     """Header of an image extension, or of a primary unit where it has no name."""
-    from astropy.io import fits
-
     _, zero = stored_kind(kind)
-    header = fits.Header()
+    header = Cards()
     if name:
-        header["XTENSION"] = ("IMAGE", "Image extension")
+        header.set("XTENSION", "IMAGE", "Image extension")
     else:
-        header["SIMPLE"] = (True, "conforms to FITS standard")
-    header["BITPIX"] = (_BITPIX[f"{kind.kind}{kind.itemsize}"], "array data type")
-    header["NAXIS"] = (len(shape), "number of array dimensions")
+        header.set("SIMPLE", True, "conforms to FITS standard")
+    header.set("BITPIX", _BITPIX[f"{kind.kind}{kind.itemsize}"], "array data type")
+    header.set("NAXIS", len(shape), "number of array dimensions")
     for axis, length in enumerate(reversed(shape), 1):
-        header[f"NAXIS{axis}"] = length
+        header.set(f"NAXIS{axis}", length)
     if name:
-        header["PCOUNT"] = (0, "number of parameters")
-        header["GCOUNT"] = (1, "number of groups")
+        header.set("PCOUNT", 0, "number of parameters")
+        header.set("GCOUNT", 1, "number of groups")
     else:
-        header["EXTEND"] = True
+        header.set("EXTEND", True)
     if zero:
-        header["BSCALE"] = 1
-        header["BZERO"] = zero
+        header.set("BSCALE", 1)
+        header.set("BZERO", zero)
     if name:
-        header["EXTNAME"] = (name, "extension name")
+        header.set("EXTNAME", name, "extension name")
     return header
 
 
 def text_table(name: str, column: str, texts: Sequence[str]) -> Unit:
     """A table of one column of ASCII texts."""
-    from astropy.io import fits
-
     width = max(map(len, texts))
-    header = fits.Header()
-    header["XTENSION"] = ("BINTABLE", "binary table extension")
-    header["BITPIX"] = (8, "array data type")
-    header["NAXIS"] = (2, "number of array dimensions")
-    header["NAXIS1"] = (width, "length of dimension 1")
-    header["NAXIS2"] = (len(texts), "length of dimension 2")
-    header["PCOUNT"] = (0, "number of group parameters")
-    header["GCOUNT"] = (1, "number of groups")
-    header["TFIELDS"] = (1, "number of table fields")
-    header["TTYPE1"] = column
-    header["TFORM1"] = f"{width}A"
-    header["EXTNAME"] = (name, "extension name")
+    header = Cards()
+    header.set("XTENSION", "BINTABLE", "binary table extension")
+    header.set("BITPIX", 8, "array data type")
+    header.set("NAXIS", 2, "number of array dimensions")
+    header.set("NAXIS1", width, "length of dimension 1")
+    header.set("NAXIS2", len(texts), "length of dimension 2")
+    header.set("PCOUNT", 0, "number of group parameters")
+    header.set("GCOUNT", 1, "number of groups")
+    header.set("TFIELDS", 1, "number of table fields")
+    header.set("TTYPE1", column)
+    header.set("TFORM1", f"{width}A")
+    header.set("EXTNAME", name, "extension name")
     return Unit(header, b"".join(text.encode("ascii").ljust(width, b"\0") for text in texts))
 
 
@@ -144,6 +140,10 @@ def pixel_sum(plane: NDArray[Any]) -> int:
         return folded(sum(word_sum(piece) for piece in stored_pieces(plane)))
     _, zero = stored_kind(plane.dtype)
     flat, total = plane.reshape(-1), 0
+    if flat.strides[0] == size and size < 8:
+        whole = flat.size * size // 4
+        total = sum_words(flat[: whole * 4 // size].view(np.uint32), zero * 0x10001 if size == 2 else zero)
+        flat = flat[whole * 4 // size :]
     for first in range(0, flat.size, _PIECE):
         piece = flat[first : first + _PIECE]
         piece = piece ^ piece.dtype.type(zero) if zero else np.ascontiguousarray(piece)
@@ -161,14 +161,14 @@ def folded(total: int) -> int:
     return total
 
 
-def with_checksums(header: fits.Header, data_sum: int) -> bytes:
-    """A header as bytes, with the cards CHECKSUM and DATASUM at its end; it stays as it was."""
-    complete = header.copy()
-    complete["CHECKSUM"] = ("0" * 16, CHECKSUM_COMMENT)
-    complete["DATASUM"] = (str(data_sum), CHECKSUM_COMMENT)
-    empty = complete.tostring().encode("ascii")
-    complete["CHECKSUM"] = _encoded(0xFFFFFFFF ^ folded(word_sum(empty) + data_sum))
-    return bytes(complete.tostring().encode("ascii"))
+def with_checksums(header: Cards, data_sum: int) -> bytes:
+    """A header as bytes, with the cards CHECKSUM and DATASUM behind the others, before commentary; it stays as it was."""
+    sums = [("CHECKSUM", _NO_SUM, CHECKSUM_COMMENT), ("DATASUM", str(data_sum), CHECKSUM_COMMENT)]
+    text = Cards([*header.settings, *sums]).text() + "END".ljust(CARD)
+    empty = text.ljust(-(-len(text) // BLOCK) * BLOCK).encode("ascii")
+    place = next(k for k in range(0, len(empty), CARD) if empty.startswith(b"CHECKSUM= ", k)) + len("CHECKSUM= '")
+    total = _encoded(0xFFFFFFFF ^ folded(word_sum(empty) + data_sum)).encode("ascii")
+    return empty[:place] + total + empty[place + len(total) :]
 
 
 def _encoded(value: int) -> str:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError
 from darkpipe.files import keywords as kw
 from darkpipe.files import values
 from darkpipe.files.fits_bytes import locate_image
+from darkpipe.files.fits_cards import CARD, card_text
 from darkpipe.files.headers import NO_SYNONYMS, FrameInfo, configuration_name, read_cards, usable_as
 from darkpipe.files.pixels import decode
 from darkpipe.files.products import Card
@@ -110,7 +110,7 @@ def kept_cards(cards: Iterable[values.Card], ours: Iterable[str]) -> tuple[list[
 
 def _allowed(card: Card) -> bool:
     try:
-        return len(str(fits.Card(card[0], card[1]))) % 80 == 0 and card[1] == card[1]  # NaN is not
+        return len(card_text(card[0], card[1], "")) % CARD == 0 and card[1] == card[1]  # NaN is not
     except Exception:  # astropy's own errors have no common base
         return False
 

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_file
+from darkpipe.files.fits_cards import Cards
 from darkpipe.files.fits_reading import Unplain, planes_of
 from darkpipe.files.fits_writing import Unit, image_header, text_table, write_in_strips, write_units
+from darkpipe.science.bit_planes import without_value
 from darkpipe.science.flags import MODEL_INVALID
 from darkpipe.version import __version__
 
@@ -100,8 +102,8 @@ def with_mask(frame: Frame) -> Frame:
     not describe the pixel (`MODEL_INVALID`)."""
     if frame.dq is None:
         return frame
-    mask = ~np.isfinite(frame.science) | ((frame.dq & np.uint16(MODEL_INVALID)) != 0)
-    return replace(frame, extra={**frame.extra, "MASK": mask.astype(np.uint8)})
+    mask = without_value(frame.science, frame.dq, int(MODEL_INVALID))
+    return replace(frame, extra={**frame.extra, "MASK": mask})
 
 
 def write_primary(path: Path, image: NDArray[Any], cards: Sequence[Card]) -> str:
@@ -116,7 +118,7 @@ def units_of(frame: Frame) -> list[Unit]:
     for name, plane in frame.planes.items():
         header = image_header(plane.shape, plane.dtype, name)
         if name in ("SCI", "ERR") and frame.unit:
-            header["BUNIT"] = frame.unit
+            header.set("BUNIT", frame.unit)
         if name == "SCI":
             _fill(header, frame.image_header)
         units.append(Unit(header, plane))
@@ -125,20 +127,20 @@ def units_of(frame: Frame) -> list[Unit]:
     return units
 
 
-def _primary(cards: Sequence[Card], shape: Sequence[int] = (), kind: np.dtype[Any] | None = None) -> fits.Header:
+def _primary(cards: Sequence[Card], shape: Sequence[int] = (), kind: np.dtype[Any] | None = None) -> Cards:
     header = image_header(shape, kind or np.dtype(np.uint8))
     _fill(header, cards)
-    header["CREATOR"] = (f"darkpipe {__version__}", "software")
+    header.set("CREATOR", f"darkpipe {__version__}", "software")
     return header
 
 
-def _fill(header: fits.Header, cards: Sequence[Card]) -> None:
+def _fill(header: Cards, cards: Sequence[Card]) -> None:
     for key, value, comment in _writable(cards):
         # a card has 80 characters: astropy would cut the comment as well, but warn
         room = (
             80 - len("KEYWORD =  / ") - max(20, len(repr(value)) + (value.count("'") if isinstance(value, str) else 0))
         )
-        header[key] = (value, comment[: max(room, 0)])
+        header.set(key, value, comment[: max(room, 0)])
 
 
 def _writable(cards: Sequence[Card]) -> Iterator[Card]:

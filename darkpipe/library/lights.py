@@ -13,7 +13,7 @@ from darkpipe.errors import SettingsError
 from darkpipe.files.calibrating import Asked, ModelFiles, Temperature, read_thermometer, subtract_dark
 from darkpipe.files.frame_match import Window
 from darkpipe.files.layout import ModelDir
-from darkpipe.files.lights import Light, native
+from darkpipe.files.lights import Light
 from darkpipe.files.masters import Cell
 from darkpipe.files.model_maps import Description, FittedModel
 from darkpipe.files.probe_files import ProbeSet, find_probes
@@ -62,9 +62,8 @@ def read_temperature(
     """What the hot pixels say; see `DarkModel.measure_temperature`."""
     asked = _asked(description, origin, model, taken, near_c, 0.0, repair=False)
     probes = _probes(folder, description, model, taken.stride, _telling(origin.masters, description, model))
-    frame = native(taken.raw, description.scale_factor, taken.pedestal_adu)
     files = ModelFiles(folder, description, origin.read_noise)
-    return read_thermometer(frame, Light(taken.raw, ()), probes.inside(asked.window), files, asked)
+    return read_thermometer(Light(taken.raw, ()), probes.inside(asked.window), files, asked)
 
 
 def calibrate(
@@ -80,10 +79,9 @@ def calibrate(
     """Bias and dark off a frame; see `DarkModel.calibrate`."""
     asked = _asked(description, origin, model, taken, temperature_c, temperature_sigma_c, repair=repair)
     probes = _probes(folder, description, model, taken.stride)
-    frame = native(taken.raw, description.scale_factor, taken.pedestal_adu)
     files = ModelFiles(folder, description, origin.read_noise)
     temperature = Temperature(temperature_c, temperature_sigma_c, "given", NOTHING)
-    found = subtract_dark(frame, Light(taken.raw, ()), probes.inside(asked.window), files, asked, temperature)
+    found = subtract_dark(Light(taken.raw, ()), probes.inside(asked.window), files, asked, temperature)
     outside = not model.covers(temperature_c, description.accumulated(taken.exposure_s))
     cards: list[Card] = [
         ("EXPTIME", taken.exposure_s, "[s]"),

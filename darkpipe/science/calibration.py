@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.science.calibration_kernel import take_off
+from darkpipe.science.calibration_kernel import take_off, take_off_counts
 from darkpipe.science.flags import DQ
 from darkpipe.science.neighbours import STRUCTURE, box_offsets, gather, level_and_scatter
 
@@ -67,6 +67,35 @@ class Calibrated:
     dark_error: F4
 
 
+@dataclass(frozen=True)
+class Counts:
+    """Raw counts of a frame (rows, cols), of any type.
+
+    scale_factor : counts per ADU. pedestal_adu : what is added to all. saturation : counts from which on a pixel is at
+    the top of the converter; those of 0 and less are at its bottom.
+    """
+
+    raw: NDArray[Any]
+    scale_factor: float
+    pedestal_adu: float
+    saturation: float
+
+    def rows(self, rows: slice) -> Counts:
+        """A band of rows, no copy."""
+        return replace(self, raw=self.raw[rows])
+
+    @property
+    def native(self) -> F4:
+        """Zero-based native ADU."""
+        scaled = np.asarray(self.raw, np.float32) / np.float32(self.scale_factor)
+        return np.asarray(scaled + np.float32(self.pedestal_adu), np.float32)
+
+    @property
+    def state(self) -> NDArray[np.uint8]:
+        """1 for a sample at the top of the converter, 2 for one at its bottom."""
+        return np.asarray((self.raw >= self.saturation) + np.uint8(2) * (self.raw <= 0), np.uint8)
+
+
 def calibrate(
     frame_adu: F4, dark: Dark, extra: DarkNoise, read_noise_adu: float | F4, gain_e_per_adu: float, saturated: Bools
 ) -> Calibrated:
@@ -86,7 +115,7 @@ def calibrate(
     )  # fmt: skip
     noise = np.square(np.asarray(read_noise_adu, np.float32))
     state = saturated.astype(np.uint8)
-    subtract(frame_adu, dark, dark_variance(dark, extra), noise, gain_e_per_adu, None, state, out)
+    subtract((frame_adu, state), dark, dark_variance(dark, extra), noise, gain_e_per_adu, None, out)
     return out
 
 
@@ -102,30 +131,35 @@ def dark_variance(dark: Dark, extra: DarkNoise) -> F4:
 
 
 def subtract(
-    frame_adu: F4,
+    frame: Counts | tuple[F4, NDArray[np.uint8]],
     dark: Dark,
     variance: F4,
     noise_variance: F4,
     gain_e_per_adu: float,
     full_adu: F4 | None,
-    state: NDArray[np.uint8],
     out: Calibrated,
 ) -> None:
     """`calibrate` with what many frames share made beforehand; science, error and bits of `out` are overwritten.
 
     Parameters
     ----------
+    frame : counts, or native ADU and the state (`Counts.state`) of each pixel.
     variance : `dark_variance`. noise_variance : of the read noise [ADU²], a plane or one number. full_adu : level above
-    the bias from which on a pixel is saturated, a plane, one number, or None. state : 1 for a sample at the top of the
-    converter, 2 for one at its bottom, of each pixel.
-    """  # fmt: skip
+    the bias from which on a pixel is saturated, a plane, one number, or None.
+    """
     top = np.full(1, np.float32(np.inf)) if full_adu is None else full_adu
-    run: Any = take_off
-    run(
-        *(_flat(plane) for plane in (frame_adu, dark.bias, dark.signal, variance, noise_variance)),
-        np.float32(gain_e_per_adu), _flat(dark.dq), _flat(state), _flat(top), _BITS,
-        out.science.reshape(-1), out.error.reshape(-1), out.dq.reshape(-1),
-    )  # fmt: skip
+    planes = [_flat(plane) for plane in (dark.bias, dark.signal, variance, noise_variance)]
+    results = (out.science.reshape(-1), out.error.reshape(-1), out.dq.reshape(-1))
+    gain, bits = np.float32(gain_e_per_adu), _flat(dark.dq)
+    if isinstance(frame, Counts) and frame.raw.dtype == np.uint16:
+        full = np.float32(np.ceil(min(max(frame.saturation, 0.0), 65536.0)))  # a whole number of counts, exactly
+        scale, pedestal = np.float32(frame.scale_factor), np.float32(frame.pedestal_adu)
+        run: Any = take_off_counts
+        run(_flat(frame.raw), scale, pedestal, full, *planes, gain, bits, _flat(top), _BITS, *results)
+        return
+    image, state = (frame.native, frame.state) if isinstance(frame, Counts) else frame
+    run = take_off
+    run(_flat(image), *planes, gain, bits, _flat(state), _flat(top), _BITS, *results)
 
 
 def _flat(plane: NDArray[Any]) -> NDArray[Any]:

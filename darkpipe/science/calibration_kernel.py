@@ -5,10 +5,12 @@ Blocks stay in the cache, and each loop goes over few arrays, so that a compiler
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.science.jit import kernel
+from darkpipe.science.jit import inlined, kernel
 
 F4 = NDArray[np.float32]
 Bits = NDArray[np.uint16]
@@ -79,6 +81,49 @@ def _bits(fitted: Bits, found: State, bits: tuple[int, int, int, int], dq: Bits)
 
 
 @kernel
+def _native(raw: NDArray[Any], scale: np.float32, pedestal: np.float32, frame: F4) -> None:
+    for i in range(raw.size):
+        frame[i] = np.float32(raw[i]) / scale + pedestal
+
+
+@kernel
+def _ends(raw: NDArray[Any], top: np.float32, state: State) -> None:
+    """1 for a count at the top of the converter, 2 for one at its bottom."""
+    zero, one = np.float32(0.0), np.uint8(1)
+    for i in range(raw.size):
+        count = np.float32(raw[i])
+        state[i] = np.uint8(count >= top) | np.uint8(np.uint8(count <= zero) << one)
+
+
+@inlined
+def _block(
+    frame: F4,
+    bias: F4,
+    signal: F4,
+    variance: F4,
+    noise: F4,
+    gain: np.float32,
+    fitted: Bits,
+    state: State,
+    top: F4,
+    bits: tuple[int, int, int, int],
+    above: F4,
+    found: State,
+    science: F4,
+    error: F4,
+    dq: Bits,
+) -> None:
+    """As `take_off`, for a block of pixels that stays in the cache; above, found: room for as many."""
+    _difference(frame, bias, signal, above, science)
+    _noise(above, gain, noise, error)
+    _sigma(variance, science, error)
+    _full(above, top, state, found)
+    _missing(science, signal, 4, found)
+    _missing(science, bias, 8, found)
+    _bits(fitted, found, bits, dq)
+
+
+@kernel
 def take_off(
     frame: F4,
     bias: F4,
@@ -107,11 +152,50 @@ def take_off(
     above, found = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.uint8)
     for first in range(0, frame.size, _BLOCK):
         last = min(first + _BLOCK, frame.size)
-        here, mark, done = above[: last - first], found[: last - first], science[first:last]
-        _difference(frame[first:last], bias[first:last], signal[first:last], here, done)
-        _noise(here, gain, noise if noise.size == 1 else noise[first:last], error[first:last])
-        _sigma(variance[first:last], done, error[first:last])
-        _full(here, top if top.size == 1 else top[first:last], state[first:last], mark)
-        _missing(done, signal[first:last], 4, mark)
-        _missing(done, bias[first:last], 8, mark)
-        _bits(fitted[first:last], mark, bits, dq[first:last])
+        size = last - first
+        _block(
+            frame[first:last], bias[first:last], signal[first:last], variance[first:last],
+            noise if noise.size == 1 else noise[first:last], gain, fitted[first:last], state[first:last],
+            top if top.size == 1 else top[first:last], bits, above[:size], found[:size],
+            science[first:last], error[first:last], dq[first:last],
+        )  # fmt: skip
+
+
+@kernel
+def take_off_counts(
+    raw: NDArray[Any],
+    scale: np.float32,
+    pedestal: np.float32,
+    saturated: np.float32,
+    bias: F4,
+    signal: F4,
+    variance: F4,
+    noise: F4,
+    gain: np.float32,
+    fitted: Bits,
+    top: F4,
+    bits: tuple[int, int, int, int],
+    science: F4,
+    error: F4,
+    dq: Bits,
+) -> None:
+    """As `take_off`, from raw counts that float32 holds exactly: they are read once, and no frame [ADU] is made.
+
+    Parameters
+    ----------
+    raw : (n,) counts. scale : counts per ADU. pedestal [ADU] is added. saturated : counts from which on a pixel is at
+    the top of the converter; 0 and less is its bottom.
+    """
+    above, found = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.uint8)
+    frame, state = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.uint8)
+    for first in range(0, raw.size, _BLOCK):
+        last = min(first + _BLOCK, raw.size)
+        size = last - first
+        _native(raw[first:last], scale, pedestal, frame[:size])
+        _ends(raw[first:last], saturated, state[:size])
+        _block(
+            frame[:size], bias[first:last], signal[first:last], variance[first:last],
+            noise if noise.size == 1 else noise[first:last], gain, fitted[first:last], state[:size],
+            top if top.size == 1 else top[first:last], bits, above[:size], found[:size],
+            science[first:last], error[first:last], dq[first:last],
+        )  # fmt: skip

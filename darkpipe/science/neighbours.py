@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from darkpipe.science.neighbours_kernel import levels
 from darkpipe.science.noise import MAD_TO_SIGMA
 
 F8 = NDArray[np.float64]
@@ -33,19 +34,7 @@ def gather(plane: NDArray[Any], rows: Ints, cols: Ints, offsets: Ints) -> F8:
 
 
 def level_and_scatter(values: F8) -> tuple[F8, F8, Ints]:
-    """Median (n,) of the finite ones of m values, their robust spread (1.4826 MAD), and how many there are."""
-    count = np.isfinite(values).sum(axis=1)
-    middle = _median(values, count)
-    scatter = MAD_TO_SIGMA * _median(np.abs(values - middle[:, None]), count)
-    return middle, scatter, count
-
-
-def _median(values: F8, count: Ints) -> F8:
-    """Row medians; NaNs sort to the end, and a row without a number has none."""
-    if values.shape[0] == 0:
-        return np.empty(0)
-    ordered = np.sort(values, axis=1)
-    upper = np.minimum(count // 2, values.shape[1] - 1)
-    lower = np.maximum((count - 1) // 2, 0)
-    at = np.arange(values.shape[0])
-    return np.where(count > 0, 0.5 * (ordered[at, lower] + ordered[at, upper]), np.nan)
+    """Median (n,) of the finite ones of m values (n, m), their robust spread (1.4826 MAD), and how many there are."""
+    across = np.ascontiguousarray(values.T, np.float64)
+    middle, distance, count = levels(across, across, scatter=True)
+    return middle, MAD_TO_SIGMA * distance, count

@@ -7,6 +7,7 @@ a number, half a million bytes of memory, and the numbers are only looked at, no
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,15 @@ from darkpipe.science.jit import kernel
 
 F4 = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Bits = NDArray[np.uint16]
+Bytes = NDArray[np.uint8]
 
 NO_CLASS = 255
 _HALF = 1 << 16
+_BLOCK = 4096
+_SAMPLE = 1 << 16  # values that tell roughly where the median of many more lies
+_WIDTH = 5.0  # 1 sigma of that, to both sides
+_LARGEST = np.float32(3.4028234663852886e38)
 
 
 @kernel
@@ -71,6 +78,78 @@ def _distances_in(
                 out[n] = distance
                 n += 1
     return n
+
+
+@kernel
+def _place(values: F4, dq: Bits, bits: np.uint16, low: np.float32, high: np.float32, place: Bytes) -> None:
+    """0 for a value that does not count, 1 for one below the bounds, 2 above them, 4 within."""
+    one = np.uint8(1)
+    for i in range(values.size):
+        v = values[i]
+        counts = np.uint8((dq[i] & bits) == np.uint16(0)) & np.uint8(abs(v) <= _LARGEST)
+        below, above = np.uint8(v < low), np.uint8(v > high)
+        inside = one - (below | above)
+        place[i] = np.uint8(counts * np.uint8(below + np.uint8(above << one) + np.uint8(inside << np.uint8(2))))
+
+
+@kernel
+def _number(place: Bytes, of: np.uint8) -> int:
+    """How many places, fewer than 2^16, have one of these bits."""
+    number = np.uint16(0)
+    for i in range(place.size):
+        number = np.uint16(number + np.uint16((place[i] & of) != np.uint8(0)))
+    return np.int64(number)
+
+
+@kernel
+def _between(values: F4, dq: Bits, bits: np.uint16, low: np.float32, high: np.float32, out: F4) -> tuple[int, int, int]:
+    """The values that count within bounds, into `out`, as far as it reaches; returns how many count, how many of these
+    are below the bounds, and how many within."""
+    place = np.zeros(_BLOCK, np.uint8)
+    eight = place.view(np.uint64)
+    number, below, found = 0, 0, 0
+    for first in range(0, values.size, _BLOCK):
+        here, flags = values[first : first + _BLOCK], dq[first : first + _BLOCK]
+        place[here.size :] = np.uint8(0)
+        _place(here, flags, bits, low, high, place[: here.size])
+        number += _number(place, np.uint8(7))
+        below += _number(place, np.uint8(1))
+        for k in range(eight.size):
+            if eight[k] & np.uint64(0x0404040404040404):
+                for i in range(8 * k, 8 * k + 8):
+                    if place[i] == np.uint8(4):
+                        if found < out.size:
+                            out[found] = here[i]
+                        found += 1
+    return number, below, found
+
+
+def median_without(values: F4, dq: Bits, bits: int) -> float:
+    """Median of the finite values of pixels that have none of the bits, as `numpy.median` gives it in single precision;
+    NaN of none.
+
+    A sample tells two bounds that the median lies between almost certainly; one pass counts what is below and takes out
+    what is within. Where it does lie there, that is exact, and else all values are looked at again.
+
+    Parameters
+    ----------
+    values, dq : one shape.
+    """
+    flat, flags = np.ascontiguousarray(values).reshape(-1), np.ascontiguousarray(dq).reshape(-1)
+    step = flat.size // _SAMPLE | 1
+    sample = flat[::step][((flags[::step] & bits) == 0) & np.isfinite(flat[::step])]
+    if step > 1 and sample.size:
+        reach = int(0.5 * _WIDTH * math.sqrt(sample.size)) + 2
+        ends = np.clip([sample.size // 2 - reach, sample.size // 2 + reach], 0, sample.size - 1)
+        low, high = np.partition(sample, ends)[ends]
+        inside = np.empty(flat.size // 8, np.float32)
+        run: Any = _between
+        number, below, found = run(flat, flags, np.uint16(bits), low, high, inside)
+        ranks = np.array([max(number - 1, 0) // 2, number // 2]) - below
+        if found <= inside.size and ranks[0] >= 0 and ranks[1] < found:
+            pair = np.partition(inside[:found], ranks)[ranks]
+            return float(pair[0] if pair[0] == pair[1] else pair.mean())
+    return median(flat[((flags & bits) == 0) & np.isfinite(flat)])
 
 
 def class_medians(values: F4, kind: NDArray[np.uint8], classes: int) -> tuple[F4, Ints]:

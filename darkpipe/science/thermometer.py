@@ -12,13 +12,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.science.models.base import Model, Reference
-from darkpipe.science.models.families import synthesize
-from darkpipe.science.neighbours import STRUCTURE, level_and_scatter
+from darkpipe.science.models.families import make_signal, synthesize
+from darkpipe.science.neighbours import STRUCTURE
+from darkpipe.science.neighbours_kernel import levels
 from darkpipe.science.noise import MAD_TO_SIGMA
 
 F8 = NDArray[np.float64]
@@ -76,37 +79,48 @@ class Law:
     exposure_s: float
     bias_exposure_s: float = 0.0
 
-    def signal(self, probes: Probes, temperature_c: float) -> F8:
-        """(n, 1 + m) dark signal above the bias [ADU] of probes and neighbours."""
-        signal = self._at(probes.parameters, temperature_c, self.exposure_s)
+    def signal(self, parameters: F4, temperature_c: float) -> F8:
+        """Dark signal above the bias [ADU], (...), of pixels with these parameters (3, ...)."""
+        signal = self._at(parameters, temperature_c, self.exposure_s)
         if self.bias_exposure_s > 0:
-            signal = signal - self._at(probes.parameters, temperature_c, self.bias_exposure_s)
+            signal = signal - self._at(parameters, temperature_c, self.bias_exposure_s)
         return signal
 
     def bulk(self, probes: Probes, temperature_c: float) -> tuple[float, float]:
         """Signal of the ordinary pixel [ADU] and its growth [ADU/K]: medians of the neighbours, 0 without any."""
-        levels = [self.signal(probes, temperature_c + d)[:, 1:] for d in (0.0, STEP_C, -STEP_C)]
+        levels = [self.signal(probes.parameters, temperature_c + d)[:, 1:] for d in (0.0, STEP_C, -STEP_C)]
         if not np.isfinite(levels[0]).any():
             return 0.0, 0.0
         middle, warm, cold = (float(np.nanmedian(level)) for level in levels)
         return middle, (warm - cold) / (2.0 * STEP_C)
 
-    def variance(self, probes: Probes, temperature_c: float) -> F8:
-        """(n,) of the model's own error [ADU²]."""
-        return self._run(probes.parameters[:, :, 0], probes.covariance, temperature_c, self.exposure_s)[1]
+    def variance(self, parameters: F4, covariance: F4, temperature_c: float) -> F8:
+        """(n,) of the model's own error [ADU²]; parameters (3, n), their covariance (6, n)."""
+        return self._run(parameters, covariance, temperature_c, self.exposure_s)[1]
 
     def _at(self, parameters: F4, temperature_c: float, exposure_s: float) -> F8:
         flat = np.ascontiguousarray(parameters.reshape(3, -1))
-        signal, _ = self._run(flat, np.zeros((6, flat.shape[1]), np.float32), temperature_c, exposure_s)
-        return signal.reshape(parameters.shape[1:])
+        signal = np.empty(flat.shape[1], np.float32)
+        design, run = _design(self.model, temperature_c, exposure_s, self.reference), cast(Any, make_signal)
+        run(self.model.family, design, tuple(flat), _UNLIMITED, signal)
+        return signal.astype(np.float64).reshape(parameters.shape[1:])
 
     def _run(self, parameters: F4, covariance: F4, temperature_c: float, exposure_s: float) -> tuple[F8, F8]:
-        x = self.model.design(np.array([temperature_c]), np.array([exposure_s]), self.reference)
         n = parameters.shape[1]
         signal, variance = np.empty(n, np.float32), np.empty(n, np.float32)
-        design = np.ascontiguousarray(x, dtype=np.float64)
+        design = _design(self.model, temperature_c, exposure_s, self.reference)
         synthesize(self.model.family, design, np.ascontiguousarray(parameters), covariance, signal, variance)
         return signal.astype(np.float64), variance.astype(np.float64)
+
+
+_UNLIMITED = np.full(1, np.inf, np.float32)
+
+
+@lru_cache(maxsize=512)
+def _design(model: Model, temperature_c: float, exposure_s: float, reference: Reference) -> F8:
+    """(3, 1) of a cell; the frames of a night ask for those of the same temperatures."""
+    x = model.design(np.array([temperature_c]), np.array([exposure_s]), reference)
+    return np.ascontiguousarray(x, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -249,21 +263,32 @@ def measure_temperature(
     usable &= np.isfinite(observed_adu[:, 1:]).sum(axis=1) >= _FEW_NEIGHBOURS
     if usable.sum() < FEWEST:
         return NOTHING
-    observed, probes = observed_adu[usable], probes.take(usable)
-    noise = replace(noise, read_noise_adu=_of(noise.read_noise_adu, usable))
-    start = _scan(observed, probes, law, noise, search_c)
+    asked = _Asked(observed_adu.T, probes.parameters.transpose(0, 2, 1), probes.covariance, noise).take(usable)
+    start = _scan(asked, law, search_c)
     if start is None:
         return NOTHING
-    chosen = _most_telling(observed, probes, law, noise, start)
+    chosen = _most_telling(asked, probes.saturation_adu[usable], law, start)
     if chosen.sum() < FEWEST:
         return NOTHING
-    observed, probes = observed[chosen], probes.take(chosen)
-    noise = replace(noise, read_noise_adu=_of(noise.read_noise_adu, chosen))
-    return _refine(observed, probes, law, noise, start, search_c)
+    return _refine(asked.take(chosen), law, start, search_c)
 
 
-def _of(value: float | F8, chosen: Bools) -> float | F8:
-    return value[chosen] if isinstance(value, np.ndarray) else value
+@dataclass(frozen=True)
+class _Asked:
+    """Probes and what a frame has there, neighbours after probes, as the loops want it: observed (1 + m, n) [ADU],
+    parameters (3, 1 + m, n), covariance (6, n)."""
+
+    observed: F8
+    parameters: F4
+    covariance: F4
+    noise: FrameNoise
+
+    def take(self, chosen: Bools) -> _Asked:
+        """Some of the probes."""
+        read = self.noise.read_noise_adu
+        noise = replace(self.noise, read_noise_adu=read[chosen] if isinstance(read, np.ndarray) else read)
+        across = (self.observed[:, chosen], self.parameters[:, :, chosen], self.covariance[:, chosen])
+        return _Asked(*(np.ascontiguousarray(values) for values in across), noise)
 
 
 @dataclass(frozen=True)
@@ -275,32 +300,32 @@ class _Compared:
     excess: F8
 
 
-def _compare(observed: F8, probes: Probes, law: Law, noise: FrameNoise, temperature_c: float) -> _Compared:
-    signal = law.signal(probes, temperature_c)
-    left = observed - signal
-    level, scatter, count = level_and_scatter(left[:, 1:])
-    around = level_and_scatter(np.where(np.isfinite(left[:, 1:]), signal[:, 1:], np.nan))[0]
-    own = signal[:, 0]
+def _compare(asked: _Asked, law: Law, temperature_c: float) -> _Compared:
+    signal, noise = law.signal(asked.parameters, temperature_c), asked.noise
+    left = asked.observed - signal
+    level, distance, count = levels(left[1:], left[1:], scatter=True)
+    around, _, _ = levels(signal[1:], left[1:], scatter=False)
+    own, scatter = signal[0], MAD_TO_SIGMA * distance
     expected = np.maximum(own + level, 0.0) / noise.gain_e_per_adu + np.square(noise.read_noise_adu)
     quiet = np.maximum(around + level, 0.0) / noise.gain_e_per_adu + np.square(noise.read_noise_adu)
     structure = np.where(scatter**2 > STRUCTURE**2 * quiet, scatter**2 - quiet, 0.0)
     background = _MEDIAN_COST * np.maximum(scatter**2, quiet) / np.maximum(count, 1)
-    model = law.variance(probes, temperature_c) + (noise.relative_error * own) ** 2
-    return _Compared(left[:, 0] - level, np.sqrt(expected + structure + background + model), own - around)
+    own_error = law.variance(asked.parameters[:, 0], asked.covariance, temperature_c)
+    model = own_error + (noise.relative_error * own) ** 2
+    return _Compared(left[0] - level, np.sqrt(expected + structure + background + model), own - around)
 
 
-def _scan(observed: F8, probes: Probes, law: Law, noise: FrameNoise, search_c: tuple[float, float]) -> float | None:
+def _scan(asked: _Asked, law: Law, search_c: tuple[float, float]) -> float | None:
     """The best of a ladder of temperatures, by the likelihood of Student's t; None where the ladder ends there.
 
     It only says where to begin, so some of the probes are asked, spread over all.
     """
-    some = np.arange(observed.shape[0]) % max(1, observed.shape[0] // SCANNED) == 0
-    observed, probes = observed[some], probes.take(some)
-    noise = replace(noise, read_noise_adu=_of(noise.read_noise_adu, some))
+    n = asked.observed.shape[1]
+    some = asked.take(np.arange(n) % max(1, n // SCANNED) == 0)
     ladder = np.arange(search_c[0], search_c[1] + 0.5 * SCAN_STEP_C, SCAN_STEP_C)
     cost = np.empty(ladder.size)
     for k, temperature in enumerate(ladder):
-        found = _compare(observed, probes, law, noise, float(temperature))
+        found = _compare(some, law, float(temperature))
         z2 = (found.residual / found.sigma) ** 2
         terms = np.log(found.sigma) + 0.5 * (STUDENT + 1.0) * np.log1p(z2 / STUDENT)
         known = np.isfinite(terms)
@@ -309,32 +334,31 @@ def _scan(observed: F8, probes: Probes, law: Law, noise: FrameNoise, search_c: t
     return None if best in (0, ladder.size - 1) else float(ladder[best])
 
 
-def _most_telling(observed: F8, probes: Probes, law: Law, noise: FrameNoise, temperature_c: float) -> Bools:
+def _most_telling(asked: _Asked, saturation_adu: F4, law: Law, temperature_c: float) -> Bools:
     """(n,) the pixels with most to say at this temperature by the model alone: the frame has no vote in the choice."""
-    found = _compare(observed, probes, law, noise, temperature_c)
-    own = law.signal(probes, temperature_c)[:, 0]
-    telling = np.isfinite(found.sigma) & (own < BELOW_SATURATION * probes.saturation_adu) & (found.excess > 0)
-    information = np.where(telling, np.abs(_growth(probes, law, temperature_c)) / found.sigma, 0.0)
+    found = _compare(asked, law, temperature_c)
+    own = law.signal(asked.parameters, temperature_c)[0]
+    telling = np.isfinite(found.sigma) & (own < BELOW_SATURATION * saturation_adu) & (found.excess > 0)
+    information = np.where(telling, np.abs(_growth(asked, law, temperature_c)) / found.sigma, 0.0)
     chosen = np.zeros(own.size, bool)
     chosen[np.argsort(-information, kind="stable")[:MOST]] = True
     return chosen & telling
 
 
-def _growth(probes: Probes, law: Law, temperature_c: float) -> F8:
+def _growth(asked: _Asked, law: Law, temperature_c: float) -> F8:
     """(n,) d(excess)/dT [ADU/K]."""
-    warm, cold = (law.signal(probes, temperature_c + d) for d in (STEP_C, -STEP_C))
+    warm, cold = (law.signal(asked.parameters, temperature_c + d) for d in (STEP_C, -STEP_C))
     slope = (warm - cold) / (2.0 * STEP_C)
-    return slope[:, 0] - level_and_scatter(slope[:, 1:])[0]
+    level, _, _ = levels(slope[1:], slope[1:], scatter=False)
+    return np.asarray(slope[0] - level)
 
 
-def _refine(
-    observed: F8, probes: Probes, law: Law, noise: FrameNoise, start_c: float, search_c: tuple[float, float]
-) -> Reading:
+def _refine(asked: _Asked, law: Law, start_c: float, search_c: tuple[float, float]) -> Reading:
     """Iteratively weighted least squares with Tukey's biweight; the error is that of an M-estimate (Huber 1981)."""
     temperature = start_c
     for _ in range(50):
-        found = _compare(observed, probes, law, noise, temperature)
-        slope = _growth(probes, law, temperature) / found.sigma
+        found = _compare(asked, law, temperature)
+        slope = _growth(asked, law, temperature) / found.sigma
         z = found.residual / found.sigma
         scale = max(1.0, MAD_TO_SIGMA * float(np.median(np.abs(z - np.median(z)))))
         weight = np.maximum(1.0 - (z / (TUKEY * scale)) ** 2, 0.0) ** 2
@@ -354,7 +378,7 @@ def _refine(
         return NOTHING
     statistical = math.sqrt(float(((weight * z * slope) ** 2).sum())) / bread
     lever = float((weight * slope * found.excess / found.sigma).sum()) / information
-    error = math.hypot(statistical, lever * noise.common_error)
+    error = math.hypot(statistical, lever * asked.noise.common_error)
     return Reading(temperature, error, int((weight > 0).sum()), scale_of(z), 0.01 * lever)
 
 
