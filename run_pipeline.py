@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from darkpipe.console import JobBar, error_console, logging_to, print_report
 from darkpipe.errors import PipelineError, SettingsError, printable
+from darkpipe.home import provide_home
 from darkpipe.jobs.contract import sections_of
 from darkpipe.settings import RunSettings, commented_yaml, nested, read_yaml
 from darkpipe.version import __version__
@@ -184,6 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
+    provide_home()
     try:
         given = vars(build_parser().parse_args(list(spelled(sys.argv[1:] if argv is None else argv))))
         return run(given)

@@ -30,6 +30,7 @@ EVER_FAILED = {
             "SIMPLE = = = before an image",
             "PCOUNT = 999 with bytes to spare",
         ),
+        "a stray letter behind SIMPLE, in gzip",
         *("no FITS: ZIP", "10,000 empty units", "200,000 blank cards", "20,000 comments"),
     ),
     "compressed frames": (

@@ -7,6 +7,7 @@ plane) and DQ (bits, any of which masks a pixel) are optional.
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from darkpipe.files.fits_bytes import check_structure
 from darkpipe.files.frames import find_frames, name_fault, shown_name
 from darkpipe.files.headers import NO_SYNONYMS, read_info
 from darkpipe.files.quiet import quietly
-from darkpipe.files.sources import opened_source
+from darkpipe.files.sources import GzipSource, opened_source
 from darkpipe.science.noise_maps import NoiseMapCalibration
 
 _ERROR, _QUALITY, _OF_PRODUCTS = "ERR", "DQ", "INPUTS"
@@ -171,7 +172,10 @@ class _opened:
         try:
             with opened_source(self.path) as source:
                 check_structure(source)
-            stream = self._held.enter_context(open(self.path, "rb"))  # astropy forgets to close what it cannot read
+                # in a gzip stream, of which it knows no size, astropy reads a damaged unit again without end
+                packed = io.BytesIO(source.unpacked()) if isinstance(source, GzipSource) else None
+            # astropy forgets to close what it cannot read
+            stream = self._held.enter_context(packed or open(self.path, "rb"))
             with quietly():
                 self.hdus = fits.open(stream, memmap=False, lazy_load_hdus=False)
         except FrameError as error:

@@ -81,6 +81,10 @@ class GzipSource:
         self._unpack(end)
         _check(end, len(self._unpacked), what)
 
+    def unpacked(self) -> bytes:
+        """What was unpacked so far."""
+        return bytes(self._unpacked)
+
     def _refuse_beyond(self, end: int, what: str) -> None:
         if end > self._most:
             raise FrameError(

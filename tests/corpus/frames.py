@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -277,6 +278,9 @@ def not_frames() -> Iterator[Input]:
         odd = [empty_primary().set("SIMPLE", text), image_unit(PIXELS, dark_cards(), extension=True)]
         yield Input(f"SIMPLE = {text} before an image", file_bytes(odd), "refused", reason="FITS")
     yield Input("XISF by its name", good, "refused", suffix=".xisf", reason="XISF")
+    stray = good.replace(b"T".ljust(31), b"T".ljust(30) + b"`", 1)
+    yield Input("a stray letter behind SIMPLE", stray, "accepted", TRUTH)
+    yield Input("a stray letter behind SIMPLE, in gzip", gzip.compress(stray, mtime=0), "accepted", TRUTH)
     yield Input("gzip by its name alone", good, "accepted", TRUTH, suffix=".fits.gz")
     yield Input("tiles by its name alone", good, "accepted", TRUTH, suffix=".fz")
     yield Input("no END", header_bytes(dark(), end=False) + dark().data, "refused")
