@@ -65,9 +65,14 @@ docs: $(VENV)/.dev
 bench-quick: $(VENV)/.dev
 	$(RUN) benchmarks/simulated_truth.py --law physics
 
-speed: $(VENV)/.dev
-	$(RUN) benchmarks/run.py
+speed: $(VENV)-speed/.made
+	$(VENV)-speed/bin/python benchmarks/run.py
+
+$(VENV)-speed/.made: requirements.txt requirements-dev.txt requirements-benchmarks.txt
+	$(PYTHON) -m venv $(VENV)-speed
+	$(VENV)-speed/bin/python -m pip install --quiet -r requirements-benchmarks.txt
+	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest $(DEMO) docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-speed $(DEMO) docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

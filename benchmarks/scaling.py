@@ -25,11 +25,10 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import REPOSITORY, run_pipeline
 from benchmarks.made_frames import Campaign, make_frames
-from benchmarks.table import machine
+from benchmarks.table import machine, put_into
 
 PAGE = REPOSITORY / "docs" / "scaling.md"
 FIGURE = REPOSITORY / "docs" / "images" / "scaling.svg"
-START, END = "<!-- measured by benchmarks/scaling.py -->", "<!-- end of what was measured -->"
 IMAGE = "![Wall time, CPU time and peak memory against frames, pixels and cells](images/scaling.svg)"
 FREE_BYTES = 5e9
 MODEL_BYTES = 270  # of products a pixel, beside those of each cell and temperature
@@ -169,10 +168,7 @@ def draw(curves: Mapping[str, Sequence[Point]], path: Path) -> None:
 
 def write(curves: Mapping[str, Sequence[Point]]) -> None:
     """Put the table between its marks in the page, and the figure beside it."""
-    page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(START)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{START}\n\n{table(curves)}\n\n{IMAGE}\n\n{END}{after}", encoding="utf-8")
+    put_into(PAGE, "scaling.py", f"{table(curves)}\n\n{IMAGE}")
     draw(curves, FIGURE)
 
 

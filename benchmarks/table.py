@@ -72,6 +72,33 @@ def markdown(lines: Sequence[Line]) -> str:
     return "\n".join([*texts, "", machine()])
 
 
+def brief(lines: Sequence[Line]) -> str:
+    """The same without targets and notes: what it takes, how many times more others take, how far from the floor."""
+    rows = ["| work | takes | others, times as long | times the floor |", "|---|---|---|---|"]
+    for line in lines:
+        others = ", ".join(f"{name} {taken / line.product_s:.3g}" for name, taken in line.peers.items())
+        floor = "" if line.floor_s is None else f"{line.product_s / line.floor_s:.2g}"
+        rows.append(f"| {line.work} | {seconds(line.product_s)} | {others} | {floor} |")
+    return "\n".join([*rows, "", machine()])
+
+
+def put_into(page: Path, script: str, text: str) -> None:
+    """Put a text between the marks of a script in a page.
+
+    Raises
+    ------
+    ValueError
+        when the page has no such marks.
+    """
+    start, end = f"<!-- measured by benchmarks/{script} -->", "<!-- end of what was measured -->"
+    whole = page.read_text(encoding="utf-8")
+    before, found, rest = whole.partition(start)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{page} has no place for what {script} measures: {start} … {end}")
+    page.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}", encoding="utf-8")
+
+
 def machine() -> str:
     """Processor, cores, memory, versions and date, as a paragraph."""
     packages = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from astropy.io import fits
 from benchmarks import made_frames, run, scaling, table
 from benchmarks.table import Line
 
+MARKS = "<!-- measured by benchmarks/{} -->\n\nold\n\n<!-- end of what was measured -->"
 FASTER = Line("masters", 0.2, {"ccdproc": 8.0, "siril": 2.0}, 0.05, "10 × siril", True, "500 MB")
 SLOWER = Line("fit", 0.2, {}, None, "< 0.1 s", False)
 
@@ -27,6 +29,27 @@ def test_a_line_has_its_ratios() -> None:
 )
 def test_seconds_have_the_unit_that_suits_them(value: float, text: str) -> None:
     assert table.seconds(value) == text
+
+
+def test_the_tables_go_into_their_pages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(run, "collected", lambda groups, quick: [FASTER])
+    for name in ("SPEED", "README"):
+        monkeypatch.setattr(run, name, tmp_path / name)
+        (tmp_path / name).write_text(f"before\n{MARKS.format('run.py')}\nafter\n")
+    assert run.main(["--write"]) == 0
+    assert "| masters (500 MB) |" in (tmp_path / "SPEED").read_text()
+    assert "| masters | 200 ms | ccdproc 40, siril 10 | 4 |" in (tmp_path / "README").read_text()
+    assert "old" not in (tmp_path / "README").read_text()
+    (tmp_path / "README").write_text("no place\n")
+    with pytest.raises(ValueError, match="has no place"):
+        run.main(["--write"])
+
+
+def test_the_pages_have_a_place_for_what_is_measured() -> None:
+    for page, script in ((run.SPEED, "run.py"), (run.README, "run.py"), (scaling.PAGE, "scaling.py")):
+        text = page.read_text(encoding="utf-8")
+        assert re.search(MARKS.format(script).replace("old", ".+"), text, re.DOTALL)
+        assert "Not measured" not in text
 
 
 def test_the_table_is_one_of_markdown_and_names_the_machine() -> None:
@@ -76,7 +99,7 @@ def test_the_measured_part_of_the_page_is_replaced_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     page = tmp_path / "scaling.md"
-    page.write_text(f"before\n\n{scaling.START}\n\nold\n\n{scaling.END}\n\nafter\n")
+    page.write_text(f"before\n\n{MARKS.format('scaling.py')}\n\nafter\n")
     monkeypatch.setattr(scaling, "PAGE", page)
     monkeypatch.setattr(scaling, "FIGURE", tmp_path / "scaling.svg")
     for _ in range(2):

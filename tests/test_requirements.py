@@ -33,7 +33,7 @@ def test_the_oldest_run_uses_the_lower_bounds() -> None:
     assert {name: given for name, (given, _) in packages("requirements-oldest.txt").items()} == bounds
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-benchmarks.txt"])
 def test_an_upper_bound_has_a_reason(name: str) -> None:
     for package, (bounds, remark) in packages(name).items():
         if "<" in bounds or "==" in bounds or "!=" in bounds:
