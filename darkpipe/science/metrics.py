@@ -7,6 +7,7 @@ products the same bytes. Medians and robust spreads come from histograms, interp
 
 from __future__ import annotations
 
+import base64
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -79,12 +80,12 @@ class CellErrors:
     __hash__ = None  # type: ignore[assignment]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON: whole numbers; of the histograms only the bins that hold something."""
+        """Plain data for JSON: whole numbers; of the histograms the bins that hold something, as text (`sparse`)."""
         return {
             "edges_adu": list(self.edges_adu),
             "counts": self.counts.tolist(),
             "sums": [list(row) for row in self.sums],
-            **{name: _sparse(getattr(self, name)) for name in ("errors", "pulls", "relative")},
+            **{name: sparse(getattr(self, name)) for name in ("errors", "pulls", "relative")},
         }
 
     @classmethod
@@ -96,7 +97,7 @@ class CellErrors:
         if counts.shape != blank.counts.shape or [len(row) for row in sums] != [len(row) for row in blank.sums]:
             raise ValueError("counts or sums do not belong to these signal classes")
         for name in ("errors", "pulls", "relative"):
-            _fill(getattr(blank, name), data[name])
+            fill(getattr(blank, name), data[name])
         return cls(blank.edges_adu, counts, sums, blank.errors, blank.pulls, blank.relative)
 
     def summary(self) -> dict[str, float | int]:
@@ -297,12 +298,15 @@ def _central_half(histogram: Histogram, edges: NDArray[np.floating], centre: flo
     return high
 
 
-def _sparse(histograms: Histogram) -> list[list[list[int]]]:
-    """[bins, counts] a group."""
-    found = [np.flatnonzero(row) for row in histograms]
-    return [[bins.tolist(), row[bins].tolist()] for bins, row in zip(found, histograms, strict=True)]
+def sparse(histogram: Histogram) -> str:
+    """The bins that hold something and what they hold, as text: eight bytes a number."""
+    bins = np.flatnonzero(histogram)
+    return base64.b64encode(np.stack([bins, histogram.ravel()[bins]]).astype("<i8").tobytes()).decode("ascii")
 
 
-def _fill(histograms: Histogram, data: Sequence[Sequence[Sequence[int]]]) -> None:
-    for row, (bins, values) in zip(histograms, data, strict=True):
-        row[np.asarray(bins, np.int64)] = values
+def fill(histogram: Histogram, text: str) -> None:
+    """What `sparse` wrote, into zeros; ValueError or IndexError where it is not that."""
+    bins, values = np.frombuffer(base64.b64decode(text, validate=True), "<i8").reshape(2, -1)
+    if bins.size and bins.min() < 0:
+        raise IndexError("bins are counted from 0")
+    histogram.reshape(-1)[bins] = values
