@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from darkpipe.science import metrics_kernel as at
-from darkpipe.science.metrics_kernel import LANES, Histogram, Planes, new_tally
+from darkpipe.science.metrics_kernel import Histogram, Planes, new_tally
+from darkpipe.science.packed import LANES
 
 DEFAULT_EDGES_ADU: Final = (300.0, 1000.0, 5000.0)
 """Borders of the signal classes [ADU]."""
@@ -193,12 +194,13 @@ def accumulate(
     dtype = np.float32 if single else np.float64
     flat = [_eight(_flat(array.astype(dtype, copy=False), shape), np.nan) for array in arrays]
     signal = flat[4] if class_signal is not None else flat[0]
-    both = flat[-1] if total_error is not None else np.empty(0, dtype)
+    model, own, master, noise = flat[:4]
+    both: NDArray[Any] = flat[-1] if total_error is not None else np.empty(0, dtype)
     flags = _eight(_flat(np.asarray(flagged, np.bool_), shape).view(np.uint8), 0)
     borders = _checked_edges(edges)
     tally = new_tally(2 * (len(borders) + 1))
-    if flat[2].size:
-        at.count_pixels(Planes(*flat[:4], flags, signal, both), np.array(borders, np.float64), tally)
+    if master.size:
+        at.count_pixels(Planes(model, own, master, noise, flags, signal, both), np.array(borders, np.float64), tally)
     return errors_of(tally, borders)
 
 
