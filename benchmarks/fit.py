@@ -26,7 +26,8 @@ from scipy.optimize import curve_fit
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import noise_maps
 from benchmarks.table import Line, markdown
-from darkpipe.files.fitting import UnitFiles, assemble, fit_band, parameter_maps, tile_bands
+from darkpipe.files.assembling import count_rows, held_out, read_sums, write_map
+from darkpipe.files.fitting import UnitFiles, fit_band, tile_bands, write_tile
 from darkpipe.files.masters import Cell, Master, ReferenceValues, master_frame
 from darkpipe.files.products import Frame, write_frame
 from darkpipe.science.design import make_unit
@@ -215,16 +216,22 @@ def disk_to_disk(quick: bool) -> list[Line]:
         scene = Scene(EXP_2D, masters(40_000))
         population, shape = scene.population, (side, side)
 
-        def work() -> None:
-            def band(rows: slice) -> dict[str, np.ndarray]:
-                pixels = (rows.stop - rows.start) * side
-                level = Saturation(np.full(pixels, np.nan, np.float32), np.zeros(pixels, np.uint8), TOP)
-                return fit_band(files, paths, None, mask, population, level, rows, 0)
+        def fit(rows: slice) -> Path:
+            pixels = (rows.stop - rows.start) * side
+            level = Saturation(np.full(pixels, np.nan, np.float32), np.zeros(pixels, np.uint8), TOP)
+            tile = folder / f"tile_{rows.start}.npz"
+            write_tile(tile, fit_band(files, paths, None, mask, population, level, rows, 0))
+            return tile
 
+        def work() -> None:
             with ThreadPoolExecutor(2) as pool:
-                made = assemble(pool.map(band, tile_bands(shape, len(files.cells))))
-                maps = parameter_maps(files, made)
-                list(pool.map(lambda name: write_frame(folder / f"map_{name}.fits", maps[name]), maps))
+                tiles = list(pool.map(fit, tile_bands(shape, len(files.cells))))
+                rows = count_rows(tiles)
+                maps = [*(p.name for p in files.unit.model.parameters), "covariance", "chi2", "status"]
+                made = [pool.submit(write_map, folder / f"map_{name}.fits", files, name, tiles, rows) for name in maps]
+                held_out(files, read_sums(tiles))
+                for one in made:
+                    one.result()
 
         taken = best(work, 2, time.perf_counter)
         size = sum(p.stat().st_size for p in paths)

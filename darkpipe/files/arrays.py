@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.errors import ProductError
+from darkpipe.files.atomic import replace_file
 
 
 def read_arrays(path: Path, what: str, do: str, names: Container[str] | None = None) -> dict[str, NDArray[Any]]:
@@ -34,3 +35,31 @@ def read_arrays(path: Path, what: str, do: str, names: Container[str] | None = N
     except Exception as error:  # what a damaged file of this kind raises has no common base
         told = " ".join(str(error).split())[:200] or type(error).__name__
         raise ProductError(f"{what} cannot be read ({told})", where=path, do=do) from error
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Write arrays by name, as numpy's savez does, but from first to last byte and without a copy of them, so that the
+    digest is taken on the way; returns it.
+
+    Raises
+    ------
+    ProductError
+        when the file cannot be replaced.
+    """
+
+    def write(stream: BinaryIO) -> None:
+        with zipfile.ZipFile(_Straight(stream), "w") as parts:  # type: ignore[call-overload]
+            for name, array in arrays.items():
+                with parts.open(f"{name}.npy", "w", force_zip64=True) as part:
+                    whole = np.asarray(array, order="C")
+                    np.lib.format.write_array_header_1_0(part, np.lib.format.header_data_from_array_1_0(whole))
+                    part.write(whole.reshape(-1).view(np.uint8))
+
+    return replace_file(path, write)
+
+
+class _Straight:
+    """A stream that zipfile does not know how to turn back in."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.write, self.flush = stream.write, stream.flush

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from darkpipe.files.ahead import ahead
 from darkpipe.files.arrays import read_arrays
 from darkpipe.files.bias_files import line_of_levels
-from darkpipe.files.fitting import Tile, UnitFiles
+from darkpipe.files.fitting import PLANES, Tile, UnitFiles, plane_name
 from darkpipe.files.model_maps import BY_BIAS
 from darkpipe.files.products import Card, Frame, blank, write_strips
 from darkpipe.files.tables import table_of
@@ -32,7 +33,7 @@ _NEEDED = {
     "status": ("dq",),
     "offset": ("offset",),
 }
-"""Arrays of a tile that a map is made of; those of a parameter need three others."""
+"""Arrays of a tile that a map is made of; that of a parameter takes a plane of two, and the bits."""
 
 
 @dataclass
@@ -100,13 +101,19 @@ def parameter_map(files: UnitFiles, name: str, tile: Tile) -> Frame:
         return line_of_levels(tile["offset"][0], tile["offset"][1], files.level_temperatures_c)
     parameter = next(p for p in unit.model.parameters if p.name == name)
     return Frame(
-        tile["parameters"][parameter.slot],
-        np.sqrt(tile["covariance"][_VARIANCE_SLOT[parameter.slot]]),
+        _plane(tile, "parameters", parameter.slot),
+        np.sqrt(_plane(tile, "covariance", _VARIANCE_SLOT[parameter.slot])),
         tile["dq"],
         parameter.unit,
         [*base, ("PARAM", name, "parameter of this map")],
         inputs=[c.name for c in files.cells],
     )
+
+
+def _plane(tile: Tile, name: str, number: int) -> NDArray[Any]:
+    """Of an array of `PLANES`, or by itself."""
+    alone = tile.get(plane_name(name, number))
+    return tile[name][number] if alone is None else alone
 
 
 def write_map(path: Path, files: UnitFiles, name: str, tiles: Sequence[Path], rows: int) -> str:
@@ -119,7 +126,7 @@ def write_map(path: Path, files: UnitFiles, name: str, tiles: Sequence[Path], ro
     ProductError
         when a tile is missing or damaged, or the map cannot be written.
     """
-    wanted = _NEEDED.get(name, ("parameters", "covariance", "dq"))
+    wanted = _NEEDED.get(name) or _planes_of(files.unit, name)
 
     def bands() -> Iterator[tuple[slice, Mapping[str, NDArray[Any]]]]:
         begin = 0
@@ -157,8 +164,18 @@ def read_sums(tiles: Sequence[Path]) -> Assembled:
     return assemble(_read_tile(tile, ("sums", "together", "held_out_error")) for tile in tiles)
 
 
-def _read_tile(path: Path, names: Container[str]) -> Tile:
-    return read_arrays(path, "a tile", "run step 5 again", names)
+def _planes_of(unit: Unit, name: str) -> tuple[str, ...]:
+    """What of a tile the map of a parameter is made of."""
+    slot = next(p.slot for p in unit.model.parameters if p.name == name)
+    return plane_name("parameters", slot), plane_name("covariance", _VARIANCE_SLOT[slot]), "dq"
+
+
+def _read_tile(path: Path, names: Sequence[str]) -> Tile:
+    """Arrays of a tile, or single planes of them."""
+    whole = [name for name in names if name in PLANES]
+    parts = {name: [plane_name(name, number) for number in range(PLANES[name])] for name in whole}
+    tile = read_arrays(path, "a tile", "run step 5 again", [*names, *itertools.chain(*parts.values())])
+    return tile | {name: np.stack([tile.pop(part) for part in planes]) for name, planes in parts.items()}
 
 
 def _covariance_frame(files: UnitFiles, tile: Tile, base: Sequence[Card]) -> Frame:

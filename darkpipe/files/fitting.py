@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from darkpipe import plain_yaml
 from darkpipe.errors import DesignError, ProductError
-from darkpipe.files.atomic import replace_file, replace_text
+from darkpipe.files.arrays import write_arrays
+from darkpipe.files.atomic import replace_text
 from darkpipe.files.layout import exposure_label, temperature_label
 from darkpipe.files.masters import Cell, ReferenceValues, bias_groups, effective_exposure, read_band
 from darkpipe.files.products import Product, read_planes, read_shape
@@ -36,6 +37,9 @@ TILE_ROWS = 64
 
 Tile = dict[str, NDArray[Any]]
 """What the fit of a band of rows left, by name."""
+
+PLANES = {"parameters": 3, "covariance": 6}
+"""Arrays of a tile whose planes are kept one by one."""
 
 
 @dataclass(frozen=True)
@@ -282,5 +286,16 @@ def reduced(errors: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.f
 
 
 def write_tile(path: Path, tile: Tile) -> str:
-    """Keep a tile; returns the digest."""
-    return replace_file(path, lambda stream: np.savez(stream, **tile))  # type: ignore[arg-type]
+    """Keep a tile, planes of `PLANES` by themselves, since few maps are made of all of them; returns the digest."""
+    parts: Tile = {}
+    for name, array in tile.items():
+        if name in PLANES:
+            parts |= {plane_name(name, number): plane for number, plane in enumerate(array)}
+        else:
+            parts[name] = array
+    return write_arrays(path, parts)
+
+
+def plane_name(name: str, number: int) -> str:
+    """Of one of the planes of an array of `PLANES`, in the file of a tile."""
+    return f"{name}.{number}"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from darkpipe.science.fit import Cells, Fitted
 from darkpipe.science.fit_kernel import Law
 from darkpipe.science.jit import inlined, kernel
-from darkpipe.science.metrics import ERROR_BINS, median_of_errors
+from darkpipe.science.metrics import ERROR_BINS, fill, median_of_errors, sparse
 from darkpipe.science.metrics_kernel import HALF, RELATIVE_STEPS, STEPS, octaves
 from darkpipe.science.models.families import LINEAR, evaluate_packed, growth_packed
 from darkpipe.science.packed import (
@@ -77,8 +77,7 @@ class ErrorSums:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        bins = np.flatnonzero(self.errors)
-        found = [bins.tolist(), self.errors[bins].tolist()] if self.errors.size else None
+        found = sparse(self.errors) if self.errors.size else None
         return {"n": list(self.n), "total": list(self.total), "errors": found}
 
     @classmethod
@@ -86,7 +85,7 @@ class ErrorSums:
         """What `to_dict` wrote; KeyError, ValueError or IndexError where it is not that."""
         errors = np.zeros(0 if data["errors"] is None else ERROR_BINS, np.int64)
         if data["errors"] is not None:
-            errors[np.asarray(data["errors"][0], np.int64)] = data["errors"][1]
+            fill(errors, data["errors"])
         (a, b), (c, d) = data["n"], data["total"]
         return cls((int(a), int(b)), (int(c), int(d)), errors)
 

@@ -7,6 +7,7 @@ products the same bytes. Medians and robust spreads come from histograms, interp
 
 from __future__ import annotations
 
+import base64
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from darkpipe.science import metrics_kernel as at
-from darkpipe.science.metrics_kernel import LANES, Histogram, Planes, new_tally
+from darkpipe.science.metrics_kernel import Histogram, Planes, new_tally
+from darkpipe.science.packed import LANES
 
 DEFAULT_EDGES_ADU: Final = (300.0, 1000.0, 5000.0)
 """Borders of the signal classes [ADU]."""
@@ -79,12 +81,12 @@ class CellErrors:
     __hash__ = None  # type: ignore[assignment]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON: whole numbers; of the histograms only the bins that hold something."""
+        """Plain data for JSON: whole numbers; of the histograms the bins that hold something, as text (`sparse`)."""
         return {
             "edges_adu": list(self.edges_adu),
             "counts": self.counts.tolist(),
             "sums": [list(row) for row in self.sums],
-            **{name: _sparse(getattr(self, name)) for name in ("errors", "pulls", "relative")},
+            **{name: sparse(getattr(self, name)) for name in ("errors", "pulls", "relative")},
         }
 
     @classmethod
@@ -96,7 +98,7 @@ class CellErrors:
         if counts.shape != blank.counts.shape or [len(row) for row in sums] != [len(row) for row in blank.sums]:
             raise ValueError("counts or sums do not belong to these signal classes")
         for name in ("errors", "pulls", "relative"):
-            _fill(getattr(blank, name), data[name])
+            fill(getattr(blank, name), data[name])
         return cls(blank.edges_adu, counts, sums, blank.errors, blank.pulls, blank.relative)
 
     def summary(self) -> dict[str, float | int]:
@@ -192,12 +194,13 @@ def accumulate(
     dtype = np.float32 if single else np.float64
     flat = [_eight(_flat(array.astype(dtype, copy=False), shape), np.nan) for array in arrays]
     signal = flat[4] if class_signal is not None else flat[0]
-    both = flat[-1] if total_error is not None else np.empty(0, dtype)
+    model, own, master, noise = flat[:4]
+    both: NDArray[Any] = flat[-1] if total_error is not None else np.empty(0, dtype)
     flags = _eight(_flat(np.asarray(flagged, np.bool_), shape).view(np.uint8), 0)
     borders = _checked_edges(edges)
     tally = new_tally(2 * (len(borders) + 1))
-    if flat[2].size:
-        at.count_pixels(Planes(*flat[:4], flags, signal, both), np.array(borders, np.float64), tally)
+    if master.size:
+        at.count_pixels(Planes(model, own, master, noise, flags, signal, both), np.array(borders, np.float64), tally)
     return errors_of(tally, borders)
 
 
@@ -297,12 +300,15 @@ def _central_half(histogram: Histogram, edges: NDArray[np.floating], centre: flo
     return high
 
 
-def _sparse(histograms: Histogram) -> list[list[list[int]]]:
-    """[bins, counts] a group."""
-    found = [np.flatnonzero(row) for row in histograms]
-    return [[bins.tolist(), row[bins].tolist()] for bins, row in zip(found, histograms, strict=True)]
+def sparse(histogram: Histogram) -> str:
+    """The bins that hold something and what they hold, as text: eight bytes a number."""
+    bins = np.flatnonzero(histogram)
+    return base64.b64encode(np.stack([bins, histogram.ravel()[bins]]).astype("<i8").tobytes()).decode("ascii")
 
 
-def _fill(histograms: Histogram, data: Sequence[Sequence[Sequence[int]]]) -> None:
-    for row, (bins, values) in zip(histograms, data, strict=True):
-        row[np.asarray(bins, np.int64)] = values
+def fill(histogram: Histogram, text: str) -> None:
+    """What `sparse` wrote, into zeros; ValueError or IndexError where it is not that."""
+    bins, values = np.frombuffer(base64.b64decode(text, validate=True), "<i8").reshape(2, -1)
+    if bins.size and bins.min() < 0:
+        raise IndexError("bins are counted from 0")
+    histogram.reshape(-1)[bins] = values

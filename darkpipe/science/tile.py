@@ -26,6 +26,7 @@ from darkpipe.science.special import gammainccinv
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
 
+BLOCK = 8192  # pixels whose numbers stay in the cache from one step of a calculation to the next
 MISFIT_RATE = 1e-4  # of linear pixels that chi² calls otherwise, at most
 
 
@@ -98,8 +99,7 @@ def fit_unit(
     spared = np.rint(np.nan_to_num(held.sum(axis=0))).astype(np.int16)
     dof = np.where(fitted.dof > 0, fitted.dof + spared, fitted.dof).astype(np.int16)
     whole = with_common_error(prior, fitted.covariance)
-    moved = move_reference(unit.model, fitted.parameters, whole, unit.fit_reference, unit.map_reference)
-    parameters, covariance = (array.astype(np.float32) for array in moved)
+    parameters, covariance, by_bias = _quoted(unit, fitted, whole, cells.group, temperature_c)
     levels = np.stack([fitted.offset_adu[free_level], fitted.offset_variance_adu2[free_level]])
     misfit = _misfit(fitted.chi2, dof)
     tile = _Tile(unit, cells, error_adu, temperature_c, exposure_s, flagged, saturation)
@@ -109,16 +109,26 @@ def fit_unit(
     return TileFit(
         parameters, covariance, fitted.chi2, dof, fitted.dq, levels if free_level.any() else None,
         scores.held_out, scores.in_sample, scores.baseline, scores.error_adu, scores.together, misfit, without_order,
-        _by_bias(unit, fitted, cells.group, temperature_c),
+        by_bias,
     )  # fmt: skip
 
 
-def _by_bias(unit: Unit, fitted: Fitted, group: NDArray[np.int64], temperature_c: F8) -> F4:
-    """`TileFit.by_bias`; a bias is that of the temperature of its cells."""
-    of_group = [temperature_c[group == q].mean() - unit.map_reference.temperature_c for q in range(group.max() + 1)]
+def _quoted(
+    unit: Unit, fitted: Fitted, covariance: F8, group: NDArray[np.int64], temperature_c: F8
+) -> tuple[F4, F4, F4]:
+    """Parameters, covariance and `by_bias` of `TileFit`; a bias is that of the temperature of its cells."""
+    model, old, new = unit.model, unit.fit_reference, unit.map_reference
+    of_group = [temperature_c[group == q].mean() - new.temperature_c for q in range(group.max() + 1)]
     basis = np.stack([np.ones(len(of_group)), np.array(of_group)])
-    both = np.einsum("bq,qap->bap", basis, fitted.by_bias.astype(np.float64))
-    return move_step(unit.model, fitted.parameters, both, unit.fit_reference, unit.map_reference).astype(np.float32)
+    pixels = covariance.shape[1]
+    out = tuple(np.empty((*rows, pixels), np.float32) for rows in ((3,), (6,), (2, 3)))
+    for first in range(0, pixels, BLOCK):
+        some = np.s_[..., first : first + BLOCK]
+        own = fitted.parameters[some]
+        out[0][some], out[1][some] = move_reference(model, own, covariance[some], old, new)
+        both = np.einsum("bq,qap->bap", basis, fitted.by_bias[some].astype(np.float64))
+        out[2][some] = move_step(model, own, both, old, new)
+    return out[0], out[1], out[2]
 
 
 class _Tile(NamedTuple):
@@ -178,7 +188,7 @@ def _scores(
         held = held_out_errors(cells, k, fitted, limits, level, flagged, PRECISE, errors[k], scratch)
         found.held_out.append(
             accumulate(
-                held.prediction, np.float32(0), cells.signal_adu[k], tile.error_adu[k], flagged, total_error=held.total
+                held.prediction, held.total, cells.signal_adu[k], tile.error_adu[k], flagged, total_error=held.total
             )
         )
         found.together[k] = _together(held.ratios)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from darkpipe.errors import ProductError
-from darkpipe.files.arrays import read_arrays
+from darkpipe.files.arrays import read_arrays, write_arrays
+from darkpipe.files.atomic import file_digest
 
 
 def refused(path: Path) -> str:
@@ -82,3 +83,29 @@ def test_a_header_that_promises_more_than_there_is(tmp_path: Path) -> None:
             parts.writestr("a.npy", part.getvalue())
         refused(path)
     assert "cannot be read" in refused(tmp_path / "missing.npz")
+
+
+def test_what_is_written_is_read_and_has_its_digest(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    given = {
+        "a": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "b": np.array(2.5),
+        "c": np.arange(12).reshape(3, 4)[:, ::2],
+        "none": np.empty((0, 3), np.uint16),
+    }
+    assert write_arrays(path, given) == file_digest(path)
+    for found in (read_arrays(path, "a tile", ""), dict(np.load(path))):
+        assert list(found) == list(given)
+        for name, array in given.items():
+            np.testing.assert_array_equal(found[name], array)
+            assert found[name].dtype == array.dtype
+            assert found[name].shape == array.shape
+
+
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    write_arrays(path, {"a": np.zeros(1000, np.float32)})
+    content = bytearray(path.read_bytes())
+    content[2000] ^= 1
+    path.write_bytes(content)
+    assert "CRC" in refused(path)

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from darkpipe.science.metrics import CellErrors, accumulate, class_names
+from darkpipe.science.metrics import CellErrors, accumulate, class_names, errors_of, fill, sparse
+from darkpipe.science.metrics_kernel import Planes, count_pixel, count_pixels, new_tally
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +170,48 @@ def test_wrong_shapes_and_edges_are_refused():
         accumulate(np.zeros(3), 1.0, np.zeros(3), 1.0, False, (1000.0, 300.0))
     with pytest.raises(ValueError, match="classes differ"):
         accumulate(np.zeros(3), 1.0, np.zeros(3), 1.0, False, (1.0,)) + CellErrors.empty()
+
+
+def awkward(pixels, kind, seed=5):
+    """Signals of all classes, with what is no number, and values from nothing to absurd."""
+    rng = np.random.default_rng(seed)
+    signal = 10 ** rng.uniform(0, 4.5, pixels)
+    error = np.sqrt(2 + signal / 20)
+    planes = [signal, 0.3 * error, signal + error * rng.normal(0, 1, pixels), error]
+    for plane in planes:
+        some = rng.random(pixels)
+        plane[some < 0.02] = rng.choice([np.nan, np.inf, -np.inf, 0.0, -1.0], int((some < 0.02).sum()))
+        huge = some > 0.995
+        plane[huge] = 10 ** rng.uniform(4, 15, int(huge.sum())) * rng.choice([-1.0, 1.0], int(huge.sum()))
+    planes = [plane.astype(kind) for plane in planes]
+    return Planes(*planes, (rng.random(pixels) < 0.05).astype(np.uint8), planes[0], np.empty(0, kind))
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("edges", [(), (300.0, 1000.0, 5000.0)])
+@pytest.mark.parametrize("own_total", [False, True])
+def test_eight_at_a_time_and_one_by_one_count_alike(kind, edges, own_total):
+    planes = awkward(70_003, kind)
+    if own_total:
+        planes = planes._replace(total_error=np.abs(planes.prediction_error))
+    borders = np.array(edges)
+    together, alone = new_tally(2 * len(edges) + 2), new_tally(2 * len(edges) + 2)
+    count_pixels(planes, borders, together)
+    for p in range(planes.prediction.size):
+        count_pixel(planes, borders, p, alone)
+    assert errors_of(together, edges) == errors_of(alone, edges)
+
+
+@pytest.mark.parametrize("pixels", [1, 7, 8, 9, 70_003])
+def test_tiles_of_any_size_count_every_pixel_once(pixels):
+    planes = awkward(pixels, np.float32)
+    arguments = planes.prediction, planes.prediction_error, planes.reference, planes.reference_error, planes.flagged
+    finite = np.isfinite(planes.prediction) & np.isfinite(planes.reference)
+    assert accumulate(*arguments).summary()["n_pixels"] == finite.sum()
+
+
+def test_text_that_is_no_histogram_is_refused():
+    for text, problem in (("no text", ValueError), ("AAAA", ValueError), (sparse(np.ones(8, np.int64)), IndexError)):
+        with pytest.raises(problem):
+            fill(np.zeros(4, np.int64), text)

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from numba import njit
 
-from darkpipe.science import error_sums, fit_loops, signal_level
+from darkpipe.science import error_sums, fit_loops, metrics_kernel, signal_level
 from darkpipe.science.fit import Cells, Prior, fit_tile
 from darkpipe.science.jit import kernel
 from darkpipe.science.packed import (
     LANES,
     any_above,
+    as_in,
     exponential,
+    floored,
     larger,
     load,
     logarithm,
@@ -23,6 +25,8 @@ from darkpipe.science.packed import (
     splat,
     square_root,
     store,
+    times,
+    top_bits,
     where_above,
 )
 from darkpipe.science.signal_level import measure, shape_at
@@ -56,6 +60,30 @@ def arithmetic(a, b, out):
         store(out, 6, i, where_above(x, y, x - y, 7))
         store(out, 7, i, rounded(10 * x))
         store(out, 8, i, splat(1.0 if any_above(x, splat(1e30)) else 0.0))
+
+
+@kernel
+def rounding(a, b, small, out, whole):
+    for i in range(0, a.shape[1], LANES):
+        x, y = load(a, 0, i), load(b, 0, i)
+        store(out, 0, i, floored(x))
+        store(out, 1, i, times(x, y) - y)
+        store(out, 2, i, as_in(x, small))
+        store(out, 3, i, as_in(x, a))
+        store(out, 4, i, top_bits(magnitude(x)))
+        store(whole, 0, i, 1e6 * magnitude(x))
+
+
+def test_rounding_follows_numpy():
+    rng = np.random.default_rng(4)
+    a, b = (rng.normal(0, 30, (1, 4096)) for _ in range(2))
+    out, whole = np.empty((5, 4096)), np.empty((1, 4096), np.uint32)
+    rounding(a, b, np.empty(8, np.float32), out, whole)
+    x, y = a[0], b[0]
+    expected = [np.floor(x), x * y - y, x.astype(np.float32).astype(float), x, np.abs(x).view(np.int64) >> 42]
+    for row, wanted in zip(out, expected, strict=True):
+        np.testing.assert_array_equal(row, wanted)
+    np.testing.assert_array_equal(whole[0], (1e6 * np.abs(x)).astype(np.uint32))
 
 
 def test_exponentials_are_those_of_numpy():
@@ -168,3 +196,11 @@ def test_errors_in_sample_are_packed(monkeypatch):
 
     seen = recorded(monkeypatch, error_sums, "_in_sample", run)
     assert packed_and_alone(assembly_of(error_sums._in_sample, *seen), division=False)
+
+
+@X86
+def test_errors_of_cells_are_counted_in_vectors():
+    plane = np.ones(16, np.float32)
+    planes = metrics_kernel.Planes(plane, plane, plane, plane, np.zeros(16, np.uint8), plane, np.empty(0, np.float32))
+    arguments = planes, np.array([300.0]), metrics_kernel.new_tally(4)
+    assert packed_and_alone(assembly_of(metrics_kernel.count_pixels, *arguments))
