@@ -287,8 +287,8 @@ class _Asked:
         """Some of the probes."""
         read = self.noise.read_noise_adu
         noise = replace(self.noise, read_noise_adu=read[chosen] if isinstance(read, np.ndarray) else read)
-        across = (self.observed[:, chosen], self.parameters[:, :, chosen], self.covariance[:, chosen])
-        return _Asked(*(np.ascontiguousarray(values) for values in across), noise)
+        parameters = np.ascontiguousarray(self.parameters[:, :, chosen])
+        return _Asked(np.ascontiguousarray(self.observed[:, chosen]), parameters, self.covariance[:, chosen], noise)
 
 
 @dataclass(frozen=True)
@@ -342,7 +342,7 @@ def _most_telling(asked: _Asked, saturation_adu: F4, law: Law, temperature_c: fl
     information = np.where(telling, np.abs(_growth(asked, law, temperature_c)) / found.sigma, 0.0)
     chosen = np.zeros(own.size, bool)
     chosen[np.argsort(-information, kind="stable")[:MOST]] = True
-    return chosen & telling
+    return np.asarray(chosen & telling)
 
 
 def _growth(asked: _Asked, law: Law, temperature_c: float) -> F8:
