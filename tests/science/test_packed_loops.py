@@ -36,7 +36,7 @@ PACKED: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "noise": (calibration_kernel._noise, (ONE, F, TWO[0], TWO[1]), "divps"),
     "errors of frames": (calibration_kernel._sigma, (ONE, *TWO), "sqrtps"),
     "counts of keys": (block_sums.count_below, (KEYS, np.int32(3)), "pcmpgtd"),
-    "columns": (neighbours_kernel.sort_columns, (np.ones((2, N)), neighbours_kernel.exchanges(2)), "minpd"),
+    "columns": (neighbours_kernel.sort_columns, (np.ones((2, N)), neighbours_kernel.exchanges(2)), "maxpd"),
     "counts of a frame": (calibration_kernel._native, (BITS, F, F, ONE.copy()), "divps"),
     "sum of words": (bit_planes._sum_words, (KEYS.view(np.uint32), np.uint32(0)), "paddq"),
     "pixels with a bit": (bit_planes._count, (BITS, np.uint16(1)), "psubw|paddw"),
