@@ -32,6 +32,7 @@ from darkpipe.files.model_maps import Description, read_description
 from darkpipe.files.probe_files import bias_file, read_probes, write_probes
 from darkpipe.files.synthetic import Wanted, model_for, write_synthetic
 from darkpipe.files.tables import read_table
+from darkpipe.files.thread_memory import ThreadMemory
 from darkpipe.jobs.contract import Job
 from steps.settings.step14_calibrate import NAME as NAME
 from steps.settings.step14_calibrate import Settings as Settings
@@ -39,6 +40,7 @@ from steps.settings.step14_calibrate import Settings as Settings
 VERSION = 3
 KINDS = ("light", "flat", "dark", "bias")
 TOP_RAW = 65535.0
+_MEMORY = ThreadMemory()  # of the frame that a thread works on
 
 log = logging.getLogger("darkpipe")
 
@@ -216,10 +218,10 @@ def calibrate(
     """One frame: its temperature, its dark, the subtraction, the figures."""
     asked = Asked(window=Window(*window), **params)
     files = ModelFiles(ModelDir(inputs[2].parent), read_description(inputs[2]), inputs[-1] if noise_map else None)
-    light = read_light(inputs[0], hdu)
+    light = read_light(inputs[0], hdu, _MEMORY)
     found = read_probes(inputs[1], asked.window)
     temperature = decide_temperature(read_thermometer(light, found, files, asked), asked, inputs[0])
-    result = subtract_dark(light, found, files, asked, temperature)
+    result = subtract_dark(light, found, files, asked, temperature, _MEMORY)
     more = figures(result, found, files, asked, temperature) if asked.residual else {}
     return {
         outputs[0]: write_calibrated(outputs[0], result, light, files, asked, temperature, name),

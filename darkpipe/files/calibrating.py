@@ -21,8 +21,9 @@ from darkpipe.files.frame_match import Window
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.lights import Light, kept_cards, native
 from darkpipe.files.model_maps import Description, FittedModel, read_maps
-from darkpipe.files.probe_files import ProbeSet, around, bands, bias_file, search_range
+from darkpipe.files.probe_files import ProbeSet, around, bands, bias_file, bulk, search_range
 from darkpipe.files.products import Card, Frame, Product, read_planes, with_mask, write_frame
+from darkpipe.files.thread_memory import ThreadMemory
 from darkpipe.science.bit_planes import tally
 from darkpipe.science.calibration import (
     REPAIRABLE,
@@ -186,13 +187,18 @@ class Result:
     repaired: int = 0
 
     @classmethod
-    def empty(cls, asked: Asked, bulk_adu: float) -> Result:
+    def empty(cls, asked: Asked, bulk_adu: float, memory: ThreadMemory | None) -> Result:
         """Planes to be filled."""
         rows, cols = asked.window.rows, asked.window.cols
-        science, error = (np.empty((rows, cols), np.float32) for _ in range(2))
-        bits, bad = np.empty((rows, cols), np.uint16), np.empty((rows if asked.repair else 0, cols), bool)
+        plane = _new if memory is None else memory.plane
+        science, error = (plane(name, (rows, cols), np.float32) for name in ("science", "error"))
+        bits, bad = plane("dq", (rows, cols), np.uint16), np.empty((rows if asked.repair else 0, cols), bool)
         dark = [np.empty((rows if asked.residual else 0, cols), np.float32) for _ in range(3)]
         return cls(science, error, bits, bad, dark[0], dark[1], dark[2], bulk_adu)
+
+
+def _new(name: str, shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
+    return np.empty(shape, kind)
 
 
 @dataclass(frozen=True)
@@ -277,8 +283,15 @@ def _prepare(
     return _Ready(kept, variance, noise, np.asarray(ON_COMMON * same, np.float32), flagged)
 
 
-def subtract_dark(light: Light, found: ProbeSet, files: ModelFiles, asked: Asked, temperature: Temperature) -> Result:
-    """Bias and dark off a frame, in bands of rows."""
+def subtract_dark(
+    light: Light,
+    found: ProbeSet,
+    files: ModelFiles,
+    asked: Asked,
+    temperature: Temperature,
+    memory: ThreadMemory | None = None,
+) -> Result:
+    """Bias and dark off a frame, in bands of rows; memory : for the planes of the result, where these are not kept."""
     model = files.description.find(asked.key)
     law = Law(
         MODELS[model.name],
@@ -287,8 +300,8 @@ def subtract_dark(light: Light, found: ProbeSet, files: ModelFiles, asked: Asked
         files.description.bias_exposure_s,
     )
     sigma_c = 0.0 if temperature.source == "set point" else temperature.sigma_c
-    extra = DarkNoise(model.relative_error, sigma_c, *law.bulk(found.probes, temperature.value_c))
-    out = Result.empty(asked, extra.bulk_adu)
+    extra = DarkNoise(model.relative_error, sigma_c, *bulk(found, law, temperature.value_c))
+    out = Result.empty(asked, extra.bulk_adu, memory)
     counts = Counts(light.raw, files.description.scale_factor, asked.pedestal_adu, asked.saturation_raw)
     same = _identity(files, model)
     key = (same, asked.key, asked.window, asked.exposure_s, temperature.value_c, extra, asked.residual)

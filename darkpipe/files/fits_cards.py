@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-COMMENTARY = ("HISTORY", "COMMENT")
+from darkpipe.files.keywords import HISTORY
+
+COMMENTARY = (HISTORY, "COMMENT")
 CARD = 80
 
 _PLAIN = re.compile(r"[A-Z0-9_-]{1,8}")
@@ -64,7 +66,7 @@ def _plain(keyword: str, value: Any) -> bool:
 def card_text(keyword: str, value: Any, comment: str) -> str:
     """A card as astropy writes it: 80 characters, or a multiple of that."""
     # numbers may be equal and yet not be written alike: 1, 1.0 and True, 0.0 and -0.0
-    return _written(keyword, type(value), repr(value), comment, _Held(value))
+    return _written(keyword, type(value).__name__, repr(value), comment, _Held(value))
 
 
 class _Held:
@@ -81,7 +83,7 @@ class _Held:
 
 
 @lru_cache(maxsize=4096)
-def _written(keyword: str, kind: type, shown: str, comment: str, held: _Held) -> str:
+def _written(keyword: str, kind: str, shown: str, comment: str, held: _Held) -> str:
     from astropy.io import fits
 
     return str(fits.Card(keyword, held.value, comment))

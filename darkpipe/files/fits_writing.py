@@ -162,7 +162,7 @@ def folded(total: int) -> int:
 
 
 def with_checksums(header: Cards, data_sum: int) -> bytes:
-    """A header as bytes, with the cards CHECKSUM and DATASUM behind the others, before commentary; it stays as it was."""
+    """A header as bytes, with CHECKSUM and DATASUM behind its other cards, before commentary; it stays as it was."""
     sums = [("CHECKSUM", _NO_SUM, CHECKSUM_COMMENT), ("DATASUM", str(data_sum), CHECKSUM_COMMENT)]
     text = Cards([*header.settings, *sums]).text() + "END".ljust(CARD)
     empty = text.ljust(-(-len(text) // BLOCK) * BLOCK).encode("ascii")

@@ -21,8 +21,9 @@ from darkpipe.files.headers import NO_SYNONYMS, FrameInfo, configuration_name, r
 from darkpipe.files.pixels import decode
 from darkpipe.files.products import Card
 from darkpipe.files.quiet import quietly
-from darkpipe.files.sources import open_source, source_of
-from darkpipe.files.survey import read_whole
+from darkpipe.files.sources import Source, open_source, source_of
+from darkpipe.files.survey import read_shared, read_whole
+from darkpipe.files.thread_memory import ThreadMemory
 
 _PLAIN = re.compile(r"[A-Z0-9_-]{1,8}")
 
@@ -62,8 +63,8 @@ class Light:
     cards: tuple[values.Card, ...]
 
 
-def read_light(path: Path, hdu: int | None = None) -> Light:
-    """Read a raw frame whole; hdu : unit of its image, None: the first.
+def read_light(path: Path, hdu: int | None = None, memory: ThreadMemory | None = None) -> Light:
+    """Read a raw frame whole; hdu : unit of its image, None: the first. memory : where its pixels may be put.
 
     Raises
     ------
@@ -72,19 +73,21 @@ def read_light(path: Path, hdu: int | None = None) -> Light:
     """
     try:
         if hdu is None:
-            source = open_source(read_whole(path))
-            layout = locate_image(source)
-            return Light(decode(source, layout), layout.cards)
+            return _light(open_source(read_shared(path)), None, memory)
         with open(path, "rb") as stream:  # one image of many
-            source = source_of(stream, os.fstat(stream.fileno()).st_size)
-            layout = locate_image(source, hdu)
-            return Light(decode(source, layout), layout.cards)
+            return _light(source_of(stream, os.fstat(stream.fileno()).st_size), hdu, memory)
     except OSError as error:
         raise FrameError(f"cannot be read: {error.strerror or error}", where=path, do="Run step 1 again.") from error
     except FrameError as error:
         raise FrameError(error.what, where=path, do=error.do) from error
     except MemoryError:
         raise FrameError("the frame does not fit into memory", where=path, do="Leave it out.") from None
+
+
+def _light(source: Source, hdu: int | None, memory: ThreadMemory | None) -> Light:
+    layout = locate_image(source, hdu)
+    buffer = memory.array("raw", layout.count).view(np.uint16) if memory is not None and layout.is_uint16 else None
+    return Light(decode(source, layout, buffer), layout.cards)
 
 
 def kept_cards(cards: Iterable[values.Card], ours: Iterable[str]) -> tuple[list[Card], list[Card]]:

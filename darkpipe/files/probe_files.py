@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -67,9 +69,9 @@ def bias_file(folder: ModelDir, description: Description, model: FittedModel) ->
     return path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ProbeSet:
-    """Candidates with the bias of them and their neighbours, and the scale of the thermometer.
+    """Candidates with the bias of them and their neighbours, and the scale of the thermometer; equal only to itself.
 
     bias : (2, n, 1 + m), [ADU] at `t_ref_c` and [ADU/K].
     """
@@ -212,6 +214,16 @@ def read_probes(path: Path, window: Window) -> ProbeSet:
     ProductError
         when the file is missing or damaged.
     """
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise ProductError(f"the hot pixels cannot be read ({error})", where=path, do="run with --force") from error
+    return _probes_of(path, (status.st_ino, status.st_size, status.st_mtime_ns), window)
+
+
+@lru_cache(maxsize=4)
+def _probes_of(path: Path, stamp: tuple[int, int, int], window: Window) -> ProbeSet:
+    """Of a file with this stamp: all frames of a night ask for the same ones."""
     held = read_arrays(path, "the hot pixels", "run with --force")
     try:
         probes = Probes(**{name: held[name] for name in Probes.__dataclass_fields__})
@@ -220,3 +232,9 @@ def read_probes(path: Path, window: Window) -> ProbeSet:
     except (ValueError, KeyError, TypeError) as error:
         raise ProductError(f"the hot pixels cannot be read ({error})", where=path, do="run with --force") from error
     return ProbeSet(probes, bias, t_ref_c, scale).inside(window)
+
+
+@lru_cache(maxsize=4)
+def bulk(found: ProbeSet, law: Law, temperature_c: float) -> tuple[float, float]:
+    """`Law.bulk`, which frames of one exposure and set point share."""
+    return law.bulk(found.probes, temperature_c)

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import stat
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import FileIO
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import xxhash
-from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError, ProductError
 from darkpipe.files.fits_bytes import ImageLayout, locate_image, named_images
@@ -32,9 +30,9 @@ from darkpipe.files.pixels import (
     top_of,
 )
 from darkpipe.files.sources import XISF_ADVICE, GzipSource, Source, open_source, source_of
+from darkpipe.files.thread_memory import ThreadMemory
 
 _LARGEST_BYTES = 8 << 30  # MAX_PIXELS in double precision, twice over
-_LARGEST_HELD = 40 << 20  # of each thread, twice, as long as it lives
 _PIECE_BYTES = 1 << 19
 _COPY_AGAIN = "Copy the frame again, or leave it out."
 
@@ -193,24 +191,7 @@ def _reason(error: FrameError) -> str:
     return error.what + (f". {error.do}" if error.do else "")
 
 
-class _Buffers(threading.local):
-    """Memory of a thread that is used for one frame after the other, unless a frame is very large."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, NDArray[np.uint8]] = {}
-
-    def array(self, name: str, size: int) -> NDArray[np.uint8]:
-        """At least so many bytes, an even number of them."""
-        size += size % 2
-        if size > _LARGEST_HELD:
-            return np.empty(size, np.uint8)
-        if name not in self._held or self._held[name].size < size:
-            self._held[name] = np.empty(size, np.uint8)
-        held = self._held[name]
-        return held[: held.size // 2 * 2]
-
-
-_BUFFERS = _Buffers()
+_BUFFERS = ThreadMemory()
 
 
 def _read_whole(path: Path) -> tuple[memoryview, str]:
@@ -245,7 +226,12 @@ def read_whole(path: Path) -> bytes:
     ------
     FrameError : it cannot be read, is being written, or is larger than any frame.
     """
-    return bytes(_read_whole(path)[0])
+    return bytes(read_shared(path))
+
+
+def read_shared(path: Path) -> memoryview:
+    """As `read_whole`, in memory that the next frame of this thread will be read into."""
+    return _read_whole(path)[0]
 
 
 def _read_into(stream: FileIO, content: memoryview) -> tuple[str, int]:

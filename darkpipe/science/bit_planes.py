@@ -1,4 +1,4 @@
-"""Loops over whole planes of bits and words, in one pass each: what numpy does in several, with a new plane for each."""
+"""Loops over planes of bits and words, in one pass each: numpy takes several, with a new plane for each."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def _union(dq: Bits) -> np.uint16:
 
 @kernel
 def _tally(dq: Bits, bit: np.uint16) -> tuple[int, int]:
-    number, union = np.int64(0), np.int64(0)
+    number, union = 0, 0
     for first in range(0, dq.size, _BLOCK):
         here = dq[first : min(first + _BLOCK, dq.size)]
-        number += np.int64(_count(here, bit))
-        union |= np.int64(_union(here))
+        number += int(_count(here, bit))
+        union |= int(_union(here))
     return number, union
 
 

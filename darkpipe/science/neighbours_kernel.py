@@ -1,7 +1,7 @@
 """The loops of `neighbours`: medians of the columns of a table, sixty-four at a time through a sorting network.
 
 A column is a few dozen values, so to sort it alone is all branches. A network compares the same places of all columns,
-and a compiler packs these comparisons (Batcher's merge exchange: Knuth, *The Art of Computer Programming*, 5.2.2 M).
+eight columns an instruction (Batcher's merge exchange: Knuth, *The Art of Computer Programming*, 5.2.2 M).
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.science.jit import inlined, kernel
+from darkpipe.science.jit import kernel
+from darkpipe.science.packed import LANES, larger, load, smaller, store
 
 F8 = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -37,13 +38,15 @@ def exchanges(n: int) -> Ints:
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 
-@inlined
-def exchange(a: F8, b: F8) -> None:
-    """The smaller of each two values to a, the larger to b; none is NaN."""
-    for k in range(a.size):
-        u, v = a[k], b[k]
-        a[k] = u if u < v else v
-        b[k] = v if u < v else u
+@kernel
+def sort_columns(table: F8, pairs: Ints) -> None:
+    """Sort the columns of a table (m, n), n a multiple of eight, none of which is NaN."""
+    for k in range(pairs.shape[0]):
+        upper, lower = pairs[k, 0], pairs[k, 1]
+        for i in range(0, table.shape[1], LANES):
+            u, v = load(table, upper, i), load(table, lower, i)
+            store(table, upper, i, smaller(u, v))
+            store(table, lower, i, larger(u, v))
 
 
 @kernel
@@ -57,8 +60,7 @@ def _distances(values: F8, middle: F8, out: F8) -> None:
 def _middles(table: F8, count: Ints, pairs: Ints, middle: F8) -> None:
     """Sort the columns of a table (m, n), in which infinity stands for what is not there, and take the median of so
     many; NaN of none."""
-    for k in range(pairs.shape[0]):
-        exchange(table[pairs[k, 0]], table[pairs[k, 1]])
+    sort_columns(table, pairs)
     last = table.shape[0] - 1
     for i in range(middle.size):
         n = count[i]

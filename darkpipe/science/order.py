@@ -98,7 +98,7 @@ def _number(place: Bytes, of: np.uint8) -> int:
     number = np.uint16(0)
     for i in range(place.size):
         number = np.uint16(number + np.uint16((place[i] & of) != np.uint8(0)))
-    return np.int64(number)
+    return int(number)
 
 
 @kernel

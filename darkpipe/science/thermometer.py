@@ -287,8 +287,8 @@ class _Asked:
         """Some of the probes."""
         read = self.noise.read_noise_adu
         noise = replace(self.noise, read_noise_adu=read[chosen] if isinstance(read, np.ndarray) else read)
-        across = (self.observed[:, chosen], self.parameters[:, :, chosen], self.covariance[:, chosen])
-        return _Asked(*(np.ascontiguousarray(values) for values in across), noise)
+        parameters = np.ascontiguousarray(self.parameters[:, :, chosen])
+        return _Asked(np.ascontiguousarray(self.observed[:, chosen]), parameters, self.covariance[:, chosen], noise)
 
 
 @dataclass(frozen=True)
@@ -301,18 +301,29 @@ class _Compared:
 
 
 def _compare(asked: _Asked, law: Law, temperature_c: float) -> _Compared:
-    signal, noise = law.signal(asked.parameters, temperature_c), asked.noise
+    return _judged(_measured(asked, law, temperature_c), asked.noise)
+
+
+def _measured(asked: _Asked, law: Law, temperature_c: float) -> tuple[F8, ...]:
+    """(n,) each: signal by the model, its variance, the frame less it; median, scatter and number of the neighbours of
+    that, and the median of their signal."""
+    signal = law.signal(asked.parameters, temperature_c)
     left = asked.observed - signal
     level, distance, count = levels(left[1:], left[1:], scatter=True)
     around, _, _ = levels(signal[1:], left[1:], scatter=False)
-    own, scatter = signal[0], MAD_TO_SIGMA * distance
+    variance = law.variance(asked.parameters[:, 0], asked.covariance, temperature_c)
+    return signal[0], variance, left[0], level, MAD_TO_SIGMA * distance, count.astype(np.float64), around
+
+
+def _judged(measured: Sequence[F8], noise: FrameNoise) -> _Compared:
+    """What `_measured` gave, of one temperature (n,) or of several (k, n)."""
+    own, variance, left, level, scatter, count, around = measured
     expected = np.maximum(own + level, 0.0) / noise.gain_e_per_adu + np.square(noise.read_noise_adu)
     quiet = np.maximum(around + level, 0.0) / noise.gain_e_per_adu + np.square(noise.read_noise_adu)
     structure = np.where(scatter**2 > STRUCTURE**2 * quiet, scatter**2 - quiet, 0.0)
     background = _MEDIAN_COST * np.maximum(scatter**2, quiet) / np.maximum(count, 1)
-    own_error = law.variance(asked.parameters[:, 0], asked.covariance, temperature_c)
-    model = own_error + (noise.relative_error * own) ** 2
-    return _Compared(left[0] - level, np.sqrt(expected + structure + background + model), own - around)
+    model = variance + (noise.relative_error * own) ** 2
+    return _Compared(left - level, np.sqrt(expected + structure + background + model), own - around)
 
 
 def _scan(asked: _Asked, law: Law, search_c: tuple[float, float]) -> float | None:
@@ -323,13 +334,12 @@ def _scan(asked: _Asked, law: Law, search_c: tuple[float, float]) -> float | Non
     n = asked.observed.shape[1]
     some = asked.take(np.arange(n) % max(1, n // SCANNED) == 0)
     ladder = np.arange(search_c[0], search_c[1] + 0.5 * SCAN_STEP_C, SCAN_STEP_C)
-    cost = np.empty(ladder.size)
-    for k, temperature in enumerate(ladder):
-        found = _compare(some, law, float(temperature))
-        z2 = (found.residual / found.sigma) ** 2
-        terms = np.log(found.sigma) + 0.5 * (STUDENT + 1.0) * np.log1p(z2 / STUDENT)
-        known = np.isfinite(terms)
-        cost[k] = terms[known].mean() if known.any() else np.inf
+    measured = zip(*(_measured(some, law, float(temperature)) for temperature in ladder), strict=True)
+    found = _judged([np.stack(steps) for steps in measured], some.noise)
+    z2 = (found.residual / found.sigma) ** 2
+    terms = np.log(found.sigma) + 0.5 * (STUDENT + 1.0) * np.log1p(z2 / STUDENT)
+    known = np.isfinite(terms)
+    cost = [t[k].mean() if k.any() else np.inf for t, k in zip(terms, known, strict=True)]
     best = int(np.argmin(cost))
     return None if best in (0, ladder.size - 1) else float(ladder[best])
 
@@ -342,7 +352,7 @@ def _most_telling(asked: _Asked, saturation_adu: F4, law: Law, temperature_c: fl
     information = np.where(telling, np.abs(_growth(asked, law, temperature_c)) / found.sigma, 0.0)
     chosen = np.zeros(own.size, bool)
     chosen[np.argsort(-information, kind="stable")[:MOST]] = True
-    return chosen & telling
+    return np.asarray(chosen & telling)
 
 
 def _growth(asked: _Asked, law: Law, temperature_c: float) -> F8:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers import spread
 
-from darkpipe.science.calibration import Dark, DarkNoise, calibrate, fit_pattern, local, repair
+from darkpipe.science.calibration import (
+    Calibrated,
+    Counts,
+    Dark,
+    DarkNoise,
+    calibrate,
+    fit_pattern,
+    local,
+    repair,
+    subtract,
+)
 from darkpipe.science.flags import DQ
 
 SHAPE = (120, 100)
@@ -142,3 +154,26 @@ def test_local_values_do_not_see_a_slope_and_know_a_star() -> None:
     bright, wide = local(star, rows, cols, noise)
     assert abs(bright[1] - 50.0) < 4 * wide[1]
     assert wide[1] > 100 > sigma[1]
+
+
+@pytest.mark.parametrize("saturation", [4000.0, 3999.5, 0.0, 1e9, np.inf, np.nan])
+@pytest.mark.parametrize("shape", [(1, 3), (70, 61)])
+def test_counts_come_out_as_the_frame_that_they_are(shape: tuple[int, int], saturation: float) -> None:
+    rng = np.random.default_rng(5)
+    plane = rng.normal(50, 5, shape).astype(np.float32)
+    dark = Dark(plane, plane, plane, plane + 200, plane, rng.integers(0, 9, shape).astype(np.uint16))
+    raw = rng.integers(0, 5000, shape).astype(np.uint16)
+    raw[0, :3] = 0, 4000, 65535
+    counts = Counts(raw, 16.0, -3.5, saturation)
+    np.testing.assert_array_equal(counts.native, raw.astype(np.float32) / 16 - 3.5)
+    results = []
+    for frame in (counts, (counts.native, counts.state), replace(counts, raw=raw.astype(np.int32))):
+        out = Calibrated(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16), plane)
+        subtract(frame, dark, plane, np.full(1, 9, np.float32), GAIN, plane, out)
+        results.append(out)
+    for other in results[1:]:
+        for name in ("science", "error", "dq"):
+            np.testing.assert_array_equal(getattr(results[0], name), getattr(other, name))
+    assert np.isfinite(results[0].error).all()
+    assert ((results[0].dq & int(DQ.SATURATED)) != 0)[raw >= saturation].all()
+    assert ((results[0].dq & int(DQ.CLIPPED_LOW)) != 0)[raw == 0].all()

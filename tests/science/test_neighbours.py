@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from darkpipe.science.neighbours import box_offsets, gather, level_and_scatter
+from darkpipe.science.neighbours_kernel import exchanges, levels, sort_columns
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -42,3 +43,22 @@ def test_level_and_scatter_are_those_of_numpy() -> None:
         assert level[k] == pytest.approx(np.median(own))
         assert scatter[k] == pytest.approx(1.4826 * np.median(np.abs(own - np.median(own))), rel=1e-4)
     assert level_and_scatter(np.empty((0, 24)))[0].size == 0
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 23, 24, 25, 40])
+def test_the_network_sorts(n: int) -> None:
+    table = np.random.default_rng(n).normal(size=(n, 8))
+    expected = np.sort(table, axis=0)
+    sort_columns(table, exchanges(n))
+    np.testing.assert_array_equal(table, expected)
+
+
+def test_a_median_takes_those_values_that_another_table_has() -> None:
+    rng = np.random.default_rng(3)
+    values, like = rng.normal(size=(24, 300)), rng.normal(size=(24, 300))
+    like[rng.random(like.shape) < 0.4] = np.nan
+    level, distance, count = levels(values, like, scatter=False)
+    assert distance.size == 0
+    for k in range(300):
+        own = values[np.isfinite(like[:, k]), k]
+        assert (count[k], level[k]) == (own.size, np.median(own))

@@ -16,7 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.science.jit import inlined, kernel
-from darkpipe.science.packed import Packed, exponential, splat
+from darkpipe.science.packed import (
+    LANES,
+    Packed,
+    exponential,
+    larger,
+    load,
+    magnitude,
+    splat,
+    square_root,
+    store,
+    where_above,
+)
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
@@ -169,6 +180,8 @@ _LN2_HIGH, _LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10
 _ROUNDER = 6755399441055744.0  # 1.5·2^52: a number that is added to it is rounded to a whole one, in its last bits
 _LARGEST = 708.0
 _LARGEST_FLOAT32 = 3.4028234663852886e38
+_BEYOND_FLOAT32 = 3.402823466385289e38  # the next number in double precision
+_HUGE = 1e300
 
 
 @inlined
@@ -202,12 +215,6 @@ def _exp(v: float) -> float:
 def _exponentials(a: float, b: float, p1: F4, p2: F4, work: F8) -> None:
     for i in range(p1.size):
         work[i] = _exp(np.float64(p1[i]) * a + np.float64(p2[i]) * b)
-
-
-@kernel
-def _scaled(p0: F4, work: F8, signal: F4) -> None:
-    for i in range(p0.size):
-        signal[i] = np.float64(p0[i]) * work[i]
 
 
 @kernel
@@ -285,31 +292,90 @@ def _keep_finite(work: F8, variance: F4) -> None:
 
 
 @kernel
-def _limit(level: F4, signal: F4, over: NDArray[np.uint8]) -> None:
-    """Where a signal exceeds its level, and the level there; level: of each pixel, or one number for all."""
-    if level.size == 1:
-        top = level[0]
-        for i in range(signal.size):
-            over[i] = signal[i] > top
-            signal[i] = top if signal[i] > top else signal[i]
-    else:
-        for i in range(signal.size):
-            over[i] = signal[i] > level[i]
-            signal[i] = level[i] if signal[i] > level[i] else signal[i]
-
-
-@kernel
-def _errors(relative: np.float32, signal: F4, over: NDArray[np.uint8], error: F4) -> None:
-    """Variance to 1 sigma; of a pixel at its level a fraction of that."""
-    for i in range(signal.size):
-        sigma = np.sqrt(error[i])
-        error[i] = relative * signal[i] if over[i] else sigma
-
-
-@kernel
 def _bits(fitted: Bits, over: NDArray[np.uint8], saturated: int, everywhere: int, dq: Bits) -> None:
     for i in range(dq.size):
         dq[i] = fitted[i] | np.uint16(over[i] * saturated) | np.uint16(everywhere)
+
+
+@inlined
+def _eight(family: int, x0: float, x1: float, x2: float, p0: Packed, p1: Packed, p2: Packed) -> tuple[Packed, Packed]:
+    """Signal and exponential of eight pixels; NaN where a parameter is NaN."""
+    if family == LINEAR:
+        return p0 * x0 + p1 * x1 + p2 * x2, p0
+    v = p1 * x0 + p2 * x1 if family == EXPONENTIAL else p2 * x1
+    e = where_above(_HUGE, magnitude(v), exponential(v), v)  # the exponential of NaN is none
+    if family == EXPONENTIAL:
+        return p0 * e, e
+    dark = e * x0
+    return p0 * dark + p1 * x0, dark
+
+
+@inlined
+def _variance_of(
+    family: int, x0: float, x1: float, x2: float, p0: Packed, s: Packed, e: Packed, c: tuple[F4, ...], i: int
+) -> Packed:
+    """Variance of eight pixels from i on by their covariance c, six planes, from what `_eight` gave."""
+    if family == EXPONENTIAL:
+        j0, j1, j2 = e, s * x0, s * x1
+    elif family == GLOWING:
+        j0, j1, j2 = e, splat(x0), p0 * e * x1
+    else:
+        j0, j1, j2 = splat(x0), splat(x1), splat(x2)
+    own = j0 * j0 * load(c[0], 0, i) + j1 * j1 * load(c[3], 0, i) + j2 * j2 * load(c[5], 0, i)
+    shared = j0 * j1 * load(c[1], 0, i) + j0 * j2 * load(c[2], 0, i) + j1 * j2 * load(c[4], 0, i)
+    return larger(0.0, own + 2.0 * shared)
+
+
+@kernel
+def _signals(family: int, x0: float, x1: float, x2: float, p0: F4, p1: F4, p2: F4, level: F4, signal: F4) -> None:
+    """The signal of eight pixels and more, which do not share the level if there is one for each."""
+    top = splat(np.float64(level[0]))
+    for k in range(0, signal.size, LANES):
+        i = min(k, signal.size - LANES)  # the last eight may be worked on twice
+        s, _ = _eight(family, x0, x1, x2, load(p0, 0, i), load(p1, 0, i), load(p2, 0, i))
+        if level.size > 1:
+            top = load(level, 0, i)
+        store(signal, 0, i, where_above(s, top, top, s))
+
+
+@kernel
+def _darks(
+    family: int,
+    x0: float,
+    x1: float,
+    x2: float,
+    p: tuple[F4, F4, F4],
+    c: tuple[F4, F4, F4, F4, F4, F4],
+    level: F4,
+    relative: float,
+    signal: F4,
+    error: F4,
+    over: NDArray[np.uint8],
+) -> None:
+    """Signal, 1 sigma, and which pixels exceed their level, of eight pixels and more."""
+    top = splat(np.float64(level[0]))
+    for k in range(0, signal.size, LANES):
+        i = min(k, signal.size - LANES)
+        p0 = load(p[0], 0, i)
+        s, e = _eight(family, x0, x1, x2, p0, load(p[1], 0, i), load(p[2], 0, i))
+        v = _variance_of(family, x0, x1, x2, p0, s, e, c, i)
+        store(error, 0, i, where_above(_BEYOND_FLOAT32, magnitude(s), v, splat(np.nan)))
+        store(signal, 0, i, s)
+        if level.size > 1:
+            top = load(level, 0, i)
+        # what counts are the numbers as they are kept, in single precision
+        s, sigma = load(signal, 0, i), square_root(load(error, 0, i))
+        store(over, 0, i, where_above(s, top, 1.0, 0.0))
+        store(error, 0, i, where_above(s, top, top * relative, sigma))
+        store(signal, 0, i, where_above(s, top, top, s))
+
+
+@kernel
+def _padded(plane: F4) -> F4:
+    """Fewer than eight pixels as eight."""
+    out = np.zeros(LANES, np.float32)
+    out[: plane.size] = plane
+    return out
 
 
 @kernel
@@ -322,24 +388,21 @@ def make_signal(family: int, x: F8, p: Planes, level: F4, signal: F4) -> None:
     [ADU].
     signal : (n,) result [ADU]; NaN where a parameter is NaN.
     """
-    work, over = np.empty(5 * _BLOCK), np.empty(_BLOCK, np.uint8)
-    for first in range(0, signal.size, _BLOCK):
-        last = min(first + _BLOCK, signal.size)
-        if family == EXPONENTIAL:
-            _exponentials(x[0, 0], x[1, 0], p[1][first:last], p[2][first:last], work)
-            _scaled(p[0][first:last], work, signal[first:last])
-        else:
-            _signal_block(family, x, p, first, last, work)
-            _narrow(work, signal[first:last])
-        _limit(level if level.size == 1 else level[first:last], signal[first:last], over)
+    n = signal.size
+    if n >= LANES:
+        _signals(family, x[0, 0], x[1, 0], x[2, 0], p[0], p[1], p[2], level, signal)
+    else:
+        out, top = np.empty(LANES, np.float32), level if level.size == 1 else _padded(level)
+        _signals(family, x[0, 0], x[1, 0], x[2, 0], _padded(p[0]), _padded(p[1]), _padded(p[2]), top, out)
+        signal[:] = out[:n]
 
 
 @kernel
 def make_dark(
     family: int,
     x: F8,
-    p: F4,
-    covariance: F4,
+    p: tuple[F4, F4, F4],
+    covariance: tuple[F4, F4, F4, F4, F4, F4],
     level: F4,
     relative: np.float32,
     fitted: Bits,
@@ -356,15 +419,16 @@ def make_dark(
     x, p, level, signal : as `make_signal`. covariance : six planes (n,) as 00, 01, 02, 11, 12, 22.
     relative : 1 sigma of a pixel at its level, over that. fitted : (n,) bits of the model; a pixel at its level gets
     the bit `saturated` as well, and all pixels `everywhere`.
-    error, dq : (n,) results.
+    error, dq : (n,) results; 1 sigma is NaN where the signal is none that single precision holds.
     """  # fmt: skip
-    work, over = np.empty(5 * _BLOCK), np.empty(_BLOCK, np.uint8)
-    for first in range(0, signal.size, _BLOCK):
-        last = min(first + _BLOCK, signal.size)
-        _signal_block(family, x, p, first, last, work)
-        _narrow(work, signal[first:last])
-        _variance_block(covariance, first, last, work)
-        _keep_finite(work, error[first:last])
-        _limit(level if level.size == 1 else level[first:last], signal[first:last], over)
-        _errors(relative, signal[first:last], over, error[first:last])
-        _bits(fitted[first:last], over, saturated, everywhere, dq[first:last])
+    n, c, over = signal.size, covariance, np.empty(signal.size, np.uint8)
+    if n >= LANES:
+        _darks(family, x[0, 0], x[1, 0], x[2, 0], p, c, level, np.float64(relative), signal, error, over)
+    else:
+        parameters = (_padded(p[0]), _padded(p[1]), _padded(p[2]))
+        six = (_padded(c[0]), _padded(c[1]), _padded(c[2]), _padded(c[3]), _padded(c[4]), _padded(c[5]))
+        made, sigma, beyond = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.uint8)
+        top = level if level.size == 1 else _padded(level)
+        _darks(family, x[0, 0], x[1, 0], x[2, 0], parameters, six, top, np.float64(relative), made, sigma, beyond)
+        signal[:], error[:], over[:] = made[:n], sigma[:n], beyond[:n]
+    _bits(fitted, over, saturated, everywhere, dq)
