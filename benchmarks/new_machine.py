@@ -27,22 +27,23 @@ NOBODY = 65534
 FAST_TESTS = "tests/test_settings.py tests/test_printable.py tests/files tests/jobs"
 KEPT = ("PATH", "SSL_", "PIP_", "REQUESTS_CA", "CURL_CA", "http", "HTTP", "no_proxy", "NO_PROXY")
 LIMIT_S = 1800
+OWN, LOOKED_AT, CLOSED = 0o755, 0o555, 0o000  # modes of a home
 
 
 @dataclass(frozen=True)
 class Variant:
     """One kind of machine.
 
-    folder : name of the place that the clone is put into. read_only : nobody may write into the clone. home : False for
-    one that is not there and cannot be made. other_user : run by another user than the one who installed. variables :
-    of the environment besides PATH and what pip needs. tests : run a part of the tests as well.
+    folder : name of the place that the clone is put into. read_only : nobody may write into the clone. home : what its
+    modes let the user do there: all, only look, not even that. other_user : run by another user than the one who
+    installed. variables : of the environment besides PATH and what pip needs. tests : run a part of the tests as well.
     """
 
     name: str
     python: str
     folder: str = "plain"
     read_only: bool = False
-    home: bool = True
+    home: int = OWN
     other_user: bool = False
     variables: dict[str, str] = field(default_factory=dict)
     tests: bool = False
@@ -50,7 +51,7 @@ class Variant:
     @property
     def needs_another(self) -> bool:
         """Whether it is only tried by a user who is not root."""
-        return self.read_only or self.other_user or not self.home
+        return self.read_only or self.other_user or self.home != OWN
 
 
 C_LANGUAGE = {"LANG": "C", "LC_ALL": "C"}
@@ -62,7 +63,7 @@ def quick(pythons: Sequence[str]) -> Iterator[Variant]:
     """Everything awkward that goes together."""
     yield Variant("fresh clone", pythons[-1], tests=True)
     python = for_everybody(pythons)
-    yield Variant("odd path, LANG=C, no home", python, ODD_PATH, home=False, variables=C_LANGUAGE)
+    yield Variant("odd path, LANG=C, closed home", python, ODD_PATH, home=CLOSED, variables=C_LANGUAGE)
     if can_change_user():
         yield Variant("read-only, another user", python, read_only=True, other_user=True)
 
@@ -75,7 +76,8 @@ def full(pythons: Sequence[str]) -> Iterator[Variant]:
     yield Variant("LANG=C", pythons[0], variables=C_LANGUAGE)
     yield Variant("LANG=C without UTF-8", pythons[0], variables=NO_UTF8)
     python = for_everybody(pythons)
-    yield Variant("home cannot be written", python, home=False)
+    yield Variant("home cannot be written", python, home=LOOKED_AT)
+    yield Variant("home may not be entered", python, home=CLOSED)
     if can_change_user():
         yield Variant("read-only checkout", python, read_only=True)
         yield Variant("another user", python, other_user=True)
@@ -91,7 +93,7 @@ def can_change_user() -> bool:
 def for_everybody(pythons: Sequence[str]) -> str:
     """The first interpreter that another user can run: one in the home of root is for root alone."""
     for python in (*pythons, "/usr/bin/python3"):
-        if not can_change_user() or subprocess.run([*as_user(NOBODY), python, "-c", ""], check=False).returncode == 0:
+        if not can_change_user() or subprocess.run([*as_user(NOBODY), "env", python, "-c", ""], check=False).returncode == 0:
             return python
     return pythons[0]
 
@@ -116,8 +118,8 @@ class Machine:
         if self.user is not None:
             places = [self.own] if variant.read_only or variant.other_user else [self.own, self.checkout]
             subprocess.run(["chown", "-R", f"{self.user}:{self.user}", *places], check=True)
-        if not variant.home:
-            home.chmod(0o555)
+        if variant.home != OWN:
+            home.chmod(variant.home)
             if self.user is not None:
                 os.chown(home, 0, 0)
         self.environment = {k: v for k, v in os.environ.items() if k.startswith(KEPT)}

@@ -11,6 +11,7 @@ import io
 import itertools
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -44,10 +45,12 @@ def replace_file(path: Path, write: Callable[[BinaryIO], None]) -> str:
 
     Raises
     ------
-    ProductError : the file cannot be written or replaced (no space, no permission, held open by another program).
-        Whatever `write` raises itself passes through; the old file stays, the draft is removed.
+    ProductError : the file cannot be written or replaced (no space, no permission, held open by another program), or
+        a device or pipe stands there. Whatever `write` raises itself passes through; the old file stays, the draft is
+        removed.
     """
     path = Path(path)
+    _refuse_device(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}-{next(_NUMBERS)}{DRAFT_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +113,17 @@ def replace_text(path: Path, text: str) -> str:
         stream.write(content)
 
     return replace_file(path, write)
+
+
+def _refuse_device(path: Path) -> None:
+    """Leave alone what is no file: root could replace /dev/null, and a link such as /dev/stdout is not written through."""
+    try:
+        kind = os.stat(path).st_mode
+        of_process = path.is_symlink() and os.readlink(path).startswith("/proc/")
+    except OSError:  # nothing there, or a link to nothing
+        return
+    if of_process or not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise ProductError("a device or pipe cannot be replaced by a file", where=path, do="Name a file.")
 
 
 def _replace(draft: Path, path: Path) -> None:

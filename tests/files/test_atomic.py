@@ -154,6 +154,27 @@ def test_a_file_where_a_folder_should_be_is_a_product_error(tmp_path: Path) -> N
         replace_file(tmp_path / "x" / "y", writer(b"new"))
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name are those of Unix")
+def test_devices_and_pipes_are_no_files(tmp_path: Path) -> None:
+    pipe, device, standard, file = (tmp_path / name for name in ("pipe", "device", "standard", "file"))
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/null")
+    standard.symlink_to("/proc/self/fd/1")  # as /dev/stdout is
+    before = {path: path.lstat() for path in (pipe, device, standard)}
+    for path in before:
+        with pytest.raises(ProductError, match="a device or pipe cannot be replaced by a file"):
+            replace_text(path, "text")
+    assert {path: path.lstat() for path in before} == before
+    assert set(tmp_path.iterdir()) == set(before)  # no draft
+    for target in (tmp_path / "elsewhere", tmp_path / "nowhere"):
+        (tmp_path / "elsewhere").write_text("theirs")
+        file.unlink(missing_ok=True)
+        file.symlink_to(target)
+        replace_text(file, "ours")
+        assert not file.is_symlink()  # a link to a file, or to nothing, is replaced and not followed
+        assert (tmp_path / "elsewhere").read_text() == "theirs"
+
+
 def test_text_is_utf8_with_its_own_line_ends(tmp_path: Path) -> None:
     digest = replace_text(tmp_path / "x", "°C\nµ\n")
     assert (tmp_path / "x").read_bytes() == b"\xc2\xb0C\n\xc2\xb5\n"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import raised_messages
 
 from darkpipe.errors import DesignError, FrameError, SettingsError
 from darkpipe.files.frame_set import (
@@ -185,8 +186,9 @@ def test_shapes(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "2048", "2048x", "-5x7", "0x7", "3x4x5", "1.5x2"])
 def test_what_is_no_shape(text: str) -> None:
-    with pytest.raises(ValueError, match="rows first"):
+    with pytest.raises(ValueError, match="rows first") as caught:
         parse_shape(text)
+    raised_messages.note(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -206,8 +208,9 @@ def test_windows(text: str, window: tuple[int, ...]) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_window(text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=told) as caught:
         parse_window(text, SHAPE)
+    raised_messages.note(caught.value)
 
 
 def test_a_stated_saturation_counts(tmp_path: Path) -> None:

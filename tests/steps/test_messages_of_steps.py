@@ -9,13 +9,21 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from em_folder import EmFolder
-from helpers import Campaign
+from helpers import CELLS, Campaign, make_campaign, run, run_well
 
 from darkpipe.errors import PipelineError
 from darkpipe.files.layout import OutputDir
 from darkpipe.files.tables import read_table, write_table
 from master_controller import MasterController
-from steps import step0_acquire_darks, step6_generate_synthetic_darks, step13_synthetic_noise_map_dark
+from steps import (
+    step0_acquire_darks,
+    step1_load_data,
+    step6_generate_synthetic_darks,
+    step10_load_em_frames,
+    step13_synthetic_noise_map_dark,
+    step19_report,
+    step20_find_detectors,
+)
 
 
 def refusal(out: Path, mode: str, *, from_step: int | None = None, **sections: Any) -> str:
@@ -103,3 +111,43 @@ def test_a_mode_that_runs_nothing() -> None:
         MasterController({}).run("cameras")
     with pytest.raises(PipelineError, match="needs --basepath"):
         MasterController({}).run("full")
+
+
+def test_folders_that_no_mode_lets_pass(tmp_path: Path) -> None:
+    out = OutputDir(tmp_path / "out", "")
+    for step in (step1_load_data, step10_load_em_frames, step20_find_detectors):  # modes ask for the flag before
+        with pytest.raises(PipelineError, match=r"no folder of (raw )?frames was given"):
+            list(step.plan(out, step.Settings()))
+    for by in ("hdus", "folders"):
+        detectors = {"by": by}
+        gone = {"load_data": {"basepath": tmp_path / "gone"}, "detectors": detectors}
+        assert "there is no such folder of raw frames" in refusal(tmp_path / "out", "full", **gone)
+    (tmp_path / "empty").mkdir()
+    empty = {"load_data": {"basepath": tmp_path / "empty"}, "detectors": {"by": "hdus"}}
+    assert "no FITS file was found" in refusal(tmp_path / "out", "full", **empty)
+    named = {"load_data": {"basepath": tmp_path / "empty"}, "detectors": {"names": ["CCD1"]}}
+    assert "names of detectors without a word on where they are" in refusal(tmp_path / "out", "full", **named)
+
+
+def test_a_temperature_log_that_is_torn_before_it_is_drawn(tmp_path: Path) -> None:
+    path = tmp_path / "temperature_1.ecsv"
+    path.write_text("# %ECSV 1.0\n# ---\n")
+    with pytest.raises(PipelineError, match="the temperature log cannot be read"):
+        step19_report.draw_log((path,), (tmp_path / "log.png",))
+
+
+def test_glow_that_was_asked_for_and_is_not_there(tmp_path: Path) -> None:
+    recipe = {"temperatures_c": (-15.0, -10.0, -5.0, 0.0), "exposures_s": (30.0, 100.0, 300.0), "n_darks": 3}
+    campaign = make_campaign(tmp_path / "campaign", **recipe)
+    report = run(campaign, fit_dark_model={"model": "exp_2d_glow"})
+    assert "exp_2d_glow cannot be fitted: " in str(report.failures[0].error)
+
+
+def test_a_model_of_one_temperature_for_what_it_cannot(work: Campaign, tmp_path: Path) -> None:
+    run_well(work, fit_dark_model={"exclude_temperatures_c": sorted({t for t, _ in CELLS})[1:], "model": "exp_t"})
+    warm = make_campaign(tmp_path / "warm", temperatures_c=(20.0, 25.0))
+    assert not run(warm, chosen={"until_step": 4}).failures
+    report = run(warm, "evaluation_only", evaluate_model={"model_dir": work.model})
+    assert "the model fits none of these masters" in str(report.failures[0].error)
+    told = refusal(tmp_path / "plan", "plan_campaign", plan_campaign={"model_dir": work.model})
+    assert "this model is none of temperature and exposure" in told
