@@ -291,10 +291,11 @@ def read_maps(folder: ModelDir, model: FittedModel, rows: slice = slice(None)) -
     parameters: F4 | None = None
     dq: NDArray[np.uint16] | None = None
     for p in spec.parameters:
-        value, bits = read_planes(folder.product(files[p.name]), ["SCI", "DQ"], rows)
+        # the same bits stand in all of them
+        value, *bits = read_planes(folder.product(files[p.name]), ["SCI", "DQ"] if dq is None else ["SCI"], rows)
         if parameters is None:
             parameters = np.zeros((3, *value.shape), np.float32)
-            dq = bits.astype(np.uint16)
+            dq = bits[0].astype(np.uint16)
         parameters[p.slot] = value
     assert parameters is not None
     assert dq is not None
