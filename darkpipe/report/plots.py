@@ -151,7 +151,8 @@ def _draw_pixel(axes: Axes, pixel: Mapping[str, Any], colours: Mapping[float, An
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(color="#dddddd", linewidth=0.5)
     axes.tick_params(labelsize=7.5, length=2.5)
-    axes.set_title(str(pixel.get("label", "")), fontsize=8, parse_math=False)
+    # at a place of its own: where titles make way for ticks, these are laid out twice
+    axes.set_title(str(pixel.get("label", "")), fontsize=8, parse_math=False, y=1.0)
 
 
 def _inverse(temperature_c: Any) -> Any:

@@ -76,6 +76,19 @@ class ValueCounts:
         levels = levels[:: max(1, math.ceil(levels.size / most))]
         return bucket_values(levels), number - upto[levels - 1], number
 
+    @property
+    def number(self) -> int:
+        """How many values were counted."""
+        return int(self.counts.sum())
+
+    def around(self, rank: int) -> tuple[np.float32, np.float32, int]:
+        """Of the value of this rank, counted from 0: the lowest and the last one of its bucket, and how many values lie
+        in buckets below."""
+        upto = np.cumsum(self.counts)
+        bucket = np.searchsorted(upto, [rank], side="right")
+        low, high = bucket_values(bucket)[0], bucket_values(bucket, last=True)[0]
+        return low, high, int(upto[bucket[0]] - self.counts[bucket[0]])
+
     def median(self, bands: Iterable[F4]) -> float:
         """Median of the values, as `numpy.median` gives it in single precision; NaN of none.
 

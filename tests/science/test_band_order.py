@@ -68,3 +68,15 @@ def test_nothing_above_zero_has_no_levels(x):
     levels, above, number = counted([x.astype(np.float32)]).above(400)
     assert levels.size == above.size == 0
     assert number == np.isfinite(x).sum()
+
+
+@pytest.mark.parametrize("kind", ["plain", "whole numbers", "below zero"])
+def test_the_value_of_a_rank_lies_in_its_bucket(kind):
+    x = values(kind, 5000) + np.float32(0)
+    counts = counted([x])
+    assert counts.number == x.size
+    for rank in (0, 1, 1500, 4998, 4999):
+        low, high, below = counts.around(rank)
+        inside = np.sort(x[(x >= low) & (x <= high)])
+        assert below == np.count_nonzero(x < low)
+        assert inside[rank - below] == np.sort(x)[rank]
