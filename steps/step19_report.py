@@ -22,7 +22,6 @@ from darkpipe.files.reporting import Subject, product_rows, read_facts, rows_of,
 from darkpipe.files.reporting import products_of as files_of
 from darkpipe.files.sample_pixels import Source, read_sample_pixels, write_sample_pixels
 from darkpipe.files.sessions import read_log, temperature_logs
-from darkpipe.files.shared_maps import maps_shared
 from darkpipe.files.synthetic import model_for
 from darkpipe.files.tables import read_table
 from darkpipe.jobs.contract import Job
@@ -72,8 +71,7 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     if samples is not None:
         yield [samples]
     pictures = _picture_jobs(subject, samples is not None and bool(read_sample_pixels(out.sample_pixels, OVER[0])))
-    with maps_shared():
-        yield pictures
+    yield pictures
     drawn = [path for job in pictures for path in job.outputs]
     yield [_page_job(subject, drawn, settings)]
 

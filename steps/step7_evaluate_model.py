@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from steps.settings.step7_evaluate_model import Settings as Settings
 
 VERSION = 6
 
+MANY = 4  # cells, from which on it pays to hold all maps: memory has to be filled first
 SMALL_SIDE = 160  # of the maps that stand side by side in the report
 
 log = logging.getLogger("darkpipe")
@@ -75,7 +77,7 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
         jobs.append(_cell_job(out, place, folder, description, settings, cell, key, own, cell.name in known))
     if not jobs:
         raise DesignError("the model fits none of these masters", where=folder.path)
-    with maps_shared():
+    with maps_shared() if len(jobs) >= MANY else nullcontext():
         yield jobs
     measured = tuple(j.outputs[0] for j in jobs)
     tables = [

@@ -208,7 +208,7 @@ def hot_pixel_map(dq: ArrayLike | ReducedFlags, title: str = "Special pixels") -
     seen = dq if isinstance(dq, ReducedFlags) else _flags_of(dq)
     colours = np.array([[242, 242, 242, 255], *(_bytes(colour) for _name, colour in _KINDS)], np.uint8)
     width, height = image_size(seen.shape, SIDE)
-    page = new_page(_LEFT + max(width, 330) + 280, max(height, 272) + _TOP + 52, PRINT_DPI)
+    page = new_page(_LEFT + max(width, 330) + 310, max(height, 272) + _TOP + 52, PRINT_DPI)
     write(page, _LEFT, 16, title, 11, weight="bold")
     place_image(page, colours[seen.small], seen.shape, _LEFT, _TOP, (width, height))
     total = math.prod(seen.shape)
