@@ -17,6 +17,7 @@ from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import Cell, read_reference
 from darkpipe.files.model_maps import read_description
 from darkpipe.files.products import read_header, read_planes
+from darkpipe.files.reduced_planes import counted_plane, reduced_plane
 from darkpipe.files.reporting import Subject, product_rows, read_facts, rows_of, tables_of
 from darkpipe.files.reporting import products_of as files_of
 from darkpipe.files.sample_pixels import Source, read_sample_pixels, write_sample_pixels
@@ -38,6 +39,7 @@ from darkpipe.report.drawing import (
     temperature_figure,
     write_page,
 )
+from darkpipe.report.sizes import SIDE
 from darkpipe.report.text import GRIDS
 from darkpipe.version import __version__
 from steps.settings.step19_report import NAME as NAME
@@ -46,7 +48,7 @@ from steps.settings.step19_report import Settings as Settings
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VERSION = 1
+VERSION = 2
 
 MOST_LOGS = 6
 PACKAGES = ("numpy", "scipy", "astropy", "numba", "matplotlib")
@@ -179,7 +181,7 @@ def _saved(path: Path, figure: Figure) -> dict[Path, str]:
 
 def draw_master(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, cell: dict[str, Any]) -> dict[Path, str]:
     """A master dark."""
-    (signal,) = read_planes(inputs[0], ["SCI"])
+    signal = reduced_plane(inputs[0], "SCI", SIDE)
     frames = f"{cell['frames']} frame{'s' if cell['frames'] != 1 else ''}"
     said = f"of {frames}, bias subtracted; stretch: asinh about the median"
     figure = dark_image(signal, cell["temperature_c"], cell["exposure_s"], title="Master dark", subtitle=said)
@@ -197,7 +199,7 @@ def draw_residual(
     kind = "in sample: the cell was part of the fit" if own and inside else "the cell was not part of the fit"
     return _saved(
         outputs[0],
-        residual_map(held.residual(), it.temperature_c, it.exposure_s, subtitle=f"{model}, {kind}"),
+        residual_map(held.residual(SIDE), it.temperature_c, it.exposure_s, subtitle=f"{model}, {kind}"),
     )
 
 
@@ -205,7 +207,7 @@ def draw_curve(
     inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, temperature_c: float, exposure_s: float
 ) -> dict[Path, str]:
     """How many pixels lie above each signal."""
-    (signal,) = read_planes(inputs[0], ["SCI"])
+    signal = counted_plane(inputs[0], "SCI")
     return _saved(outputs[0], hot_pixel_curve(signal, temperature_c, exposure_s))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,23 @@ from darkpipe.files.evaluating import (
 from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import Cell, read_cells, read_reference
 from darkpipe.files.model_maps import Description, read_description
-from darkpipe.files.products import read_planes
+from darkpipe.files.reduced_planes import reduced_flags, reduced_plane
 from darkpipe.files.seen_frames import seen_cells
+from darkpipe.files.shared_maps import maps_shared
 from darkpipe.files.synthetic import model_for
 from darkpipe.files.tables import read_table, table_of, write_table
 from darkpipe.jobs.contract import Job
 from darkpipe.report.drawing import dark_image, error_map, evaluation_summary, hot_pixel_map, parameter_maps, save_png
+from darkpipe.report.sizes import GRAVITY, PANEL_SIDE, SIDE
 from darkpipe.report.text import cells_table
 from darkpipe.science.blocks import block_mean
 from darkpipe.science.models import MODELS
 from steps.settings.step7_evaluate_model import NAME as NAME
 from steps.settings.step7_evaluate_model import Settings as Settings
 
-VERSION = 5
+VERSION = 6
 
-PICTURE_SIDE = 512
+MANY = 4  # cells, from which on it pays to hold all maps: memory has to be filled first
 SMALL_SIDE = 160  # of the maps that stand side by side in the report
 
 log = logging.getLogger("darkpipe")
@@ -74,7 +77,8 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
         jobs.append(_cell_job(out, place, folder, description, settings, cell, key, own, cell.name in known))
     if not jobs:
         raise DesignError("the model fits none of these masters", where=folder.path)
-    yield jobs
+    with maps_shared() if len(jobs) >= MANY else nullcontext():
+        yield jobs
     measured = tuple(j.outputs[0] for j in jobs)
     tables = [
         _table_job(out, folder, description, measured, own, known),
@@ -132,7 +136,7 @@ def evaluate(
     it = Cell(**cell)
     folder = ModelDir(inputs[2].parent)
     description = read_description(inputs[2])
-    both = Held(folder, description, model, it, read_reference(inputs[1]), inputs[0]).compare(PICTURE_SIDE)
+    both = Held(folder, description, model, it, read_reference(inputs[1]), inputs[0]).compare(SIDE)
     found = both.errors.summary()
     fitted = description.find(model)
     row = {
@@ -311,14 +315,14 @@ def draw_parameters(
     inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, names: list[str], units: list[str], title: str
 ) -> dict[Path, str]:
     """Maps of the parameters of the chosen model."""
-    maps = {n: (read_planes(p, ["SCI"])[0], u) for n, p, u in zip(names, inputs, units, strict=True)}
+    maps = {n: (reduced_plane(p, "SCI", PANEL_SIDE), u) for n, p, u in zip(names, inputs, units, strict=True)}
     figure = parameter_maps(maps, title)
     return {outputs[0]: replace_file(outputs[0], lambda stream: save_png(figure, stream))}
 
 
 def draw_mask(inputs: tuple[Path, ...], outputs: tuple[Path, ...]) -> dict[Path, str]:
     """Map of special pixels."""
-    figure = hot_pixel_map(read_planes(inputs[0], ["DQ"])[0])
+    figure = hot_pixel_map(reduced_flags(inputs[0], "DQ", GRAVITY, SIDE))
     return {outputs[0]: replace_file(outputs[0], lambda stream: save_png(figure, stream))}
 
 

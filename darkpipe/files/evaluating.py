@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,23 @@ from darkpipe.files.ageing import Prediction, master_noise, predict
 from darkpipe.files.arrays import read_arrays
 from darkpipe.files.atomic import replace_file, replace_text
 from darkpipe.files.bands import rows_of
+from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.masters import Cell, ReferenceValues
-from darkpipe.files.model_maps import Description, read_maps
-from darkpipe.files.products import read_inputs, read_planes, read_shape
+from darkpipe.files.model_maps import Description
+from darkpipe.files.products import read_inputs, read_layer, read_planes, read_shape
+from darkpipe.files.shared_maps import maps_of
 from darkpipe.files.tables import read_table
-from darkpipe.science.blocks import block_mean_of, block_side
+from darkpipe.science.band_order import ValueCounts
+from darkpipe.science.blocks import block_side
 from darkpipe.science.flags import MODEL_INVALID
 from darkpipe.science.metrics import CellErrors, accumulate
-from darkpipe.science.order import median
+from darkpipe.science.reduced import Reduced, error_blocks
 
 F4 = NDArray[np.float32]
 
 NAN = math.nan
+BYTES_A_PIXEL = 90  # of all that is held of a band at a time
 BRIGHT = 5.0  # errors of a master above which a relative error says something
 
 
@@ -64,7 +68,7 @@ class Held:
     def band(self, rows: slice) -> tuple[Prediction, F4, F4, F4]:
         """Of some rows: what the model says, its signal, the master and its 1 sigma [ADU]."""
         science, noise, count = read_planes(self.master, ["SCI", "ERR", "COUNT"], rows)
-        maps = read_maps(self.folder, self.description.find(self.key), rows)
+        maps = maps_of(self.folder, self.description.find(self.key), rows)
         found = predict(self.folder, self.description, maps, self.cell, self.reference, rows)
         signal = found.signal
         if found.level is not None and self.description.has_bias:
@@ -74,30 +78,42 @@ class Held:
             signal = signal + found.level
         return found, np.asarray(signal, np.float32), np.asarray(science, np.float32), np.asarray(noise, np.float32)
 
+    def measured(self, rows: slice) -> F4:
+        """The master of `band` alone [ADU]."""
+        (science,) = read_planes(self.master, ["SCI"], rows)
+        if self.cell.bias or not self.description.has_bias or not self.folder.bias_line.is_file():
+            return np.asarray(science, np.float32)
+        level = BiasSource(self.folder.bias_line, self.cell.temperature_c).read(rows)[0]
+        return np.asarray(science - level, np.float32)
+
     def compare(self, max_side: int) -> Compared:
         """Errors, and maps of at most so many blocks a side; no band parts a block."""
         shape = read_shape(self.master)
         side = block_side(shape, max_side)
-        errors, measured = CellErrors.empty(), np.empty(shape, np.float32)
+        bands = rows_of(shape, BYTES_A_PIXEL, side)
+        errors, counts = CellErrors.empty(), ValueCounts()
         maps: list[list[F4]] = [[], [], []]
-        for rows in rows_of(shape, 90, side):
+        for rows in bands:
             found, signal, science, noise = self.band(rows)
             flagged = (found.dq & int(MODEL_INVALID)) != 0
             errors = errors + accumulate(signal, np.asarray(found.error, np.float32), science, noise, flagged)
-            measured[rows] = science
-            with np.errstate(invalid="ignore"):
-                bright = np.where(science > BRIGHT * noise, science, np.float32(np.nan))
-            for parts, plane in zip(maps, (np.abs(signal - science), bright, signal), strict=True):
-                parts.append(block_mean_of(plane, side))
-        return Compared(errors, median(measured[~np.isnan(measured)]), *(np.concatenate(parts) for parts in maps))
+            counts.add(science)
+            for parts, blocks in zip(maps, error_blocks(signal, science, noise, BRIGHT, side), strict=True):
+                parts.append(blocks)
+        median = counts.median(self.measured(rows) for rows in bands)
+        return Compared(errors, median, *(np.concatenate(parts) for parts in maps))
 
-    def residual(self) -> F4:
-        """(rows, cols) master - model [ADU]."""
-        out = np.empty(read_shape(self.master), np.float32)
-        for rows in rows_of((out.shape[0], out.shape[1]), 90):
+    def residual(self, max_side: int) -> Reduced:
+        """Master - model [ADU], as a picture of at most so many points a side shows it."""
+        shape = read_shape(self.master)
+        return Reduced.of_bands(
+            shape, self._residuals(rows_of(shape, BYTES_A_PIXEL, block_side(shape, max_side))), max_side
+        )
+
+    def _residuals(self, bands: Iterable[slice]) -> Iterator[tuple[int, F4]]:
+        for rows in bands:
             _, signal, science, _ = self.band(rows)
-            out[rows] = science - signal
-        return out
+            yield rows.start, science - signal
 
 
 def held_out_plane(path: Path, cell: str) -> NDArray[np.float32] | None:
@@ -105,8 +121,7 @@ def held_out_plane(path: Path, cell: str) -> NDArray[np.float32] | None:
     names = [str(n).strip() for n in read_inputs(path)]
     if cell not in names:
         return None
-    (cube,) = read_planes(path, ["SCI"])
-    plane: NDArray[np.float32] = cube[names.index(cell)]
+    plane: NDArray[np.float32] = read_layer(path, "SCI", names.index(cell))
     return plane if np.isfinite(plane).any() else None
 
 

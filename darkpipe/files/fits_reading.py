@@ -7,7 +7,7 @@ plain images alone.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -54,6 +54,11 @@ class Plane:
         for number, image in enumerate(out):
             self._fill(handle, self.begin + (number * rows + first) * row, image.reshape(-1))
         return out.reshape(*planes, last - first, cols)
+
+    def layer(self, number: int) -> Plane:
+        """One image of a cube."""
+        size = prod(self.shape[1:]) * self.stored.itemsize
+        return replace(self, begin=self.begin + number * size, shape=self.shape[1:])
 
     def _fill(self, handle: int, offset: int, out: NDArray[Any]) -> None:
         size = self.stored.itemsize

@@ -288,25 +288,26 @@ def read_maps(folder: ModelDir, model: FittedModel, rows: slice = slice(None)) -
     """
     spec = MODELS[model.name]
     files = folder.maps(model.name, model.cell)
-    parameters: F4 | None = None
-    dq: NDArray[np.uint16] | None = None
+    dq = read_bits(folder, model, rows)
+    parameters = np.zeros((3, *dq.shape), np.float32)
     for p in spec.parameters:
-        value, bits = read_planes(folder.product(files[p.name]), ["SCI", "DQ"], rows)
-        if parameters is None:
-            parameters = np.zeros((3, *value.shape), np.float32)
-            dq = bits.astype(np.uint16)
-        parameters[p.slot] = value
-    assert parameters is not None
-    assert dq is not None
+        (parameters[p.slot],) = read_planes(folder.product(files[p.name]), ["SCI"], rows)
     (covariance,) = read_planes(folder.product(folder.covariance(model.name, model.cell)), ["SCI"], rows)
-    if folder.has(folder.hot_pixel_mask):
-        dq |= read_planes(folder.product(folder.hot_pixel_mask), ["DQ"], rows)[0].astype(np.uint16)
     level = np.broadcast_to(np.float32(np.inf), dq.shape)
     if folder.has(folder.saturation_map):
         known = read_saturation(folder, rows)
         own = np.isfinite(known.level_adu).any()
         level = known.of().reshape(dq.shape) if own else np.broadcast_to(np.float32(known.common_adu), dq.shape)
     return ModelMaps(model, parameters, np.ascontiguousarray(covariance), dq, level)
+
+
+def read_bits(folder: ModelDir, model: FittedModel, rows: slice = slice(None)) -> NDArray[np.uint16]:
+    """DQ of hot-pixel mask and fit together, (rows, cols); raises as `read_maps`."""
+    first = next(iter(folder.maps(model.name, model.cell).values()))  # the same bits stand in all of them
+    dq: NDArray[np.uint16] = read_planes(folder.product(first), ["DQ"], rows)[0].astype(np.uint16)
+    if folder.has(folder.hot_pixel_mask):
+        dq |= read_planes(folder.product(folder.hot_pixel_mask), ["DQ"], rows)[0].astype(np.uint16)
+    return dq
 
 
 def saturation_frame(found: Saturation, shape: tuple[int, int]) -> Frame:

@@ -218,6 +218,20 @@ def _read_any(path: Path, names: Sequence[str], rows: slice) -> list[NDArray[Any
         return out
 
 
+def read_layer(path: Path, name: str, number: int) -> NDArray[Any]:
+    """One plane, (rows, cols), of an extension that is a cube of them; raises as `read_planes`."""
+    try:
+        cube = planes_of(path).get(name)
+        if cube is None or len(cube.shape) != 3 or not 0 <= number < cube.shape[0]:
+            raise Unplain
+        with open(path, "rb", buffering=0) as stream:
+            layer: NDArray[Any] = cube.layer(number).read(stream.fileno(), 0, cube.shape[1])
+            return layer
+    except (Unplain, OSError):
+        plane: NDArray[Any] = read_planes(path, [name])[0][number]
+        return plane
+
+
 def read_header(path: Product) -> Mapping[str, Any]:
     """The primary header of a product."""
     if isinstance(path, Frame):

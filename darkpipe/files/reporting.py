@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from darkpipe import plain_yaml
 from darkpipe.errors import ProductError
 from darkpipe.files.evaluating import relative_name
@@ -178,13 +176,8 @@ def rows_of(path: Path | None) -> list[Row]:
     if path is None or not path.is_file():
         return []
     table = read_table(path)
-    return [{n: _plain(r[n]) for n in table.colnames} for r in table]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    return math.nan if value is np.ma.masked or value is None else value
+    columns = [[math.nan if value is None else value for value in table[n].tolist()] for n in table.colnames]
+    return [dict(zip(table.colnames, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _meta(path: Path | None) -> Mapping[str, Any]:

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.errors import DesignError
 from darkpipe.files.ageing import predict
+from darkpipe.files.bands import rows_of
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.masters import Cell, ReferenceValues, effective_exposure
-from darkpipe.files.model_maps import Description, FittedModel, ModelMaps, read_maps
-from darkpipe.files.products import read_planes
+from darkpipe.files.model_maps import Description, FittedModel, ModelMaps, read_bits, read_maps
+from darkpipe.files.products import read_planes, read_shape
 from darkpipe.files.synthetic import model_for
 from darkpipe.files.tables import read_table, table_of, write_table
+from darkpipe.science.band_order import ValueCounts
 from darkpipe.science.flags import DQ, MODEL_INVALID
 
 KINDS = ("bulk", "warm", "hot")
 SHARES = (0.3, 0.8)  # of the pixels of a kind that are fainter than the ones that are shown
 MOST_CURVES = 5
 POINTS = 16  # of a curve
+BYTES_A_PIXEL = 24  # of what is held of a band at a time
 NOT_BULK = DQ.HOT | DQ.WARM | DQ.OUTLIER | DQ.FEW_SAMPLES | DQ.CLIPPED_LOW
+
+F4 = NDArray[np.float32]
+Bits = NDArray[np.uint16]
+Band: TypeAlias = tuple[int, F4, Bits]
 
 
 @dataclass(frozen=True)
@@ -55,10 +62,15 @@ def write_sample_pixels(path: Path, source: Source, brightest: int) -> str:
     key = model_for(
         source.description, "auto", source.cells[brightest].temperature_c, source.cells[brightest].exposure_s
     )
-    maps = read_maps(source.folder, source.description.find(key))
-    (ranked,) = read_planes(source.masters[brightest], ["SCI"])
+    model, master = source.description.find(key), source.masters[brightest]
+
+    def bands() -> Iterator[Band]:
+        for part in rows_of(read_shape(master), BYTES_A_PIXEL):
+            (signal,) = read_planes(master, ["SCI"], part)
+            yield part.start, signal, read_bits(source.folder, model, part)
+
     rows: list[dict[str, Any]] = []
-    for kind, row, col in chosen_pixels(ranked, maps.dq):
+    for kind, row, col in chosen_pixels(bands):
         pixel = _Pixel(source, row, col)
         about = {"kind": kind, "row": row, "col": col}
         rows += [{**about, **values} for values in (*pixel.measured(), *pixel.curves())]
@@ -78,21 +90,46 @@ def write_sample_pixels(path: Path, source: Source, brightest: int) -> str:
     return write_table(path, table_of(rows))
 
 
-def chosen_pixels(signal: NDArray[np.float32], dq: NDArray[np.uint16]) -> list[tuple[str, int, int]]:
-    """(kind, row, column) of the pixels that stand for their kinds: 30 and 80 % of the kind are fainter in `signal`.
+def chosen_pixels(bands: Callable[[], Iterable[Band]]) -> list[tuple[str, int, int]]:
+    """(kind, row, column) of the pixels that stand for their kinds: 30 and 80 % of the kind are fainter.
 
-    signal : (rows, cols) of a master [ADU]; dq : (rows, cols) bits of mask and fit.
+    bands : gives a master [ADU] and the bits of mask and fit anew each time, by bands of rows: number of the first row,
+        signal and bits (rows, cols).
     """
+    counts = {kind: ValueCounts() for kind in KINDS}
+    for _, signal, dq in bands():
+        for kind, members in _members(signal, dq).items():
+            counts[kind].add(signal[members] + np.float32(0))  # one zero
+    ranks = [(kind, rank) for kind in KINDS for rank in _ranks(counts[kind].number)]
+    around = [counts[kind].around(rank) for kind, rank in ranks]
+    near: list[list[tuple[NDArray[np.int64], F4]]] = [[] for _ in ranks]
+    columns = 1
+    for first, signal, dq in bands():
+        columns, kinds = signal.shape[1], _members(signal, dq)
+        for (kind, _), (low, high, _), found in zip(ranks, around, near, strict=True):
+            places = np.flatnonzero(kinds[kind] & (signal >= low) & (signal <= high))
+            found.append((places + first * columns, signal.ravel()[places]))
+    return [
+        (kind, *divmod(_of_rank(found, rank - below), columns))
+        for (kind, rank), (_, _, below), found in zip(ranks, around, near, strict=True)
+    ]
+
+
+def _members(signal: F4, dq: Bits) -> dict[str, NDArray[np.bool_]]:
+    """Which pixels belong to each kind."""
     valid = np.isfinite(signal) & ((dq & int(MODEL_INVALID)) == 0)
     hot, warm = (dq & int(DQ.HOT)) != 0, (dq & int(DQ.WARM)) != 0
-    members = {"bulk": valid & ((dq & int(NOT_BULK)) == 0), "warm": valid & warm & ~hot, "hot": valid & hot}
-    found = []
-    for kind in KINDS:
-        places = np.flatnonzero(members[kind])
-        order = places[np.argsort(signal.ravel()[places], kind="stable")]
-        ranks = sorted({min(int(share * order.size), order.size - 1) for share in SHARES}) if order.size else []
-        found += [(kind, *(int(v) for v in np.unravel_index(order[rank], signal.shape))) for rank in ranks]
-    return found  # type: ignore[return-value]
+    return {"bulk": valid & ((dq & int(NOT_BULK)) == 0), "warm": valid & warm & ~hot, "hot": valid & hot}
+
+
+def _ranks(number: int) -> list[int]:
+    return sorted({min(int(share * number), number - 1) for share in SHARES}) if number else []
+
+
+def _of_rank(found: Sequence[tuple[NDArray[np.int64], F4]], rank: int) -> int:
+    """The place of a rank by value; of equal values the first place comes first."""
+    places, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return int(places[np.argsort(values, kind="stable")[rank]])
 
 
 class _Pixel:
@@ -102,6 +139,7 @@ class _Pixel:
         self._source, self._col, self._rows = source, col, slice(row, row + 1)
         fitted = source.models()
         self._maps: Mapping[str, ModelMaps] = {m.key: read_maps(source.folder, m, self._rows) for m in fitted}
+        self._own = {key: _of_column(maps, col) for key, maps in self._maps.items()}
 
     def _key(self, temperature_c: float, exposure_s: float) -> str | None:
         try:
@@ -136,8 +174,20 @@ class _Pixel:
     def _model(self, what: str, temperature_c: float, exposure_s: float) -> Iterable[dict[str, Any]]:
         key = self._key(temperature_c, exposure_s - self._source.description.readout_exposure_s)
         if key is not None:
-            signal, error, _ = self._maps[key].synthesize(temperature_c, exposure_s)
-            yield _row(what, temperature_c, exposure_s, float(signal[0, self._col]), float(error[0, self._col]))
+            signal, error, _ = self._own[key].synthesize(temperature_c, exposure_s)
+            yield _row(what, temperature_c, exposure_s, float(signal[0, 0]), float(error[0, 0]))
+
+
+def _of_column(maps: ModelMaps, col: int) -> ModelMaps:
+    """One pixel of a row of maps."""
+    own = slice(col, col + 1)
+    return replace(
+        maps,
+        parameters=maps.parameters[..., own],
+        covariance=maps.covariance[..., own],
+        dq=maps.dq[:, own],
+        saturation_adu=maps.saturation_adu[:, own],
+    )
 
 
 def _row(what: str, temperature_c: float, exposure_s: float, signal: float, error: float) -> dict[str, Any]:

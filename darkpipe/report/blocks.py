@@ -8,6 +8,7 @@ import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 from darkpipe.report.canvas import plain
@@ -87,7 +88,7 @@ class Table:
     sortable: bool = True
     kind: str = field(default="table", init=False)
 
-    @property
+    @cached_property  # the template asks for each row
     def numeric(self) -> list[bool]:
         """Which columns hold numbers, to be set flush right."""
         return [
@@ -95,7 +96,7 @@ class Table:
             for k in range(len(self.heads))
         ]
 
-    @property
+    @cached_property
     def classes(self) -> list[str]:
         """Of the columns: n for numbers, t for texts that want room."""
         longest = [max((len(row[k].text) for row in self.rows), default=0) for k in range(len(self.heads))]

@@ -339,8 +339,8 @@ def save_png(page: Figure, target: str | Path | BinaryIO) -> None:
 
 
 def _few_colours(pixels: NDArray[np.uint8]) -> Image.Image:
-    red, green, blue = (pixels[..., channel] >> 2 for channel in range(3))
-    keys = (red.astype(np.uint32) << 12) | (green.astype(np.uint32) << 6) | blue
+    whole = np.ascontiguousarray(pixels).view("<u4")[..., 0]  # red is the lowest byte
+    keys = ((whole & 0xFC) << 10) | ((whole >> 4) & 0xFC0) | ((whole >> 18) & 0x3F)
     counts = np.bincount(keys.ravel(), minlength=1 << 18)
     present = np.flatnonzero(counts)
     levels = ((present[:, None] >> np.array([12, 6, 0])) & 63).astype(np.int32)

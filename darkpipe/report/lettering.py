@@ -24,6 +24,7 @@ class Canvas(FigureCanvasAgg):
     """A canvas whose renderer is a `Renderer`."""
 
     def get_renderer(self) -> RendererAgg:
+        """The one of the page's size as it is now."""
         wide, high = self.figure.bbox.size
         wanted = (wide, high, self.figure.dpi)
         if getattr(self, "_made_for", None) != wanted:

@@ -32,6 +32,7 @@ from darkpipe.report.canvas import (
     tick_labels,
     write,
 )
+from darkpipe.science.band_order import ValueCounts
 from darkpipe.science.models.base import KELVIN
 
 
@@ -150,7 +151,8 @@ def _draw_pixel(axes: Axes, pixel: Mapping[str, Any], colours: Mapping[float, An
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(color="#dddddd", linewidth=0.5)
     axes.tick_params(labelsize=7.5, length=2.5)
-    axes.set_title(str(pixel.get("label", "")), fontsize=8, parse_math=False)
+    # at a place of its own: where titles make way for ticks, these are laid out twice
+    axes.set_title(str(pixel.get("label", "")), fontsize=8, parse_math=False, y=1.0)
 
 
 def _inverse(temperature_c: Any) -> Any:
@@ -172,23 +174,24 @@ def _inverse_axis(axes: Axes, temperature_c: Any) -> None:
 
 
 @drawing
-def hot_pixel_curve(dark: ArrayLike, temperature_c: float, exposure_s: float, unit: str = "ADU") -> Figure:
-    """How many pixels of a dark lie above each signal: (rows, columns) [unit]; NaN pixels are not counted."""
-    values = np.asarray(dark, np.float32).ravel()
-    values = values[np.isfinite(values)]
-    top = float(values.max()) if values.size else 1.0
-    low = max(float(np.percentile(values, 1)) if values.size else 0.1, top * 1e-6, 1e-3)
-    edges = np.geomspace(low, max(top, 2 * low), 400)
-    above = values.size - np.searchsorted(np.sort(values), edges, side="right")
+def hot_pixel_curve(
+    dark: ArrayLike | ValueCounts, temperature_c: float, exposure_s: float, unit: str = "ADU"
+) -> Figure:
+    """How many pixels of a dark reach each signal: (rows, columns) [unit], or its values as they were counted; NaN
+    pixels are not."""
+    counts = dark if isinstance(dark, ValueCounts) else ValueCounts()
+    if counts is not dark:
+        counts.add(np.asarray(dark, np.float32))
+    levels, above, number = counts.above(400)
     page = new_page(690, 480)
     cell = f"{temperature_c:.1f} °C, {exposure_s:g} s".replace("-", "−")
     write(page, 80, 12, f"Pixels above a dark signal, {cell}", 11, weight="bold")
     axes = add_box(page, 105, 50, 550, 370)
-    axes.plot(edges, np.where(above > 0, above, np.nan), color=BLUE, linewidth=1.6)
-    log_axis(axes, [edges], "x")
+    axes.plot(levels, above, color=BLUE, linewidth=1.6)
+    log_axis(axes, [levels], "x")
     log_axis(axes, [np.maximum(above, 1)])
     axes.set_xlabel(f"dark signal [{unit}]", fontsize=9)
-    axes.set_ylabel(f"pixels above it, of {values.size:,}", fontsize=9)
+    axes.set_ylabel(f"pixels above it, of {number:,}", fontsize=9)
     axes.grid(color="#dddddd", linewidth=0.5)
     axes.tick_params(labelsize=8)
     page.set_dpi(PRINT_DPI)

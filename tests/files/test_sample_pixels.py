@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import CELLS, Campaign, planes, table
 
-from darkpipe.files.sample_pixels import chosen_pixels, read_sample_pixels
+from darkpipe.files.sample_pixels import SHARES, chosen_pixels, read_sample_pixels
 from darkpipe.science.flags import DQ
 
 
@@ -18,13 +18,35 @@ def test_each_kind_has_its_pixels() -> None:
     dq[9, 9] |= DQ.SATURATED
     dq[0] = DQ.DEAD
     signal[1] = np.nan
-    assert chosen_pixels(signal, dq) == [
+
+    def bands():
+        return [(first, signal[first : first + 3], dq[first : first + 3]) for first in range(0, 10, 3)]
+
+    assert chosen_pixels(bands) == [
         ("bulk", 3, 8), ("bulk", 6, 8), ("warm", 8, 3), ("warm", 8, 8), ("hot", 9, 2), ("hot", 9, 7),
     ]  # fmt: skip
     dq[:] = DQ.FIT_FAILED
-    assert chosen_pixels(signal, dq) == []
+    assert chosen_pixels(bands) == []
     dq[5, 5] = DQ.HOT
-    assert chosen_pixels(signal, dq) == [("hot", 5, 5)]
+    assert chosen_pixels(bands) == [("hot", 5, 5)]
+
+
+def test_the_height_of_bands_changes_nothing_and_equal_pixels_go_by_place() -> None:
+    random = np.random.default_rng(6)
+    signal = np.rint(random.normal(0, 2, (60, 40))).astype(np.float32)
+    signal[random.random(signal.shape) < 0.1] = np.nan
+    dq = random.choice(np.array([0, int(DQ.HOT), int(DQ.WARM), int(DQ.DEAD)], np.uint16), signal.shape)
+
+    def bands(height: int):
+        return lambda: [(k, signal[k : k + height], dq[k : k + height]) for k in range(0, 60, height)]
+
+    found = chosen_pixels(bands(60))
+    assert found == chosen_pixels(bands(7)) == chosen_pixels(bands(1))
+    for kind, flag in (("bulk", 0), ("warm", int(DQ.WARM)), ("hot", int(DQ.HOT))):
+        places = np.flatnonzero((dq == flag) & np.isfinite(signal))
+        order = places[np.argsort(signal.ravel()[places], kind="stable")]
+        expected = [divmod(int(order[int(share * order.size)]), 40) for share in SHARES]
+        assert [(row, col) for k, row, col in found if k == kind] == expected
 
 
 def test_masters_and_model_of_a_pixel_are_those_of_the_frames(reported: Campaign) -> None:

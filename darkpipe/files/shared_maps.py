@@ -1,0 +1,89 @@
+"""Maps of a model that many jobs of one process ask for at the same time: read once, and held as long as they run.
+
+A model of a small sensor fits into memory, and a campaign holds dozens of masters against it; of a large sensor each
+reader takes the bands that it needs from the disk, or from what the system keeps of it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+
+from darkpipe.files.layout import ModelDir
+from darkpipe.files.model_maps import FittedModel, ModelMaps, read_maps
+from darkpipe.files.products import read_shape
+
+MOST_BYTES = 256 << 20  # of all maps that are held
+BYTES_A_PIXEL = 42  # of a model: parameters, covariance, bits, level of saturation
+
+_Key = tuple[object, ...]
+
+
+class _Shelf:
+    """Whole maps, oldest first, and for how many users."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()  # held while maps are read: who waits for it mostly wants the same ones
+        self.users = 0
+        self.held: dict[_Key, ModelMaps] = {}
+
+    def take(self, key: _Key, folder: ModelDir, model: FittedModel, size: int) -> ModelMaps:
+        with self.lock:
+            maps = self.held.pop(key, None) or read_maps(folder, model)
+            while self.held and sum(_bytes(m) for m in self.held.values()) + size > MOST_BYTES:
+                del self.held[next(iter(self.held))]
+            if self.users:
+                self.held[key] = maps
+            return maps
+
+
+_shelf = _Shelf()
+
+
+@contextmanager
+def maps_shared() -> Iterator[None]:
+    """Hold what `maps_of` reads until the end of this, in this process; others read bands."""
+    with _shelf.lock:
+        _shelf.users += 1
+    try:
+        yield
+    finally:
+        with _shelf.lock:
+            _shelf.users -= 1
+            if not _shelf.users:
+                _shelf.held.clear()
+
+
+def maps_of(folder: ModelDir, model: FittedModel, rows: slice) -> ModelMaps:
+    """The same as `read_maps`, for reading alone: rows of maps that are shared, if they are and fit into memory.
+
+    Raises
+    ------
+    ProductError
+        when a map is missing or damaged.
+    """
+    if not _shelf.users:
+        return read_maps(folder, model, rows)
+    files = [*folder.maps(model.name, model.cell).values(), folder.covariance(model.name, model.cell)]
+    size = BYTES_A_PIXEL * prod(read_shape(files[0]))
+    if size > MOST_BYTES:
+        return read_maps(folder, model, rows)
+    key = tuple(_stamp(path) for path in (*files, folder.hot_pixel_mask, folder.saturation_map))
+    return _shelf.take((key, model), folder, model, size).band(rows)
+
+
+def _bytes(maps: ModelMaps) -> int:
+    return BYTES_A_PIXEL * maps.dq.size
+
+
+def _stamp(path: Path) -> tuple[str, int, int, int]:
+    """Of a file as it is now."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return str(path), 0, 0, 0
+    return str(path), found.st_ino, found.st_size, found.st_mtime_ns
