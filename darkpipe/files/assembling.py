@@ -53,9 +53,11 @@ def assemble(tiles: Iterable[Tile]) -> Assembled:
     sums: dict[str, list[Any]] = {}
     for tile in tiles:
         for kind, cells in json.loads(tile["sums"].tobytes()).items():
-            of: type[CellErrors] | type[ErrorSums] = CellErrors if kind == "held_out" else ErrorSums
-            found = [of.from_dict(c) for c in cells]
-            sums[kind] = [a + b for a, b in zip(sums[kind], found, strict=True)] if kind in sums else found
+            if kind in sums:
+                sums[kind] = [known.plus(c) for known, c in zip(sums[kind], cells, strict=True)]
+            else:
+                of: type[CellErrors] | type[ErrorSums] = CellErrors if kind == "held_out" else ErrorSums
+                sums[kind] = [of.from_dict(c) for c in cells]
         for name, array in tile.items():
             if name != "sums":
                 parts.setdefault(name, []).append(array)

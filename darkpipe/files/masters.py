@@ -259,7 +259,7 @@ def read_band(
         assert count is not None
         assert variance is not None
         signal[k], error[k] = sci.ravel(), err.ravel()
-        count[k] = np.where((dq & int(UNUSABLE)) != 0, 0, kept).ravel()
+        np.multiply(kept, (dq & int(UNUSABLE)) == 0, out=count[k].reshape(shape), casting="unsafe")
         if number[k] not in number[:k]:  # a bias line has an error at each temperature; cells of one group have one
             variance[number[k]] = _bias_variance(path, cells[k], rows, sci.size, drift)
     assert signal is not None

@@ -83,11 +83,17 @@ class ErrorSums:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ErrorSums:
         """What `to_dict` wrote; KeyError, ValueError or IndexError where it is not that."""
-        errors = np.zeros(0 if data["errors"] is None else ERROR_BINS, np.int64)
-        if data["errors"] is not None:
+        kept = 0 if data["errors"] is None else ERROR_BINS
+        return cls((0, 0), (0, 0), np.zeros(kept, np.int64)).plus(data)
+
+    def plus(self, data: Mapping[str, Any]) -> ErrorSums:
+        """The same with what `to_dict` wrote of other pixels, whose histogram is added in place; errors as there."""
+        errors = self.errors[:0] if data["errors"] is None else self.errors
+        if errors.size:
             fill(errors, data["errors"])
         (a, b), (c, d) = data["n"], data["total"]
-        return cls((int(a), int(b)), (int(c), int(d)), errors)
+        n, total = (self.n[0] + int(a), self.n[1] + int(b)), (self.total[0] + int(c), self.total[1] + int(d))
+        return ErrorSums(n, total, errors)
 
     def summary(self) -> dict[str, float | int]:
         """``n_pixels, mae_adu, mae_unflagged_adu, median_error_adu``; NaN where no pixel tells."""

@@ -239,6 +239,7 @@ def _refit_packed(
     """Predict cells of these pixels that one step from the fit of all cells cannot, by the fit without them, eight
     pixels at a time; returns the pixels where that is not enough."""
     closer: list[NDArray[np.int64]] = []
+    prior = Prior(prior.mean, prior.precision)  # the rest would be gathered for nothing
     fitted = pixels[out.dof[pixels] > 0]
     for k in np.flatnonzero(wanted):
         without = fitted[np.isnan(out.held_out_adu[k].take(fitted))]

@@ -11,7 +11,7 @@ import base64
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -65,11 +65,10 @@ class CellErrors:
         """Sums over the pixels of both; ValueError where their classes differ."""
         if self.edges_adu != other.edges_adu:
             raise ValueError(f"signal classes differ: {self.edges_adu} and {other.edges_adu}")
-        sums = tuple(tuple(map(sum, zip(a, b, strict=True))) for a, b in zip(self.sums, other.sums, strict=True))
         return CellErrors(
             self.edges_adu,
             self.counts + other.counts,
-            sums,
+            _added(self.sums, other.sums),
             self.errors + other.errors,
             self.pulls + other.pulls,
             self.relative + other.relative,
@@ -92,14 +91,20 @@ class CellErrors:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CellErrors:
         """What `to_dict` wrote; KeyError, ValueError or IndexError where it is not that."""
-        blank = cls.empty(data["edges_adu"])
+        return cls.empty(data["edges_adu"]).plus(data)
+
+    def plus(self, data: Mapping[str, Any]) -> CellErrors:
+        """The same with what `to_dict` wrote of other pixels, whose histograms are added in place: tiles are many, and
+        histograms mostly empty. Errors as `from_dict`, and ValueError where the classes differ."""
         counts = np.asarray(data["counts"], np.int64)
         sums = tuple(tuple(int(value) for value in row) for row in data["sums"])
-        if counts.shape != blank.counts.shape or [len(row) for row in sums] != [len(row) for row in blank.sums]:
+        if list(self.edges_adu) != list(data["edges_adu"]):
+            raise ValueError(f"signal classes differ: {self.edges_adu} and {data['edges_adu']}")
+        if counts.shape != self.counts.shape or [len(row) for row in sums] != [len(row) for row in self.sums]:
             raise ValueError("counts or sums do not belong to these signal classes")
         for name in ("errors", "pulls", "relative"):
-            fill(getattr(blank, name), data[name])
-        return cls(blank.edges_adu, counts, sums, blank.errors, blank.pulls, blank.relative)
+            fill(getattr(self, name), data[name])
+        return replace(self, counts=self.counts + counts, sums=_added(self.sums, sums))
 
     def summary(self) -> dict[str, float | int]:
         """Accuracy in numbers; NaN where no pixel tells.
@@ -242,6 +247,10 @@ def _eight(array: NDArray[Any], value: float) -> NDArray[Any]:
     return np.append(array, np.full(missing, value, array.dtype)) if 0 < array.size < LANES else array
 
 
+def _added(one: tuple[tuple[int, ...], ...], other: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(map(sum, zip(a, b, strict=True))) for a, b in zip(one, other, strict=True))
+
+
 def _mean(total: int, n: int) -> float:
     return total / (n * int(at.UNIT)) if n else math.nan
 
@@ -307,8 +316,8 @@ def sparse(histogram: Histogram) -> str:
 
 
 def fill(histogram: Histogram, text: str) -> None:
-    """What `sparse` wrote, into zeros; ValueError or IndexError where it is not that."""
+    """Add what `sparse` wrote; ValueError or IndexError where it is not that."""
     bins, values = np.frombuffer(base64.b64decode(text, validate=True), "<i8").reshape(2, -1)
     if bins.size and bins.min() < 0:
         raise IndexError("bins are counted from 0")
-    histogram.reshape(-1)[bins] = values
+    histogram.reshape(-1)[bins] += values  # no bin stands twice

@@ -139,6 +139,29 @@ def _sum_cells(cells: _Noisy, order: NDArray[np.int64], start: NDArray[np.int64]
         store(scratch, first + slot, 0, value)
 
 
+@inlined
+def _level_of(cells: _Noisy, order: NDArray[np.int64], start: NDArray[np.int64], basis: F8, i: int, level: Packed,
+              scratch: F8) -> tuple[Packed, Packed]:  # fmt: skip
+    """The first and the fourth of these products, <s, s> and <s, y>: all that a level is told by."""
+    own, positive = load(cells.pixel_relative, 0, i), larger(level, 0.0)
+    p00, p0y = splat(0.0), splat(0.0)
+    for q in range(cells.group_variance.shape[0]):
+        total = 1.0 / load(cells.group_variance, q, i)
+        s0, sy = splat(0.0), splat(0.0)
+        for at in range(start[q], start[q + 1]):
+            k = order[at]
+            b0 = basis[0, k]
+            y, s = load(scratch, 3 * k, 0), positive * b0
+            noise = load(scratch, 3 * k + 1, 0) + load(scratch, 3 * k + 2, 0) * s
+            w = 1.0 / (noise + (own + cells.relative[k]) * (s * s))
+            w0, wy = w * b0, w * y
+            p00, p0y = p00 + w0 * b0, p0y + w0 * y
+            s0, sy, total = s0 + w0, sy + wy, total + w
+        t0 = s0 * where_above(total, 0.0, 1.0 / total, 0.0)
+        p00, p0y = p00 - s0 * t0, p0y - t0 * sy
+    return p00, p0y
+
+
 @kernel
 def _measure(
     cells: _Noisy, order: NDArray[np.int64], start: NDArray[np.int64], basis: F8, slopes: int, first: F8, rounds: int,
@@ -155,11 +178,14 @@ def _measure(
         for q in range(cells.group_variance.shape[0]):
             known = where_above(load(cells.group_variance, q, i), -1.0, known, 0.0)
         level = load(first, 0, i)
-        for _ in range(rounds):
-            _sum_cells(cells, order, start, basis, i, level, scratch)
-            norm = load(scratch, 3 * n, 0)
+        for _ in range(rounds - 1):
+            norm, product = _level_of(cells, order, start, basis, i, level, scratch)
             known = where_above(norm, 0.0, known, 0.0)
-            level = where_above(known, 0.5, load(scratch, 3 * n + 3, 0) / norm, math.nan)
+            level = where_above(known, 0.5, product / norm, math.nan)
+        _sum_cells(cells, order, start, basis, i, level, scratch)
+        norm = load(scratch, 3 * n, 0)
+        known = where_above(norm, 0.0, known, 0.0)
+        level = where_above(known, 0.5, load(scratch, 3 * n + 3, 0) / norm, math.nan)
         store(out.level, 0, i, level)
         _solve(scratch, 3 * n, slopes, i, level, out, information)
         store(out.dof, 0, i, where_above(known, 0.5, here - (1.0 + slopes), math.nan))

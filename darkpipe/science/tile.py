@@ -86,7 +86,7 @@ def fit_unit(
     leave_out : (n,) which cells the design can do without. free_level : (G,) which groups are levels, not biases.
     glow : smooth glow of the pixels and its 1 sigma [ADU/s], (P,) each, for a model with glow.
     """
-    cells = replace(cells, count=np.where(saturation.reached(cells.signal_adu), 0, cells.count).astype(np.uint16))
+    cells = replace(cells, count=cells.count * ~saturation.reached(cells.signal_adu))
     problem = problem_for(unit.model, temperature_c, exposure_s, unit.fit_reference)
     cells = with_misfits(cells, population)
     prior, start = prior_of(problem, population, cells, None if glow is None else glow[0])

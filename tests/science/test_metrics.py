@@ -215,3 +215,13 @@ def test_text_that_is_no_histogram_is_refused():
     for text, problem in (("no text", ValueError), ("AAAA", ValueError), (sparse(np.ones(8, np.int64)), IndexError)):
         with pytest.raises(problem):
             fill(np.zeros(4, np.int64), text)
+
+
+def test_text_of_tiles_adds_up(scene):
+    whole = accumulate(*scene)
+    tiles = [accumulate(*(item[a:b] for item in scene)) for a, b in itertools.pairwise([0, 64, 181])]
+    total = CellErrors.from_dict(tiles[0].to_dict()).plus(tiles[1].to_dict())
+    assert total == whole
+    assert tiles[0] + tiles[1] == whole  # the first is as it was
+    with pytest.raises(ValueError, match="classes differ"):
+        total.plus(accumulate(*scene, (50.0,)).to_dict())
