@@ -7,6 +7,7 @@ plain images alone.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.files.fits_bytes import BLOCK
+from darkpipe.files.thread_memory import ThreadMemory
 
 _CARD = 80
 _CHUNK = 1 << 19  # bytes: what was read is turned round while it is in the cache
@@ -24,6 +26,10 @@ _KINDS = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
 _KNOWN = frozenset(("XTENSION", "BITPIX", "NAXIS", "PCOUNT", "GCOUNT", "EXTNAME", "BZERO", "BSCALE", "BLANK", "ZIMAGE"))
 _MOST_BLOCKS = 1000  # of a header
 _READ_AT = hasattr(os, "preadv")
+_MEMORY = ThreadMemory()
+
+MakePlane = Callable[[tuple[int, ...], Any], NDArray[Any]]
+"""What gives an array of a shape and type, such as `numpy.empty`."""
 
 
 class Unplain(Exception):
@@ -41,15 +47,15 @@ class Plane:
     kind: np.dtype[Any]
     flip: bool
 
-    def read(self, handle: int, first: int, last: int) -> NDArray[Any]:
-        """Rows first to last (exclusive), (..., rows, cols).
+    def read(self, handle: int, first: int, last: int, plane: MakePlane) -> NDArray[Any]:
+        """Rows first to last (exclusive), (..., rows, cols), in an array that `plane` gives.
 
         Raises
         ------
         OSError : the file is shorter than its header says, or cannot be read.
         """
         *planes, rows, cols = self.shape
-        out = np.empty((prod(planes), last - first, cols), self.kind)
+        out = plane((prod(planes), last - first, cols), self.kind)
         row = cols * self.stored.itemsize
         for number, image in enumerate(out):
             self._fill(handle, self.begin + (number * rows + first) * row, image.reshape(-1))
@@ -62,12 +68,12 @@ class Plane:
 
     def _fill(self, handle: int, offset: int, out: NDArray[Any]) -> None:
         size = self.stored.itemsize
-        buffer = bytearray(min(_CHUNK, out.size * size))
-        step = max(1, len(buffer) // size)
-        for first in range(0, out.size, step):
-            part = out[first : first + step]
-            read_into(handle, memoryview(buffer)[: part.size * size], offset + first * size)
-            part[...] = np.frombuffer(buffer, self.stored, part.size).view(self.kind.newbyteorder(">"))
+        buffer = _MEMORY.array("chunk", _CHUNK)
+        for first in range(0, out.size, _CHUNK // size):
+            part = out[first : first + _CHUNK // size]
+            stored = buffer[: part.size * size]
+            read_into(handle, stored.data, offset + first * size)
+            part[...] = stored.view(self.kind.newbyteorder(">"))
             if self.flip:
                 part ^= part.dtype.type(1 << (8 * size - 1))
 

@@ -19,12 +19,14 @@ from darkpipe.errors import DesignError, ProductError
 from darkpipe.files.atomic import replace_text
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.products import Card, Frame, Product, read_header, read_planes
+from darkpipe.files.thread_memory import ThreadMemory
 from darkpipe.science.flags import DQ
 from darkpipe.science.models import MODELS, Reference
 from darkpipe.science.models.families import make_dark, make_signal, signal_along
 from darkpipe.science.saturation import PLATEAU_ERROR, Saturation
 
 F4 = NDArray[np.float32]
+Planes = tuple[F4, F4, NDArray[np.uint16]]
 BY_BIAS = "BYBIAS"  # planes, and card with their number: how the parameters move with the biases of the campaign
 
 
@@ -242,19 +244,21 @@ class ModelMaps:
         signal = self.signal(temperature_c, exposure_s)
         return np.where(signal >= self.saturation_adu, np.float32(0), found.reshape(self.dq.shape))
 
-    def synthesize(self, temperature_c: float, exposure_s: float) -> tuple[F4, F4, NDArray[np.uint16]]:
+    def synthesize(self, temperature_c: float, exposure_s: float, out: Planes | None = None) -> Planes:
         """Dark signal [ADU], its 1 sigma [ADU] and DQ, (rows, cols) each; NaN where the pixel was not fitted. No pixel
-        exceeds its level of saturation."""
+        exceeds its level of saturation. out : contiguous planes for them."""
         spec, x, shape = MODELS[self.model.name], self._design(temperature_c, exposure_s), self.dq.shape
-        signal, error, dq = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
+        if out is None:
+            out = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
+        signal, error, dq = out
         run: Any = make_dark
         run(
             spec.family, x, _flat(self.parameters), _flat(self.covariance), self._level,
             np.float32(PLATEAU_ERROR), self.dq.ravel(), int(DQ.SATURATED),
             0 if self.model.covers(temperature_c, exposure_s) else int(DQ.EXTRAPOLATED),
-            signal.ravel(), error.ravel(), dq.ravel(),
+            signal.reshape(-1), error.reshape(-1), dq.reshape(-1),
         )  # fmt: skip
-        return signal, error, dq
+        return out
 
     def signal(self, temperature_c: float, exposure_s: float, out: F4 | None = None) -> F4:
         """The dark signal of `synthesize` alone [ADU], (rows, cols), into `out` where that is given."""
@@ -278,8 +282,12 @@ def _flat(cube: F4) -> tuple[F4, ...]:
     return tuple(np.ascontiguousarray(plane).reshape(-1) for plane in cube)
 
 
-def read_maps(folder: ModelDir, model: FittedModel, rows: slice = slice(None)) -> ModelMaps:
+def read_maps(
+    folder: ModelDir, model: FittedModel, rows: slice = slice(None), memory: ThreadMemory | None = None
+) -> ModelMaps:
     """Maps of a fitted model (a band of rows of them), with the DQ of hot-pixel mask and fit together.
+
+    memory : for maps that are not kept until others of this model are read.
 
     Raises
     ------
@@ -288,25 +296,29 @@ def read_maps(folder: ModelDir, model: FittedModel, rows: slice = slice(None)) -
     """
     spec = MODELS[model.name]
     files = folder.maps(model.name, model.cell)
-    dq = read_bits(folder, model, rows)
-    parameters = np.zeros((3, *dq.shape), np.float32)
+    dq = read_bits(folder, model, rows, memory)
+    shape = (3, *dq.shape)
+    parameters = np.empty(shape, np.float32) if memory is None else memory.plane("maps", shape, np.float32)
+    parameters[:] = 0.0
     for p in spec.parameters:
-        (parameters[p.slot],) = read_planes(folder.product(files[p.name]), ["SCI"], rows)
-    (covariance,) = read_planes(folder.product(folder.covariance(model.name, model.cell)), ["SCI"], rows)
+        (parameters[p.slot],) = read_planes(folder.product(files[p.name]), ["SCI"], rows, memory)
+    (covariance,) = read_planes(folder.product(folder.covariance(model.name, model.cell)), ["SCI"], rows, memory)
     level = np.broadcast_to(np.float32(np.inf), dq.shape)
     if folder.has(folder.saturation_map):
-        known = read_saturation(folder, rows)
+        known = saturation_of(folder.product(folder.saturation_map), rows, memory)
         own = np.isfinite(known.level_adu).any()
         level = known.of().reshape(dq.shape) if own else np.broadcast_to(np.float32(known.common_adu), dq.shape)
     return ModelMaps(model, parameters, np.ascontiguousarray(covariance), dq, level)
 
 
-def read_bits(folder: ModelDir, model: FittedModel, rows: slice = slice(None)) -> NDArray[np.uint16]:
-    """DQ of hot-pixel mask and fit together, (rows, cols); raises as `read_maps`."""
+def read_bits(
+    folder: ModelDir, model: FittedModel, rows: slice = slice(None), memory: ThreadMemory | None = None
+) -> NDArray[np.uint16]:
+    """DQ of hot-pixel mask and fit together, (rows, cols); `memory` and what it raises as `read_maps`."""
     first = next(iter(folder.maps(model.name, model.cell).values()))  # the same bits stand in all of them
-    dq: NDArray[np.uint16] = read_planes(folder.product(first), ["DQ"], rows)[0].astype(np.uint16)
+    dq: NDArray[np.uint16] = read_planes(folder.product(first), ["DQ"], rows, memory)[0].astype(np.uint16)
     if folder.has(folder.hot_pixel_mask):
-        dq |= read_planes(folder.product(folder.hot_pixel_mask), ["DQ"], rows)[0].astype(np.uint16)
+        dq |= read_planes(folder.product(folder.hot_pixel_mask), ["DQ"], rows, memory)[0].astype(np.uint16)
     return dq
 
 
@@ -321,7 +333,7 @@ def read_saturation(folder: ModelDir, rows: slice = slice(None)) -> Saturation:
     return saturation_of(folder.product(folder.saturation_map), rows)
 
 
-def saturation_of(product: Product, rows: slice = slice(None)) -> Saturation:
-    """What `saturation_frame` made, a band of rows, flattened."""
-    level, cells = read_planes(product, ["SCI", "CELLS"], rows)
+def saturation_of(product: Product, rows: slice = slice(None), memory: ThreadMemory | None = None) -> Saturation:
+    """What `saturation_frame` made, a band of rows, flattened; memory : as for `read_maps`."""
+    level, cells = read_planes(product, ["SCI", "CELLS"], rows, memory)
     return Saturation(level.ravel(), cells.ravel(), float(read_header(product)["SATLEVEL"]))

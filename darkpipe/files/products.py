@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from darkpipe.files.atomic import replace_file
 from darkpipe.files.fits_cards import Cards
 from darkpipe.files.fits_reading import Unplain, planes_of
 from darkpipe.files.fits_writing import Unit, image_header, text_table, write_in_strips, write_units
+from darkpipe.files.thread_memory import ThreadMemory
 from darkpipe.science.bit_planes import without_value
 from darkpipe.science.flags import MODEL_INVALID
 from darkpipe.version import __version__
@@ -178,9 +179,13 @@ def _opened(path: Path) -> Iterator[fits.HDUList]:
         raise _unreadable(path, error) from error
 
 
-def read_planes(path: Product, names: Sequence[str], rows: slice = slice(None)) -> list[NDArray[Any]]:
+def read_planes(
+    path: Product, names: Sequence[str], rows: slice = slice(None), memory: ThreadMemory | None = None
+) -> list[NDArray[Any]]:
     """The named extensions of a frame, (rows, cols) each, native byte order; of a cube (n, rows, cols) the same rows of
     every plane. An absent one raises.
+
+    memory : where they may be put, by the name of the file and their own, until these are read again.
 
     Raises
     ------
@@ -190,7 +195,7 @@ def read_planes(path: Product, names: Sequence[str], rows: slice = slice(None)) 
     if isinstance(path, Frame):
         return [np.array(path.planes[name][..., rows, :]) for name in names]
     try:
-        return _read_plain(path, names, rows)
+        return _read_plain(path, names, rows, memory)
     except Unplain:
         return _read_any(path, names, rows)
     except FileNotFoundError:
@@ -199,13 +204,17 @@ def read_planes(path: Product, names: Sequence[str], rows: slice = slice(None)) 
         raise _unreadable(path, error) from error
 
 
-def _read_plain(path: Path, names: Sequence[str], rows: slice) -> list[NDArray[Any]]:
+def _read_plain(path: Path, names: Sequence[str], rows: slice, memory: ThreadMemory | None) -> list[NDArray[Any]]:
     planes = planes_of(path)
     if rows.step not in (None, 1) or any(name not in planes for name in names):
         raise Unplain
     with open(path, "rb", buffering=0) as stream:
         bounds = [rows.indices(planes[name].shape[-2])[:2] for name in names]
-        return [planes[n].read(stream.fileno(), a, max(a, b)) for n, (a, b) in zip(names, bounds, strict=True)]
+        found = []
+        for name, (first, last) in zip(names, bounds, strict=True):
+            plane = np.empty if memory is None else partial(memory.plane, f"{path} {name}")
+            found.append(planes[name].read(stream.fileno(), first, max(first, last), plane))
+        return found
 
 
 def _read_any(path: Path, names: Sequence[str], rows: slice) -> list[NDArray[Any]]:
@@ -225,7 +234,7 @@ def read_layer(path: Path, name: str, number: int) -> NDArray[Any]:
         if cube is None or len(cube.shape) != 3 or not 0 <= number < cube.shape[0]:
             raise Unplain
         with open(path, "rb", buffering=0) as stream:
-            layer: NDArray[Any] = cube.layer(number).read(stream.fileno(), 0, cube.shape[1])
+            layer: NDArray[Any] = cube.layer(number).read(stream.fileno(), 0, cube.shape[1], np.empty)
             return layer
     except (Unplain, OSError):
         plane: NDArray[Any] = read_planes(path, [name])[0][number]

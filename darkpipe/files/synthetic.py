@@ -15,14 +15,16 @@ from darkpipe.files.bands import ahead, rows_of
 from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.frame_match import Window
 from darkpipe.files.layout import ModelDir
-from darkpipe.files.model_maps import Description, FittedModel, ModelMaps, read_maps
+from darkpipe.files.model_maps import Description, FittedModel, ModelMaps, Planes, read_maps
 from darkpipe.files.products import Card, Frame, with_mask, write_frame, write_primary
+from darkpipe.files.thread_memory import ThreadMemory
 from darkpipe.files.with_bias import error_of_sum, shared_variance
 from darkpipe.science.models import MODELS
 
 F4 = NDArray[np.float32]
 
 UINT16_TOP = 65535
+_MAPS = ThreadMemory()  # of the band that a thread works on
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,18 @@ def synthetic_frame(folder: ModelDir, description: Description, wanted: Wanted, 
     shape = (part.rows, part.cols)
     signal, error, dq = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
     knows = False
-    bands = [slice(r.start + part.row, r.stop + part.row) for r in rows_of((part.rows, description.shape[1]), 60)]
-    for rows, (planes, shared) in zip(bands, ahead(made.band, bands, threads=2), strict=True):
-        here = slice(rows.start - part.row, rows.stop - part.row)
-        signal[here], error[here], dq[here] = (plane[:, part.across] for plane in planes)
+    bands = rows_of((part.rows, description.shape[1]), 60)
+
+    def make(here: slice) -> bool:
+        room = (signal[here], error[here], dq[here]) if part.cols == description.shape[1] else None
+        planes, shared = made.band(slice(here.start + part.row, here.stop + part.row), room)
+        if room is None:
+            signal[here], error[here], dq[here] = (plane[:, part.across] for plane in planes)
+        elif any(plane is not own for plane, own in zip(planes, room, strict=True)):
+            signal[here], error[here], dq[here] = planes
+        return shared
+
+    for shared in ahead(make, bands, threads=2):
         knows = shared
     cards = _cards(description, model, wanted)
     if made.beside is not None:
@@ -103,11 +113,12 @@ class _Making:
     beside: FittedModel | None
     held: ModelMaps | None
 
-    def band(self, rows: slice) -> tuple[tuple[F4, F4, NDArray[np.uint16]], bool]:
-        """Image, 1 sigma and bits of some rows, and whether it is known what dark and bias share."""
+    def band(self, rows: slice, room: Planes | None) -> tuple[Planes, bool]:
+        """Image, 1 sigma and bits of some rows, and whether it is known what dark and bias share; room : planes that
+        they may be put into."""
         wanted, exposure_s = self.wanted, self.description.accumulated(self.wanted.exposure_s)
-        maps = read_maps(self.folder, self.model, rows) if self.held is None else self.held.band(rows)
-        signal, error, dq = maps.synthesize(wanted.temperature_c, exposure_s)
+        maps = read_maps(self.folder, self.model, rows, _MAPS) if self.held is None else self.held.band(rows)
+        signal, error, dq = maps.synthesize(wanted.temperature_c, exposure_s, room)
         if self.beside is not None:
             # half of the difference: what no frame has shown may follow either law, or lie between them
             another = read_maps(self.folder, self.beside, rows).signal(wanted.temperature_c, exposure_s)

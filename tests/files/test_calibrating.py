@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import Campaign
 
 from darkpipe.errors import FrameError
-from darkpipe.files.calibrating import Asked, common_error, decide_temperature
+from darkpipe.files.calibrating import Asked, _Kept, _Ready, common_error, decide_temperature
 from darkpipe.files.frame_match import Window
 from darkpipe.files.layout import OutputDir
 from darkpipe.files.model_maps import read_description
+from darkpipe.science.calibration import Dark
 from darkpipe.science.thermometer import NOTHING, Reading
 
 ASKED = Asked(
@@ -70,3 +73,36 @@ def test_the_common_error_falls_with_the_number_of_cells(plain: Campaign) -> Non
     model = dataclasses.replace(description.find("two_component"), relative_error=0.02, cells=8)
     assert common_error(model) == pytest.approx(0.02 * math.sqrt(2 / 8))
     assert common_error(dataclasses.replace(model, cells=1)) == pytest.approx(0.02)
+
+
+def band(rows: int) -> _Ready:
+    """A band of a dark that takes 16 bytes a row."""
+    plane, nothing = np.zeros((rows, 1), np.float32), np.empty((0, 0), np.float32)
+    dark = Dark(plane, nothing, nothing, plane, nothing, np.zeros((rows, 2), np.uint16))
+    return _Ready(dark, plane, nothing, nothing, 0)
+
+
+def test_of_a_dark_that_is_too_large_as_much_is_kept_as_there_is_room_for() -> None:
+    made: list[tuple[str, int]] = []
+    kept = _Kept(100 * 16)
+
+    def make(name: str, first: int) -> _Ready:
+        made.append((name, first))
+        return band(30)
+
+    def ask(name: str) -> None:
+        for first in range(5):
+            kept.get(name, first, partial(make, name, first))
+
+    ask("a")
+    assert made == [("a", k) for k in range(5)]
+    made.clear()
+    ask("a")
+    assert made == [("a", 3), ("a", 4)]  # the first three are there
+    made.clear()
+    ask("b")  # another dark takes their place
+    ask("b")
+    assert made == [*(("b", k) for k in range(5)), ("b", 3), ("b", 4)]
+    made.clear()
+    ask("a")
+    assert made == [("a", k) for k in range(5)]

@@ -19,6 +19,7 @@ from darkpipe.files.model_maps import (
 )
 from darkpipe.files.products import Frame, write_frame
 from darkpipe.files.synthetic import model_for
+from darkpipe.files.thread_memory import ThreadMemory
 from darkpipe.science.flags import DQ
 from darkpipe.science.models import MODELS, Reference
 from darkpipe.science.saturation import Saturation
@@ -110,6 +111,18 @@ def test_rows_of_maps_are_those_of_the_whole(folder: ModelDir) -> None:
     whole = read_maps(folder, GRID).synthesize(-5.0, 100.0)[0]
     part = read_maps(folder, GRID, slice(1, 3)).synthesize(-5.0, 100.0)[0]
     np.testing.assert_array_equal(part, whole[1:3])
+
+
+def test_maps_in_memory_that_is_used_again_make_the_same_dark(folder: ModelDir) -> None:
+    memory, whole = ThreadMemory(), read_maps(folder, GRID).synthesize(-5.0, 100.0)
+    room = np.empty(SHAPE, np.float32), np.empty(SHAPE, np.float32), np.empty(SHAPE, np.uint16)
+    for rows in (slice(0, 2), slice(2, 3)):
+        signal, error, dq = room
+        into = signal[rows], error[rows], dq[rows]
+        made = read_maps(folder, GRID, rows, memory).synthesize(-5.0, 100.0, into)
+        assert all(a is b for a, b in zip(made, into, strict=True))
+    for a, b in zip(room, whole, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_every_model_has_a_file_for_each_parameter(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from astropy.io import fits
 
 from darkpipe.errors import ProductError
 from darkpipe.files.products import Frame, read_header, read_planes, read_shape, write_frame, write_primary
+from darkpipe.files.thread_memory import ThreadMemory
 
 
 def frame() -> Frame:
@@ -49,6 +50,12 @@ def test_rows_are_those_of_the_whole(tmp_path: Path) -> None:
         np.testing.assert_array_equal(part, read_planes(path, [name])[0][rows])
     (cube,) = read_planes(path, ["CUBE"], rows)
     np.testing.assert_array_equal(cube, read_planes(path, ["CUBE"])[0][:, rows])
+    memory = ThreadMemory()
+    for part in (slice(0, 3), slice(3, 6), slice(1, 2)):
+        for name, there in zip(
+            ["SCI", "DQ", "CUBE"], read_planes(path, ["SCI", "DQ", "CUBE"], part, memory), strict=True
+        ):
+            np.testing.assert_array_equal(there, read_planes(path, [name])[0][..., part, :])
 
 
 def test_header_inputs_and_checksums(tmp_path: Path) -> None:
