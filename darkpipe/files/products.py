@@ -21,6 +21,7 @@ from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_file
 from darkpipe.files.fits_reading import Unplain, planes_of
 from darkpipe.files.fits_writing import Unit, image_header, text_table, write_in_strips, write_units
+from darkpipe.regular import check_regular
 from darkpipe.science.flags import MODEL_INVALID
 from darkpipe.version import __version__
 
@@ -168,6 +169,7 @@ def _opened(path: Path) -> Iterator[fits.HDUList]:
     from astropy.io import fits
 
     try:
+        check_regular(path)
         with fits.open(path, memmap=False) as hdus:  # sections are read from the file all the same
             yield hdus
     except FileNotFoundError:
