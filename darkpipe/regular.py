@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from pathlib import Path
 
 
 def regular(path: str | os.PathLike[str], flags: int) -> int:
@@ -21,6 +22,12 @@ def regular(path: str | os.PathLike[str], flags: int) -> int:
         os.close(handle)
         raise
     return handle
+
+
+def read_text(path: Path) -> str:
+    """A file of UTF-8; OSError as `regular`, UnicodeDecodeError for what is none."""
+    with open(path, encoding="utf-8", opener=regular) as stream:
+        return stream.read()
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:

@@ -11,8 +11,12 @@ import pytest
 
 from darkpipe.errors import PipelineError
 from darkpipe.files.arrays import read_arrays
+from darkpipe.files.fitting import read_population
+from darkpipe.files.index import survey_of
+from darkpipe.files.masters import read_reference
 from darkpipe.files.products import read_header, read_planes
 from darkpipe.files.tables import read_table
+from darkpipe.jobs import journal_file
 from darkpipe.jobs.stamps import digest
 from darkpipe.regular import check_regular, regular
 
@@ -22,6 +26,10 @@ READERS: list[Callable[[Path], object]] = [
     read_header,
     lambda path: read_planes(path, ["SCI"]),
     lambda path: read_arrays(path, "the arrays", "run again"),
+    journal_file.load,
+    read_reference,
+    read_population,
+    survey_of,
 ]
 DEADLINE_S = 60.0
 
@@ -65,7 +73,7 @@ def test_files_are_opened_and_all_else_is_refused(pipe: Path, tmp_path: Path) ->
         with pytest.raises(kind):
             check_regular(path)
         with pytest.raises(kind):
-            open(path, opener=regular).close()  # noqa: SIM115
+            open(path, opener=regular).close()
     with pytest.raises(IsADirectoryError):
-        open(tmp_path, opener=regular).close()  # noqa: SIM115
+        open(tmp_path, opener=regular).close()
     assert len(os.listdir("/dev/fd")) == open_before

@@ -22,6 +22,7 @@ from darkpipe.files.masters import Cell, ReferenceValues
 from darkpipe.files.model_maps import Description, read_maps
 from darkpipe.files.products import read_inputs, read_planes, read_shape
 from darkpipe.files.tables import read_table
+from darkpipe.regular import read_text
 from darkpipe.science.blocks import block_mean_of, block_side
 from darkpipe.science.flags import MODEL_INVALID
 from darkpipe.science.metrics import CellErrors, accumulate
@@ -127,7 +128,7 @@ def write_json(path: Path, data: Mapping[str, Any]) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Plain data back, null as NaN."""
-    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    data: dict[str, Any] = json.loads(read_text(path))
     return {k: (NAN if v is None else v) for k, v in data.items()}
 
 

@@ -17,6 +17,7 @@ from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_text
 from darkpipe.files.products import Card, Frame, Product, blank, read_header, read_planes
 from darkpipe.files.tables import read_table
+from darkpipe.regular import read_text
 from darkpipe.science.drift import Drift
 from darkpipe.science.fit import Cells, Stations
 from darkpipe.science.flags import DQ
@@ -154,7 +155,7 @@ def read_reference(path: Path) -> ReferenceValues:
         when it is missing or damaged.
     """
     try:
-        data: dict[str, Any] = plain_yaml.load(path.read_text(encoding="utf-8"))
+        data: dict[str, Any] = plain_yaml.load(read_text(path))
         by_temperature = tuple((float(t), float(s), float(e)) for t, s, e in data.get("read_noise_by_temperature", ()))
         lists = {"notes": tuple(data.get("notes", ())), "read_noise_by_temperature": by_temperature}
         return ReferenceValues(**{**data, **lists})
