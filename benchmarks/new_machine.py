@@ -93,7 +93,9 @@ def can_change_user() -> bool:
 def for_everybody(pythons: Sequence[str]) -> str:
     """The first interpreter that another user can run: one in the home of root is for root alone."""
     for python in (*pythons, "/usr/bin/python3"):
-        if not can_change_user() or subprocess.run([*as_user(NOBODY), "env", python, "-c", ""], check=False).returncode == 0:
+        # `env` starts it, since what setpriv itself starts may still have the rights of root to find it
+        tried = [*as_user(NOBODY), "env", python, "-c", ""]
+        if not can_change_user() or subprocess.run(tried, check=False).returncode == 0:
             return python
     return pythons[0]
 

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from darkpipe.errors import printable
 from darkpipe.jobs.report import PART, RunReport
+from darkpipe.regular import check_regular
 
 MOST_LINES_IN_ORDER = 10
 MOST_LINES_ALIKE = 20  # jobs of one step with one reason, beyond which the first and the last are named
@@ -123,7 +124,10 @@ class _LateFile(logging.FileHandler):
     refused = False
 
     def _open(self) -> TextIOWrapper:
-        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        path = Path(self.baseFilename)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            check_regular(path)  # a pipe would be waited for
         return super()._open()
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -21,6 +21,10 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
 
+from darkpipe.home import provide_home  # noqa: E402
+
+provide_home()  # before astropy is imported
+
 import numpy as np  # noqa: E402
 
 from darkpipe.files.layout import OutputDir, cell_name  # noqa: E402

@@ -16,6 +16,10 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
 
+from darkpipe.home import provide_home  # noqa: E402
+
+provide_home()  # before astropy is imported
+
 from astropy.io import fits  # noqa: E402
 
 from darkpipe import simulate_campaign  # noqa: E402

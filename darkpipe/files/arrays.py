@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_file
+from darkpipe.regular import regular
 
 
 def read_arrays(path: Path, what: str, do: str, names: Container[str] | None = None) -> dict[str, NDArray[Any]]:
@@ -25,7 +26,7 @@ def read_arrays(path: Path, what: str, do: str, names: Container[str] | None = N
         when the file is missing, damaged, or not such a file.
     """
     try:
-        with open(path, "rb") as content:
+        with open(path, "rb", opener=regular) as content:
             with zipfile.ZipFile(content) as parts:
                 if any(part.compress_type != zipfile.ZIP_STORED for part in parts.infolist()):
                     raise ValueError("its arrays are compressed, and ours never are")

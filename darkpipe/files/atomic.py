@@ -116,7 +116,7 @@ def replace_text(path: Path, text: str) -> str:
 
 
 def _refuse_device(path: Path) -> None:
-    """Leave alone what is no file: root could replace /dev/null, and a link such as /dev/stdout is not written through."""
+    """Leave alone what is no file: root could replace /dev/null, and nobody means a link such as /dev/stdout."""
     try:
         kind = os.stat(path).st_mode
         of_process = path.is_symlink() and os.readlink(path).startswith("/proc/")

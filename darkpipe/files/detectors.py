@@ -15,6 +15,7 @@ from darkpipe.files.fits_bytes import named_images
 from darkpipe.files.frames import find_frames
 from darkpipe.files.sources import source_of
 from darkpipe.files.tables import read_table, table_of, write_table
+from darkpipe.regular import read_text
 
 RESERVED = ("logs", "survey")
 """Folders of the output directory that are no detector's."""
@@ -107,7 +108,7 @@ def read_units(path: Path) -> dict[str, Any]:
         if it is damaged.
     """
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(read_text(path))
         return found
     except (OSError, ValueError) as error:
         raise ProductError("the list of a file's images is damaged", where=path, do="Run again with --force") from error

@@ -24,6 +24,7 @@ from darkpipe.files.model_maps import Description
 from darkpipe.files.products import read_inputs, read_layer, read_planes, read_shape
 from darkpipe.files.shared_maps import maps_of
 from darkpipe.files.tables import read_table
+from darkpipe.regular import read_text
 from darkpipe.science.band_order import ValueCounts
 from darkpipe.science.blocks import block_side
 from darkpipe.science.flags import MODEL_INVALID
@@ -142,7 +143,7 @@ def write_json(path: Path, data: Mapping[str, Any]) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Plain data back, null as NaN."""
-    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    data: dict[str, Any] = json.loads(read_text(path))
     return {k: (NAN if v is None else v) for k, v in data.items()}
 
 

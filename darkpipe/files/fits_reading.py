@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from darkpipe.files.fits_bytes import BLOCK
 from darkpipe.files.thread_memory import ThreadMemory
+from darkpipe.regular import regular
 
 _CARD = 80
 _CHUNK = 1 << 19  # bytes: what was read is turned round while it is in the cache
@@ -108,7 +109,7 @@ def planes_of(path: Path) -> dict[str, Plane]:
 @lru_cache(maxsize=1024)
 def _planes(path: str, inode: int, mtime_ns: int, size: int) -> dict[str, Plane]:
     found: dict[str, Plane] = {}
-    with open(path, "rb", buffering=0) as stream:
+    with open(path, "rb", buffering=0, opener=regular) as stream:
         offset = 0
         while offset < size:
             cards, begin = _header(stream.fileno(), offset, size)

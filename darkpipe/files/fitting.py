@@ -20,6 +20,7 @@ from darkpipe.files.atomic import replace_text
 from darkpipe.files.layout import exposure_label, temperature_label
 from darkpipe.files.masters import Cell, ReferenceValues, bias_groups, effective_exposure, read_band
 from darkpipe.files.products import Product, read_planes, read_shape
+from darkpipe.regular import read_text
 from darkpipe.science.blocks import block_mean_of, block_side
 from darkpipe.science.design import Campaign, Unit, can_leave_out, make_unit, plan_fits
 from darkpipe.science.drift import Drift
@@ -192,7 +193,7 @@ def read_population(path: Path) -> Population:
         when it is missing or damaged.
     """
     try:
-        return _population_in(path.read_text(encoding="utf-8"))
+        return _population_in(read_text(path))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ProductError(f"the population cannot be read ({error})", where=path, do="run step 5 again") from error
 

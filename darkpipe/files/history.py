@@ -25,6 +25,7 @@ from darkpipe.errors import PipelineError, ProductError
 from darkpipe.files.atomic import replace_file, replace_text
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.model_maps import ModelMaps, read_description, read_maps
+from darkpipe.regular import read_text
 from darkpipe.science.ageing import compare_cell
 from darkpipe.science.flags import MODEL_INVALID
 from darkpipe.science.noise import robust_median, robust_sigma
@@ -203,5 +204,5 @@ def last_change(folder: ModelDir) -> ModelChange | None:
         path = folder.changes(place)
         if path.is_file():
             with suppress(OSError, ValueError, TypeError):
-                return ModelChange(**plain_yaml.load(path.read_text(encoding="utf-8")))
+                return ModelChange(**plain_yaml.load(read_text(path)))
     return None

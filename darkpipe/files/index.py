@@ -17,6 +17,7 @@ from darkpipe.errors import ProductError, SettingsError
 from darkpipe.files.frames import FrameSurvey, RawSource
 from darkpipe.files.headers import CALIBRATION, configuration_name, usable_as
 from darkpipe.files.tables import read_table, table_of, write_table
+from darkpipe.regular import read_text
 
 ACCEPTED, REJECTED = "accepted", "rejected"
 NAN = math.nan
@@ -70,7 +71,7 @@ def survey_of(path: Path) -> FrameSurvey:
         when it is missing or damaged.
     """
     try:
-        return FrameSurvey.from_json(path.read_text(encoding="utf-8"))
+        return FrameSurvey.from_json(read_text(path))
     except OSError as error:
         raise ProductError("the survey of a frame is missing", where=path, do="Run step 1 again.") from error
 

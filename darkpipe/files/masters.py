@@ -18,6 +18,7 @@ from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_text
 from darkpipe.files.products import Card, Frame, Product, blank, read_header, read_planes
 from darkpipe.files.tables import read_table
+from darkpipe.regular import read_text
 from darkpipe.science.drift import Drift
 from darkpipe.science.fit import Cells, Stations
 from darkpipe.science.flags import DQ
@@ -155,7 +156,7 @@ def read_reference(path: Path) -> ReferenceValues:
         when it is missing or damaged.
     """
     try:
-        return _reference_in(path.read_text(encoding="utf-8"))
+        return _reference_in(read_text(path))
     except (OSError, TypeError, ValueError) as error:
         raise ProductError(f"reference.yaml cannot be read ({error})", where=path, do="run step 2 again") from error
 

@@ -16,6 +16,7 @@ from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_text
 from darkpipe.files.changed_pixels import Found
 from darkpipe.files.tables import table_of
+from darkpipe.regular import read_text
 from darkpipe.science.ageing import CellOfCheck, Change, Shared, cell_ratio
 from darkpipe.science.verdict import Criterion, Limits, worst
 
@@ -164,7 +165,7 @@ def read_verdict(path: Path) -> dict[str, Any]:
         when it is missing or damaged.
     """
     try:
-        data = plain_yaml.load(path.read_text(encoding="utf-8"))
+        data = plain_yaml.load(read_text(path))
         if data["verdict"] and data["criteria"] and data["hot_pixels"]:
             return dict(data)
     except (OSError, KeyError, TypeError, ValueError) as error:

@@ -20,6 +20,7 @@ from darkpipe.files.atomic import replace_text
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.products import Card, Frame, Product, read_header, read_planes
 from darkpipe.files.thread_memory import ThreadMemory
+from darkpipe.regular import read_text
 from darkpipe.science.flags import DQ
 from darkpipe.science.models import MODELS, Reference
 from darkpipe.science.models.families import make_dark, make_signal, signal_along
@@ -162,7 +163,7 @@ def read_description(path: Path) -> Description:
 @lru_cache(maxsize=64)
 def _description_of(path: Path, stamp: tuple[int, int, int]) -> Description:
     """Of a file with this stamp: each of a hundred frames asks for the same one, and YAML is slow to parse."""
-    data = plain_yaml.load(path.read_text(encoding="utf-8"))
+    data = plain_yaml.load(read_text(path))
     models = tuple(
         FittedModel(
             m["name"],

@@ -23,6 +23,7 @@ from darkpipe.files.fits_cards import Cards
 from darkpipe.files.fits_reading import Unplain, planes_of
 from darkpipe.files.fits_writing import Unit, image_header, text_table, write_in_strips, write_units
 from darkpipe.files.thread_memory import ThreadMemory
+from darkpipe.regular import check_regular
 from darkpipe.science.bit_planes import without_value
 from darkpipe.science.flags import MODEL_INVALID
 from darkpipe.version import __version__
@@ -171,6 +172,7 @@ def _opened(path: Path) -> Iterator[fits.HDUList]:
     from astropy.io import fits
 
     try:
+        check_regular(path)
         with fits.open(path, memmap=False) as hdus:  # sections are read from the file all the same
             yield hdus
     except FileNotFoundError:

@@ -19,6 +19,7 @@ from darkpipe.files.model_check import read_verdict
 from darkpipe.files.model_maps import Description, read_description
 from darkpipe.files.products import read_header
 from darkpipe.files.tables import read_table
+from darkpipe.regular import read_text
 
 Row = dict[str, Any]
 
@@ -188,7 +189,7 @@ def _yaml(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        data = plain_yaml.load(path.read_text(encoding="utf-8"))
+        data = plain_yaml.load(read_text(path))
     except (OSError, ValueError) as error:
         raise ProductError(f"a product cannot be read ({error})", where=path, do="run with --force") from error
     return dict(data) if isinstance(data, dict) else {}

@@ -16,6 +16,7 @@ from astropy.table import Column, MaskedColumn, Table
 from darkpipe import plain_yaml
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_text
+from darkpipe.regular import regular
 
 _FORMAT = "ascii.ecsv"
 _MOST_KEPT_BYTES = 4_000_000
@@ -71,7 +72,8 @@ def _kept(path: Path, inode: int, size: int, mtime_ns: int) -> Table:
 
 def _parsed(path: Path) -> Table:
     try:
-        text = path.read_text(encoding="utf-8")
+        with open(path, encoding="utf-8", opener=regular) as stream:
+            text = stream.read()
     except FileNotFoundError:
         raise ProductError(
             "the table is missing", where=path, do="Run the step that makes it (or the pipeline without --from_step)."

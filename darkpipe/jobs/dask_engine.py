@@ -343,11 +343,11 @@ def _connect(settings: DaskSettings, stack: contextlib.ExitStack) -> Any:
             where="dask_scheduler",
             do="It looks like tcp://host:8786",
         ) from error
-    except RuntimeError as error:
-        raise PipelineError(
-            f"no Dask cluster could be started here: {error}", where="local cluster", do="Try another --engine"
-        ) from error
-    except OSError as error:
+    except (RuntimeError, OSError) as error:
+        if settings.scheduler is None:
+            raise PipelineError(
+                f"no Dask cluster could be started here: {error}", where="local cluster", do="Try another --engine"
+            ) from error
         raise PipelineError(
             f"no Dask scheduler answers: {error}", where=settings.scheduler, do="Start one with `dask scheduler`"
         ) from error

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from darkpipe.errors import ProductError
 from darkpipe.jobs.stamps import to_disk
+from darkpipe.regular import regular
 
 FORMAT = 1
 RECIPE_START = b'{"recipe":"'
@@ -140,7 +141,8 @@ def load(path: Path) -> Book:
     """
     book = Book()
     try:
-        content = path.read_bytes()
+        with open(path, "rb", opener=regular) as stream:
+            content = stream.read()
     except FileNotFoundError:
         return book
     except OSError as error:

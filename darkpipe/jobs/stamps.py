@@ -15,6 +15,7 @@ from typing import NamedTuple
 import xxhash
 
 from darkpipe.errors import PipelineError, ProductError
+from darkpipe.regular import regular
 
 NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES, errno.EPERM)
 """What file systems say that cannot bring a file to the disk on demand: there is nothing better to be done."""
@@ -89,7 +90,7 @@ def digest(path: str | Path) -> str:
     state = xxhash.xxh3_128()
     buffer = memoryview(bytearray(CHUNK_BYTES))
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=regular) as file:
             while count := file.readinto(buffer):
                 state.update(buffer[:count])
     except OSError as error:

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.io import fits
+from em_folder import EmFolder
+from em_frames import write_em_frame
 from helpers import Campaign
 
-from darkpipe.errors import DesignError, FrameError, ProductError
-from darkpipe.files.campaign_plan import kinds_of, read_sensor
+from darkpipe.errors import DesignError, FrameError, ProductError, SettingsError
+from darkpipe.files.campaign_plan import Outline, fitting_of, kinds_of, read_sensor
 from darkpipe.files.detectors import read_units, units_of_file
+from darkpipe.files.em_frames import describe_em_frame, read_em_frame
+from darkpipe.files.em_table import stacks_of
 from darkpipe.files.fitting import read_population
 from darkpipe.files.frame_match import Window
+from darkpipe.files.frames import survey_frame
 from darkpipe.files.index import survey_of
 from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.lights import read_light
 from darkpipe.files.masters import read_band, read_cells, read_reference
 from darkpipe.files.model_maps import read_description
+from darkpipe.files.noise_map_files import read_noise_maps, stack_rows
 from darkpipe.files.probe_files import bias_file, read_probes
 from darkpipe.files.reporting import Subject
 from darkpipe.science.flags import DQ
+from darkpipe.settings import read_yaml
 
 
 @contextmanager
@@ -119,3 +128,63 @@ def test_a_model_of_which_no_pixel_is_left(work: Campaign) -> None:
             units["DQ"].data |= np.asarray(DQ.FIT_FAILED, units["DQ"].data.dtype)
     with pytest.raises(ProductError, match="no pixel of this model can be used"):
         kinds_of(sensor)
+
+
+def test_a_plan_that_no_model_describes_as_a_whole() -> None:
+    outline = Outline(((0.0, 30.0, 4), (0.0, 60.0, 4), (0.0, 120.0, 4), (-10.0, 300.0, 4)), 8)
+    with pytest.raises(DesignError, match="no model describes the 4 cells of this plan together"):
+        fitting_of(outline, "exp_t", 0.1, 1.12)
+
+
+def test_frames_of_an_em_ccd_that_cannot_be_used(tmp_path: Path) -> None:
+    path = write_em_frame(tmp_path / "frame.fits", np.ones((4, 5), np.float32), 100.0, 3.0)
+    found = describe_em_frame(path)
+    with fits.open(path, mode="update") as units:
+        del units[1].header["EXPTIME"]
+    with pytest.raises(FrameError, match="no exposure time in the header"):
+        describe_em_frame(path)
+    torn = write_em_frame(tmp_path / "torn.fits", np.ones((40, 50), np.float32), 100.0, 3.0)
+    frame = describe_em_frame(torn)
+    os.truncate(torn, torn.stat().st_size - 5760)
+    with pytest.raises(FrameError, match="the file cannot be read"):
+        read_em_frame(frame)
+    near = [replace(found, em_gain=gain, path=tmp_path / str(gain)) for gain in (100.00001, 100.00002)]
+    with pytest.raises(FrameError, match="two stacks come out with one EM gain and exposure"):
+        stacks_of(near, same_gain=0.0)
+
+
+def test_noise_maps_that_do_not_belong_together(em_work: EmFolder) -> None:
+    maps = OutputDir(em_work.out).model.noise_maps
+    with pytest.raises(ProductError, match="this is no noise map F"):
+        stack_rows(maps["C"])
+    with fits.open(maps["D"], mode="update") as units:
+        for unit in units:
+            if unit.data is not None and getattr(unit.data, "ndim", 0) == 2:
+                unit.data = unit.data[:, :-4]
+    with pytest.raises(ProductError, match="the three maps differ in shape"):
+        read_noise_maps(maps)
+
+
+def test_a_noise_map_that_lacks_its_numbers(em_work: EmFolder) -> None:
+    maps = OutputDir(em_work.out).model.noise_maps
+    with fits.open(maps["F"], mode="update") as units:
+        del units[0].header["NSTACKS"]
+    with pytest.raises(ProductError, match="the header lacks"):
+        read_noise_maps(maps)
+
+
+def test_a_tile_that_is_larger_than_any_image(tmp_path: Path) -> None:
+    path = tmp_path / "packed.fits"
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(np.zeros((64, 64), np.int16))]).writeto(path)
+    before, after = b"ZTILE1  =                   64", b"ZTILE1  =            999999999"
+    content = path.read_bytes()
+    assert before in content
+    path.write_bytes(content.replace(before, after))
+    assert "ZTILE1 = 999999999: larger than the image" in str(survey_frame(path).rejected)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name are those of Unix")
+def test_settings_that_are_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "settings.yaml")
+    with pytest.raises(SettingsError, match="the settings are no regular file"):
+        read_yaml(tmp_path / "settings.yaml")

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -374,3 +375,17 @@ def test_nothing_is_left_where_a_worker_cannot_write(tmp_path: Path) -> None:
     assert dask_worker.sees(str(tmp_path), ".dask.1-2.draft", "token", patience_s=0.0) == ""
     assert "reads otherwise" in dask_worker.sees(str(tmp_path), ".dask.1-2.draft", "other", patience_s=0.0)
     assert [path.name for path in tmp_path.iterdir()] == [".dask.1-2.draft"]
+
+
+def test_a_cluster_that_does_not_answer(tmp_path: Path) -> None:
+    answered = threading.Event()
+    with pytest.raises(PipelineError, match=r"the Dask cluster has not answered for 0\.1 s"):
+        dask_engine._ask(lambda: answered.wait(60.0), 0.1)
+    answered.set()
+    with cluster_of(0) as gone:
+        client = distributed.Client(gone.scheduler_address, set_as_default=False)
+        client.close()
+        with pytest.raises(PipelineError, match="the Dask cluster does not answer"):
+            dask_engine._ask(client.nthreads)
+    with pytest.raises(PipelineError, match="cannot write here: No such file or directory"):
+        dask_engine._check_folder(client, str(tmp_path / "gone"))

@@ -21,6 +21,7 @@ from steps import (
     step6_generate_synthetic_darks,
     step10_load_em_frames,
     step13_synthetic_noise_map_dark,
+    step14_calibrate,
     step19_report,
     step20_find_detectors,
 )
@@ -151,3 +152,19 @@ def test_a_model_of_one_temperature_for_what_it_cannot(work: Campaign, tmp_path:
     assert "the model fits none of these masters" in str(report.failures[0].error)
     told = refusal(tmp_path / "plan", "plan_campaign", plan_campaign={"model_dir": work.model})
     assert "this model is none of temperature and exposure" in told
+
+
+def test_lights_that_hold_no_dark_signal_or_are_not_there(work: Campaign, tmp_path: Path) -> None:
+    frame = tmp_path / "lights" / "light.fits"
+    frame.parent.mkdir()
+    with fits.open(work.frames_of(0.0, 100.0)[0]) as hdus:
+        header = hdus[0].header.copy()
+        header["IMAGETYP"], header["EXPTIME"] = "Light Frame", 0.0
+        fits.PrimaryHDU(hdus[0].data, header).writeto(frame)
+    given = {"load_data": {"basepath": frame.parent}, "calibrate": {"model_dir": work.out}}
+    assert "it holds no dark signal" in refusal(tmp_path / "out", "calibrate", **given)
+    index = OutputDir(tmp_path / "out", "").index
+    write_table(index, read_table(index)[:0])
+    settings = step14_calibrate.Settings(model_dir=work.out)
+    with pytest.raises(PipelineError, match="there is no frame to calibrate"):
+        list(step14_calibrate.plan(OutputDir(tmp_path / "out", ""), settings))
