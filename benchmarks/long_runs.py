@@ -111,7 +111,8 @@ def pipeline(folder: Path, frames: int) -> tuple[Row, list[str]]:
         waiting.join()
         said.seek(0)
         text = said.read().decode(errors="replace")
-    surveyed = [s for s, later in itertools.pairwise(samples) if 0 < s.done < later.done] or samples[:1]
+    # the index is a job of this step too: what comes after the last frame does not count
+    surveyed = [s for s, later in itertools.pairwise(samples) if 0 < s.done < min(later.done, frames)] or samples[:1]
     chosen = surveyed[:: max(len(surveyed) // SAMPLES, 1)][1:] or surveyed
     broken = faults_of(chosen) + ([f"exit code {process.returncode}: {text[-800:]}"] if process.returncode else [])
     row = row_of("pipeline", frames, chosen, broken)
