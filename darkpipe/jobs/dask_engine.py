@@ -343,7 +343,7 @@ def _connect(settings: DaskSettings, stack: contextlib.ExitStack) -> Any:
             where="dask_scheduler",
             do="It looks like tcp://host:8786",
         ) from error
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, ImportError) as error:  # ImportError: of what Dask is set to load first
         if settings.scheduler is None:
             raise PipelineError(
                 f"no Dask cluster could be started here: {error}", where="local cluster", do="Try another --engine"

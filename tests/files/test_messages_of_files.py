@@ -188,3 +188,18 @@ def test_settings_that_are_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "settings.yaml")
     with pytest.raises(SettingsError, match="the settings are no regular file"):
         read_yaml(tmp_path / "settings.yaml")
+
+
+def test_a_packed_frame_of_an_em_ccd_whose_tiles_are_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "frame.fits"
+    rng = np.random.default_rng(1)
+    unit = fits.CompImageHDU(rng.integers(0, 900, (64, 64)).astype(np.int16), compression_type="GZIP_1")
+    unit.header["BUNIT"], unit.header["EXPTIME"], unit.header["EMGAIN_C"] = "detected EM electron", 3.0, 100.0
+    fits.HDUList([fits.PrimaryHDU(), unit]).writeto(path)
+    frame = describe_em_frame(path)
+    content = bytearray(path.read_bytes())
+    begin = content.index(b"\x1f\x8b")
+    content[begin : begin + 400] = bytes(400)
+    path.write_bytes(content)
+    with pytest.raises(FrameError, match="the file cannot be read"):
+        read_em_frame(frame)

@@ -24,7 +24,7 @@ from dask_helpers import AtJob, kill_a_worker, within
 from test_master_controller import PROJECT, labels, products
 from toy_steps import controller, write_frames
 
-from darkpipe.errors import PipelineError, SettingsError
+from darkpipe.errors import BusyError, PipelineError, SettingsError
 from darkpipe.jobs import dask_engine, dask_worker
 from darkpipe.jobs.engine import open_engine
 from darkpipe.jobs.journal import Journal
@@ -201,6 +201,11 @@ def test_the_next_run_waits_for_the_jobs_of_one_that_was_killed(
     scheduler = cluster.scheduler_address
     with toy_process(root, scheduler, 4.0):
         until(lambda: any("master" in name for name in at_work(scheduler, root)))
+        with (
+            distributed.Client(scheduler, set_as_default=False) as client,
+            pytest.raises(BusyError, match="workers are still at jobs of a run that has ended"),
+        ):
+            dask_engine._await_no_jobs(client, str(root / "out"), 0.0)
     with caplog.at_level(logging.INFO, "darkpipe"):
         report = dask_run(root, scheduler)
     assert "still at work: master" in caplog.text
