@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hardware.settings import AcquisitionSettings, Celsius, PositiveFloat
+from hardware.settings import AcquisitionSettings, Celsius, Exposure, PositiveFloat
 
 NAME = "plan_campaign"
 SECTIONS = ("plan_campaign", "dark_capture", "camera")
@@ -22,13 +22,13 @@ class PlannedCampaign(BaseModel):
     temperatures_c: list[Celsius] | None = Field(
         None, min_length=1, description="planned temperatures [°C]; null: of the model, else of dark_capture"
     )
-    exposures_s: list[PositiveFloat] | None = Field(
+    exposures_s: list[Exposure] | None = Field(
         None, min_length=1, description="planned exposures of darks [s]; null: the same"
     )
     frames: int | None = Field(None, ge=1, description="darks of each cell; null: the same")
     biases: int | None = Field(None, ge=0, description="bias frames of each temperature; null: the same")
     temp_single_c: Celsius | None = Field(None, description="the dark that matters most: its temperature [°C]")
-    exptime_single_s: PositiveFloat | None = Field(None, description="and its exposure [s]; null: all of the campaign")
+    exptime_single_s: Exposure | None = Field(None, description="and its exposure [s]; null: all of the campaign")
     model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow"] = Field(
         "auto", description="the model that will be fitted (glow is left out); auto: that of model_dir, else exp_2d"
     )
