@@ -23,6 +23,7 @@ from benchmarks.robustness_rows import Row
 FRAMES = 10_000
 SETTINGS = 12  # three temperatures, bias and three exposures
 SAMPLES = 10
+OPEN_AT_A_TIME = 2  # frames that the jobs of a moment read
 LINES = 100_000
 MOST_LOAD_S = 1.0
 MOST_KB_A_FRAME = 4.0  # that a process may keep of each frame: its line of the plan, its state, its digest
@@ -66,7 +67,7 @@ def faults_of(samples: Sequence[Sample]) -> list[str]:
     """What is not flat: between the first sample, when all is set up, and the last."""
     first, last = samples[0], samples[-1]
     found = []
-    if last.files > first.files:
+    if last.files > first.files + OPEN_AT_A_TIME:
         found.append(f"open files grew from {first.files} to {last.files}")
     if last.threads > first.threads:
         found.append(f"threads grew from {first.threads} to {last.threads}")
@@ -105,14 +106,13 @@ def pipeline(folder: Path, frames: int) -> tuple[Row, list[str]]:
         ended = threading.Event()
         waiting = threading.Thread(target=lambda: (process.wait(), ended.set()))
         waiting.start()
-        while not ended.wait(1.0):
+        while not ended.wait(0.2):
             with contextlib.suppress(OSError):
                 samples.append(sample(process.pid, looked_at(out), begin_s))
         waiting.join()
         said.seek(0)
         text = said.read().decode(errors="replace")
-    # the index is a job of this step too: what comes after the last frame does not count
-    surveyed = [s for s, later in itertools.pairwise(samples) if 0 < s.done < min(later.done, frames)] or samples[:1]
+    surveyed = [s for s in samples if 0 < s.done < frames] or samples[:1]  # not what comes after the last frame
     chosen = surveyed[:: max(len(surveyed) // SAMPLES, 1)][1:] or surveyed
     broken = faults_of(chosen) + ([f"exit code {process.returncode}: {text[-800:]}"] if process.returncode else [])
     row = row_of("pipeline", frames, chosen, broken)
@@ -125,11 +125,8 @@ def pipeline(folder: Path, frames: int) -> tuple[Row, list[str]]:
 
 
 def looked_at(out: Path) -> int:
-    """Frames whose survey is in the journal."""
-    try:
-        return (out / "journal.jsonl").read_bytes().count(b'{"job":"load_data"')
-    except OSError:
-        return 0
+    """Frames that were looked at: each leaves a file (the journal is written now and then)."""
+    return sum(1 for _ in (out / "survey").glob("*/*.json"))
 
 
 def row_of(name: str, frames: int, samples: Sequence[Sample], broken: list[str]) -> Row:

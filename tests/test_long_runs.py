@@ -30,7 +30,7 @@ def test_a_long_acquisition_keeps_no_file_and_no_thread(tmp_path: Path) -> None:
 
 def test_what_is_not_flat_is_seen() -> None:
     first = long_runs.Sample(100, 1.0, 100.0, 8, 2)
-    last = long_runs.Sample(200, 2.0, 101.0, 9, 3)
+    last = long_runs.Sample(200, 2.0, 101.0, 8 + long_runs.OPEN_AT_A_TIME + 1, 3)
     found = "; ".join(long_runs.faults_of([first, first, last]))
     assert "files grew" in found
     assert "threads grew" in found
