@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,22 +50,31 @@ def pipeline_command() -> list[str]:
     return shlex.split(command) if command else [sys.executable, str(REPOSITORY / "run_pipeline.py")]
 
 
+# peak memory of a process begins with that of the one that started it: a small one in between starts what is measured
+_LAUNCH = """
+import json, os, sys, time
+start = time.perf_counter()
+_, status, usage = os.wait4(os.spawnvp(os.P_NOWAIT, sys.argv[2], sys.argv[2:]), 0)
+used = {"seconds": time.perf_counter() - start, "code": os.waitstatus_to_exitcode(status),
+        "peak": usage.ru_maxrss, "cpu_s": usage.ru_utime + usage.ru_stime}
+with open(sys.argv[1], "w") as file:
+    json.dump(used, file)
+"""
+
+
 def run_pipeline(*arguments: object, check: bool = True) -> Run:
     """Run the pipeline in a process of its own and wait; RuntimeError with its last lines if it fails and check."""
     command = [*pipeline_command(), *map(str, arguments)]
-    with tempfile.TemporaryFile() as log:
-        start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        # wait4, not getrusage(RUSAGE_CHILDREN): the latter keeps the largest of all children so far
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
+    with tempfile.TemporaryFile() as log, tempfile.NamedTemporaryFile() as taken:
+        launched = [sys.executable, "-S", "-c", _LAUNCH, taken.name, *command]
+        subprocess.run(launched, stdout=log, stderr=subprocess.STDOUT, check=False)
+        used = json.loads(taken.read())
         log.seek(0)
         output = log.read().decode(errors="replace")
-    if check and process.returncode != 0:
-        raise RuntimeError(f"{shlex.join(command)} ended with {process.returncode}:\n{output[-3000:]}")
+    if check and used["code"] != 0:
+        raise RuntimeError(f"{shlex.join(command)} ended with {used['code']}:\n{output[-3000:]}")
     scale = 1 / 2**20 if sys.platform == "darwin" else 1 / 2**10
-    return Run(seconds, usage.ru_maxrss * scale, usage.ru_utime + usage.ru_stime, process.returncode, output)
+    return Run(used["seconds"], used["peak"] * scale, used["cpu_s"], used["code"], output)
 
 
 def robust_spread(values: ArrayLike) -> float:
