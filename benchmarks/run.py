@@ -2,7 +2,7 @@
 
 ``python benchmarks/run.py`` measures at full size (2048 x 2048, 500 frames); ``--quick`` with smaller sets, in less
 than two minutes; ``--only whole`` one group; ``--markdown FILE`` writes the table there too, ``--write`` into
-docs/speed.md and, without targets and notes, README.md. It ends with 1 where a target is missed. Targets hold at full
+docs/speed.md and, of what has a target, README.md. It ends with 1 where a target is missed. Targets hold at full
 size: a quick run judges those alone that do not depend on the size.
 """
 

@@ -73,9 +73,9 @@ def markdown(lines: Sequence[Line]) -> str:
 
 
 def brief(lines: Sequence[Line]) -> str:
-    """The same without targets and notes: what it takes, how many times more others take, how far from the floor."""
+    """Of lines that have a target: what it takes, how many times more others take, how far from the floor."""
     rows = ["| work | takes | others, times as long | times the floor |", "|---|---|---|---|"]
-    for line in lines:
+    for line in (line for line in lines if line.target):
         others = ", ".join(f"{name} {taken / line.product_s:.3g}" for name, taken in line.peers.items())
         floor = "" if line.floor_s is None else f"{line.product_s / line.floor_s:.2g}"
         rows.append(f"| {line.work} | {seconds(line.product_s)} | {others} | {floor} |")
