@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.errors import ProductError
+from darkpipe.errors import ProductError, one_line
 from darkpipe.files.atomic import replace_file
 from darkpipe.regular import regular
 
@@ -34,8 +34,7 @@ def read_arrays(path: Path, what: str, do: str, names: Container[str] | None = N
             with np.load(content, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files if names is None or name in names}
     except Exception as error:  # what a damaged file of this kind raises has no common base
-        told = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ProductError(f"{what} cannot be read ({told})", where=path, do=do) from error
+        raise ProductError(f"{what} cannot be read ({one_line(error)})", where=path, do=do) from error
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> str:

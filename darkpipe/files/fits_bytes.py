@@ -18,7 +18,7 @@ from darkpipe.files.values import Card, integer_of, number_of, shown
 BLOCK = 2880
 MAX_PIXELS = 1 << 29  # three times the largest sensors of today
 
-_CARD = 80
+CARD = 80
 _MAX_HDUS = 1000
 _MAX_HEADER_BLOCKS = 1000
 _LONGEST_AXIS = 1 << 40  # of a table or an image; no disk holds more
@@ -27,7 +27,7 @@ _PACKED = ("RICE_1", "RICE_ONE", "GZIP_1", "GZIP_2", "NOCOMPRESS")
 _MOST_REST = 10 * BLOCK  # behind the last unit, which other readers search for one more
 _LARGEST_TILE = 1 << 14
 EMPTY_PRIMARY = b"".join(
-    text.ljust(_CARD)
+    text.ljust(CARD)
     for text in (
         b"SIMPLE  =                    T",
         b"BITPIX  =                    8",
@@ -321,8 +321,8 @@ def _read_header(source: Source, offset: int, hdu: int) -> tuple[list[Card], int
                 return [], offset
             if not hdu and not _STANDARD.match(block):
                 raise FrameError(_no_fits(block), do="Leave the file out.")
-        for begin in range(0, len(block) - _CARD + 1, _CARD):
-            card = block[begin : begin + _CARD]
+        for begin in range(0, len(block) - CARD + 1, CARD):
+            card = block[begin : begin + CARD]
             if card.rstrip() == b"END":
                 return parse_cards(cards), offset + (number + 1) * BLOCK
             cards.append(_text(card))

@@ -15,9 +15,8 @@ from typing import Any
 from darkpipe.files.keywords import HISTORY
 
 COMMENTARY = (HISTORY, "COMMENT")
-CARD = 80
 
-_PLAIN = re.compile(r"[A-Z0-9_-]{1,8}")
+PLAIN = re.compile(r"[A-Z0-9_-]{1,8}")
 _SPECIAL = frozenset(("END", "CONTINUE", "HIERARCH"))
 _LONGEST_COMMENTARY = 72
 
@@ -56,7 +55,7 @@ class Cards:
 
 def _plain(keyword: str, value: Any) -> bool:
     """Whether what astropy makes of a card depends on nothing but the card."""
-    if not _PLAIN.fullmatch(keyword) or keyword in _SPECIAL:
+    if not PLAIN.fullmatch(keyword) or keyword in _SPECIAL:
         return False
     if keyword in COMMENTARY:
         return isinstance(value, str) and len(value) <= _LONGEST_COMMENTARY

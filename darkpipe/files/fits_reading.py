@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.files.fits_bytes import BLOCK
+from darkpipe.files.fits_bytes import BLOCK, CARD
 from darkpipe.files.thread_memory import ThreadMemory
 from darkpipe.regular import regular
 
-_CARD = 80
 _CHUNK = 1 << 19  # bytes: what was read is turned round while it is in the cache
 _KINDS = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
 _KNOWN = frozenset(("XTENSION", "BITPIX", "NAXIS", "PCOUNT", "GCOUNT", "EXTNAME", "BZERO", "BSCALE", "BLANK", "ZIMAGE"))
@@ -135,12 +134,12 @@ def _header(handle: int, offset: int, size: int) -> tuple[dict[str, str], int]:
         if number == 0 and not block.startswith((b"SIMPLE", b"XTENSION")):
             raise Unplain
         offset += BLOCK
-        for k in range(0, BLOCK, _CARD):
+        for k in range(0, BLOCK, CARD):
             keyword = block[k : k + 8].decode("latin-1").rstrip()
             if keyword == "END":
                 return cards, offset
             if keyword in _KNOWN or keyword.startswith("NAXIS"):
-                cards[keyword] = block[k + 10 : k + _CARD].decode("latin-1").partition(" /")[0].strip()
+                cards[keyword] = block[k + 10 : k + CARD].decode("latin-1").partition(" /")[0].strip()
     raise Unplain
 
 

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.files.fits_bytes import BLOCK
-from darkpipe.files.fits_cards import CARD, Cards
+from darkpipe.files.fits_bytes import BLOCK, CARD
+from darkpipe.files.fits_cards import Cards
 from darkpipe.science.bit_planes import sum_words
 
 CHECKSUM_COMMENT = "of this HDU"  # a fixed one: astropy's holds the time of writing

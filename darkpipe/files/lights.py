@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,8 @@ from numpy.typing import NDArray
 from darkpipe.errors import FrameError
 from darkpipe.files import keywords as kw
 from darkpipe.files import values
-from darkpipe.files.fits_bytes import locate_image
-from darkpipe.files.fits_cards import CARD, card_text
+from darkpipe.files.fits_bytes import CARD, locate_image
+from darkpipe.files.fits_cards import PLAIN, card_text
 from darkpipe.files.headers import NO_SYNONYMS, FrameInfo, configuration_name, read_cards, usable_as
 from darkpipe.files.pixels import decode
 from darkpipe.files.products import Card
@@ -24,8 +23,6 @@ from darkpipe.files.quiet import quietly
 from darkpipe.files.sources import Source, open_source, source_of
 from darkpipe.files.survey import read_shared, read_whole
 from darkpipe.files.thread_memory import ThreadMemory
-
-_PLAIN = re.compile(r"[A-Z0-9_-]{1,8}")
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ def kept_cards(cards: Iterable[values.Card], ours: Iterable[str]) -> tuple[list[
             name = card.keyword
             if not name or name in replaced or card.value is None or kw.OF_RAW_PIXELS.fullmatch(name):
                 continue
-            found: Card = (name if _PLAIN.fullmatch(name) else f"HIERARCH {name}", card.value, card.comment)
+            found: Card = (name if PLAIN.fullmatch(name) else f"HIERARCH {name}", card.value, card.comment)
             if not _allowed(found):
                 continue
             (coordinates if kw.COORDINATES.fullmatch(name) else kept).append(found)

@@ -16,7 +16,7 @@ from astropy.table import Column, MaskedColumn, Table
 from darkpipe import plain_yaml
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_text
-from darkpipe.regular import regular
+from darkpipe.regular import read_text
 
 _FORMAT = "ascii.ecsv"
 _MOST_KEPT_BYTES = 4_000_000
@@ -72,8 +72,7 @@ def _kept(path: Path, inode: int, size: int, mtime_ns: int) -> Table:
 
 def _parsed(path: Path) -> Table:
     try:
-        with open(path, encoding="utf-8", opener=regular) as stream:
-            text = stream.read()
+        text = read_text(path)
     except FileNotFoundError:
         raise ProductError(
             "the table is missing", where=path, do="Run the step that makes it (or the pipeline without --from_step)."

@@ -24,6 +24,7 @@ from darkpipe.science.combine_calm import (
 )
 from darkpipe.science.flags import DQ
 from darkpipe.science.jit import kernel
+from darkpipe.science.network import exchanges
 
 NETWORK_LIMIT = 96
 """Above this many frames a bisection beats the sorting network (its size grows with n log² n)."""
@@ -37,24 +38,13 @@ def comparators(n: int) -> NDArray[np.int32]:
     """Batcher's odd-even merge network for n inputs, cut down to what the median needs.
 
     (m, 3) rows i, j, op: after it row (n-1)//2 and row n//2 hold the middle order statistics. Empty above
-    `NETWORK_LIMIT`. Source: Knuth, TAOCP vol. 3, 5.2.2, algorithm M.
+    `NETWORK_LIMIT`.
     """
     if n > NETWORK_LIMIT:
         return np.empty((0, 3), np.int32)
-    pairs: list[tuple[int, int]] = []
-    top = 1 << max((n - 1).bit_length() - 1, 0)
-    p = top
-    while p > 0 and n > 1:
-        q, r, d = top, 0, p
-        while True:
-            pairs.extend((i, i + d) for i in range(n - d) if i & p == r)
-            if q == p:
-                break
-            d, q, r = q - p, q >> 1, p
-        p >>= 1
     needed = {(n - 1) // 2, n // 2}
     kept: list[tuple[int, int, int]] = []
-    for i, j in reversed(pairs):
+    for i, j in reversed(exchanges(n)):
         op = (_LOW_ONLY if i in needed else 0) | (_HIGH_ONLY if j in needed else 0)
         if op:
             kept.append((i, j, op))

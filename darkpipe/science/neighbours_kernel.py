@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from darkpipe.science import network
 from darkpipe.science.jit import kernel
 from darkpipe.science.packed import LANES, larger, load, smaller, store
 
@@ -23,19 +24,8 @@ _COLUMNS = 128
 
 @cache
 def exchanges(n: int) -> Ints:
-    """(k, 2) places i < j of n values; the smaller one goes to i, in this order, and all are sorted."""
-    pairs: list[tuple[int, int]] = []
-    top = 1 << max((n - 1).bit_length() - 1, 0)
-    p = top
-    while p:
-        q, r, d = top, 0, p
-        while True:
-            pairs.extend((i, i + d) for i in range(n - d) if i & p == r)
-            if q == p:
-                break
-            d, q, r = q - p, q >> 1, p
-        p >>= 1
-    return np.array(pairs, np.int64).reshape(-1, 2)
+    """`network.exchanges` as an array (k, 2)."""
+    return np.array(network.exchanges(n), np.int64).reshape(-1, 2)
 
 
 @kernel
