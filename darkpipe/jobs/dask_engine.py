@@ -8,6 +8,7 @@ that a run ends only when none of its jobs is at work any more, and that waiting
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -319,7 +320,7 @@ def _connect(settings: DaskSettings, stack: contextlib.ExitStack) -> Any:
         raise SettingsError(
             "engine 'dask' needs a package that is not installed", where="engine", do="pip install distributed"
         ) from error
-    connect: Any = distributed.Client
+    connect = functools.partial(_made, distributed.Client)
     try:
         if settings.scheduler is not None:
             return stack.enter_context(connect(settings.scheduler, timeout=CONNECT_S, set_as_default=False))
@@ -351,6 +352,21 @@ def _connect(settings: DaskSettings, stack: contextlib.ExitStack) -> Any:
         raise PipelineError(
             f"no Dask scheduler answers: {error}", where=settings.scheduler, do="Start one with `dask scheduler`"
         ) from error
+
+
+def _made(kind: Any, *args: Any, **named: Any) -> Any:
+    """A client; one whose making fails is closed here, not by the garbage collector.
+
+    That could be in any thread, also in one that holds the lock for which the closing waits: none would go on.
+    """
+    client = kind.__new__(kind)
+    try:
+        client.__init__(*args, **named)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            client.close()
+        raise
+    return client
 
 
 def _check_workers(client: Any, root: str, settings: DaskSettings) -> None:

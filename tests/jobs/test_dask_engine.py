@@ -6,6 +6,7 @@ Everything has a deadline, so that a cluster that hangs is a failure and no wait
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -233,6 +234,8 @@ def test_no_scheduler_is_said_in_time(root: Path, monkeypatch: pytest.MonkeyPatc
 def test_an_address_that_is_none(tmp_path: Path, address: str) -> None:
     with pytest.raises(SettingsError, match="no address of a Dask scheduler"):
         within(200.0, lambda: open_engine("dask", 1, address, root=tmp_path))
+    left = [client for client in gc.get_objects() if type(client) is distributed.Client]
+    assert {client.status for client in left} <= {"closed"}  # the collector would close it in any thread, and block it
 
 
 def test_a_cluster_without_workers(tmp_path: Path) -> None:
