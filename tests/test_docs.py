@@ -123,10 +123,16 @@ def outputs(book: object) -> list[list[str]]:
     for cell in book.cells:  # type: ignore[attr-defined]
         if cell.cell_type == "code":
             parts = []
+            streaming = None
             for output in cell.outputs:
                 assert output.output_type != "error"
                 data = output.get("data", {})
-                parts.append("picture" if "image/png" in data else output.get("text") or data["text/plain"])
+                part = "picture" if "image/png" in data else output.get("text") or data["text/plain"]
+                if output.output_type == "stream" and output.name == streaming:
+                    parts[-1] += part  # how a stream is cut is a matter of timing
+                else:
+                    parts.append(part)
+                streaming = output.get("name")
             found.append(parts)
     return found
 

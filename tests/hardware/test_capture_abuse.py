@@ -42,12 +42,21 @@ def test_a_plan_without_end_is_refused_before_it_is_made(number: int) -> None:
 
 @pytest.mark.parametrize("resolution_s", [1e-6, 1e-310])
 def test_exposures_beyond_all_numbers_are_planned_or_left_out(resolution_s: float) -> None:
-    settings = asked(num_darks=1, science_exposure_time=1e308, max_exposure=1e308)
+    longest_s = 86400.0  # of the settings
+    settings = asked(
+        num_darks=30_000, science_exposure_time=longest_s, max_exposure=longest_s, exposure_factors=[0.5, 1.0, 1e308]
+    )
     info = CameraInfo("C", exposure_resolution_s=resolution_s)
     plan = make_plan(settings, info, None)
-    assert [e.exposure_s for e in plan.exposures] == [0.001, 5e307, 1e308]
-    assert any("science × 4 (" in remark and "left out" in remark for remark in plan.remarks)
+    assert [e.exposure_s for e in plan.exposures] == [0.001, 43200.0, longest_s]
+    assert any("science × 1e+308 (" in remark and "left out" in remark for remark in plan.remarks)
     assert "longer than a lifetime" in estimate(plan, plan.slots, info, settings, None).lines[1]
+
+
+@pytest.mark.parametrize("name", ["science_exposure_time", "max_exposure", "flat_exposure_time"])
+def test_exposures_that_no_camera_has_are_refused_by_the_settings(name: str) -> None:
+    with pytest.raises(ValidationError, match="less than or equal to 86400"):
+        asked(**{name: 1e308})
 
 
 @pytest.mark.parametrize("seconds", [1e300, float("inf"), float("nan")])
