@@ -10,24 +10,24 @@ temperature one that all cells of the same station share.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.science.fit_kernel import Law
+from darkpipe.science.fit_kernel import Law, Pixels
 from darkpipe.science.fit_loops import (
     CLOSER,
     Fitted,
-    Pixels,
     fit_packed,
     fit_singly,
     residuals_of_tile,
 )
 from darkpipe.science.fit_packed import Order, order_of
-from darkpipe.science.packed import LANES
+from darkpipe.science.packed import SINGLES
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
@@ -168,6 +168,20 @@ class Problem:
         return Law(self.family, self.design, self.warming, self.free, self.lower, self.upper)
 
 
+class _Frozen:
+    """A small array as a key: alike if type, shape and content are."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array.copy()
+        self._key = (array.dtype, array.shape, array.tobytes())
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Frozen) and self._key == other._key
+
+
 def _pixels(cells: Cells, prior: Prior) -> Pixels:
     n, pixels = cells.signal_adu.shape
     none = np.zeros(pixels, np.float32)
@@ -184,6 +198,12 @@ def _pixels(cells: Cells, prior: Prior) -> Pixels:
         whole(cells.group_variance_adu2), stations.of_cell, stations.variance_k2, whole(law), whole(prior.mean),
         whole(prior.precision),
     )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=16)
+def _order(groups: int, group: _Frozen, station: _Frozen, design: _Frozen) -> Order:
+    """`order_of`, which is the same for all tiles of a unit."""
+    return order_of(group.array, groups, station.array, design.array)
 
 
 def fit_tile(
@@ -208,19 +228,20 @@ def fit_tile(
     wanted = np.zeros(n, np.bool_) if leave_out is None else np.asarray(leave_out, np.bool_)
     if pixels == 0:
         return _whole(_nothing(cells.group_variance_adu2.shape[0], 0, wanted), n)
-    if pixels < LANES:
-        some = np.minimum(np.arange(LANES), pixels - 1)
+    if pixels < SINGLES:
+        some = np.minimum(np.arange(SINGLES), pixels - 1)
         return fit_tile(problem, cells.at(some), prior.at(some), start[:, some], leave_out).first(pixels)
     tile = _pixels(cells, prior)
     out = _nothing(cells.group_variance_adu2.shape[0], pixels, wanted)
     left = np.empty(pixels, np.float32)
-    order = order_of(cells.group, cells.group_variance_adu2.shape[0], tile.station, problem.design)
+    order = _order(cells.group_variance_adu2.shape[0], *map(_Frozen, (cells.group, tile.station, problem.design)))
     start = np.ascontiguousarray(start)
     fit_packed(problem.law, tile, order, start, wanted, True, out, out.by_bias.reshape(-1, pixels), left)
     careful = np.flatnonzero(left > CLOSER)
-    for array in out:
-        array[..., careful] = np.nan if array.dtype.kind == "f" else 0
-    fit_singly(problem.law, tile, start, wanted, careful, False, out)
+    if careful.size:
+        for array in out:
+            array[..., careful] = np.nan if array.dtype.kind == "f" else 0
+        fit_singly(problem.law, tile, start, wanted, careful, False, out)
     if wanted.any():
         closer = _refit_packed(problem, cells, prior, order, wanted, np.flatnonzero(left == CLOSER), out)
         fit_singly(problem.law, tile, start, wanted, closer, True, out)
@@ -255,7 +276,7 @@ def _refit_without(
     problem: Problem, cells: Cells, prior: Prior, order: Order, k: int, pixels: NDArray[np.int64], out: Fitted
 ) -> F4:
     """Predict cell k of these pixels by the fit without it; returns what is above 0 where that is not enough."""
-    some = pixels if pixels.size >= LANES else np.resize(pixels, LANES)
+    some = pixels if pixels.size >= SINGLES else np.resize(pixels, SINGLES)
     rest = cells.at(some)
     rest.count[k] = 0
     n = cells.count.shape[0]

@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 from darkpipe.science.jit import inlined, kernel
 from darkpipe.science.models.families import evaluate
 
+F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
+U2 = NDArray[np.uint16]
 I8 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
@@ -42,6 +44,26 @@ class Law(NamedTuple):
     free: Bools
     lower: F8
     upper: F8
+
+
+class Pixels(NamedTuple):
+    """The tile as the kernels see it; names as in `Cells` (frames: its count) and `Prior`."""
+
+    signal_adu: F4
+    frames: U2
+    read_variance_adu2: F4
+    read_scale: F8
+    inverse_gain: float
+    relative_variance: F8
+    pixel_relative_variance: F4
+    extra_variance_adu2: F8
+    group: I8
+    group_variance_adu2: F4
+    station: I8
+    station_variance_k2: F8
+    pixel_law_variance_k2: F4
+    prior_mean: F8
+    prior_precision: F8
 
 
 class Data(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.science.fit_kernel import FAILED, Belief, Data, Law, State, group_share, new_state, settle
+from darkpipe.science.fit_kernel import FAILED, Belief, Data, Law, Pixels, State, group_share, new_state, settle
 from darkpipe.science.fit_packed import Block, Order, chi2_packed, descend_packed, heat_packed, new_block
 from darkpipe.science.fit_residuals import (
     LONELY,
@@ -22,12 +22,13 @@ from darkpipe.science.fit_residuals import (
     parameter_by_bias,
     residual_parts,
 )
+from darkpipe.science.fit_single import first_steps, load_sixteen, new_rough, widen
 from darkpipe.science.flags import DQ
 from darkpipe.science.jit import inlined, kernel
 from darkpipe.science.left_out import leave_cell_out, most_outliers, unknowns_of
-from darkpipe.science.left_out_packed import cells_packed, offsets_packed
+from darkpipe.science.left_out_packed import alike_packed, cells_packed, offsets_packed
 from darkpipe.science.models.families import evaluate
-from darkpipe.science.packed import LANES, Packed, larger, load, magnitude, splat, store, where_above
+from darkpipe.science.packed import LANES, SINGLES, load, load_single, splat, store, where_above
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
@@ -40,26 +41,6 @@ _BIT_FEW = int(DQ.FEW_SAMPLES)
 
 CLOSER = 1.0
 """Mark of a pixel that was fitted, but for cells that are to be left out with a closer look; beyond: it was not."""
-
-
-class Pixels(NamedTuple):
-    """The tile as the kernels see it; names as in `Cells` (frames: its count) and `Prior`."""
-
-    signal_adu: F4
-    frames: U2
-    read_variance_adu2: F4
-    read_scale: F8
-    inverse_gain: float
-    relative_variance: F8
-    pixel_relative_variance: F4
-    extra_variance_adu2: F8
-    group: NDArray[np.int64]
-    group_variance_adu2: F4
-    station: NDArray[np.int64]
-    station_variance_k2: F8
-    pixel_law_variance_k2: F4
-    prior_mean: F8
-    prior_precision: F8
 
 
 class Fitted(NamedTuple):
@@ -172,35 +153,6 @@ def _store(law: Law, data: Data, state: State, i: int, out: Fitted) -> None:
 
 
 @inlined
-def _load_packed(law: Law, tile: Pixels, i: int, order: Order, block: Block) -> tuple[Packed, Packed, Packed]:
-    """Fill the scratch with pixels i to i + 7; returns how many cells they have, their unknowns, and 1 where their
-    errors are numbers. An absent cell gets an infinite variance."""
-    read = load(tile.read_variance_adu2, 0, i)
-    here, unknowns, fine = splat(0.0), splat(0.0), splat(1.0)
-    for a in range(3):
-        unknowns = unknowns + 1.0 * law.free[a]
-    for q in range(block.precision.shape[0]):
-        variance = load(tile.group_variance_adu2, q, i)
-        known = 1.0 / variance
-        store(block.precision, q, 0, known)
-        fine = where_above(variance, -1.0, fine, 0.0)
-        of_group = splat(0.0)
-        for at in range(order.group_start[q], order.group_start[q + 1]):
-            k = order.cells[at]
-            y, c = load(tile.signal_adu, k, i), load(tile.frames, k, i)
-            there = where_above(c, 0.0, where_above(math.inf, magnitude(y), splat(1.0), 0.0), splat(0.0))
-            share = 1.0 / larger(c, 1.0)
-            base = read * tile.read_scale[k] * share + tile.extra_variance_adu2[k]
-            store(block.y, k, 0, where_above(there, 0.5, y, 0.0))
-            store(block.base, k, 0, where_above(there, 0.5, base, math.inf))
-            store(block.shot, k, 0, where_above(there, 0.5, tile.inverse_gain * share, 0.0))
-            of_group = of_group + there
-        here = here + of_group
-        unknowns = unknowns + where_above(known, 0.0, splat(0.0), where_above(of_group, 0.5, splat(1.0), 0.0))
-    return here, unknowns, fine
-
-
-@inlined
 def _store_packed(tile: Pixels, block: Block, i: int, out: Fitted) -> None:
     own = load(tile.pixel_law_variance_k2, 0, i)
     for slot in range(6):
@@ -217,32 +169,45 @@ def fit_packed(
     `whole`: predictions of cells are all that is stored."""
     n, pixels = tile.signal_adu.shape
     stations = tile.station_variance_k2.size
-    block = new_block(n, tile.group_variance_adu2.shape[0], stations, order)
-    for begin in range(0, pixels, LANES):
-        i = min(begin, pixels - LANES)  # the last ones are looked at twice
-        here, unknowns, fine = _load_packed(law, tile, i, order, block)
-        fine = where_above(unknowns, here, splat(0.0), fine)
-        own = load(tile.pixel_relative_variance, 0, i)
-        p0, p1, p2, fine = descend_packed(
-            law, order, block, tile.relative_variance, own, tile.prior_mean, tile.prior_precision, start, i, fine
+    groups = tile.group_variance_adu2.shape[0]
+    some_left_out = leave_out.any()
+    block, rough = new_block(n, groups, stations, order), new_rough(n, groups, order)
+    for begin in range(0, pixels, SINGLES):
+        first = min(begin, pixels - SINGLES)  # the last ones are looked at twice
+        load_sixteen(law, tile, first, order, rough)
+        common = load_single(tile.pixel_relative_variance, 0, first)
+        first_steps(
+            law, order, rough, tile.relative_variance, common, tile.prior_mean, tile.prior_precision, start, first
         )
-        own = load(tile.pixel_law_variance_k2, 0, i)
-        heat_packed(law, order, block, p0, p1, p2, tile.station_variance_k2)
-        if whole:
-            store(out.parameters, 0, i, p0)
-            store(out.parameters, 1, i, p1)
-            store(out.parameters, 2, i, p2)
-            _store_packed(tile, block, i, out)
-            store(out.chi2, 0, i, chi2_packed(order, block, own, stations))
-            store(out.dof, 0, i, here - unknowns)
-            offsets_packed(
-                order, block, own, tile.station_variance_k2, i, out.offset_adu, out.offset_variance_adu2, by_bias
-            )
-        fine, near = cells_packed(
-            law, order, block, own, tile.station_variance_k2, leave_out, p0, p1, p2, here - unknowns, i,
-            out.held_out_adu, out.held_out_variance_adu2, out.held_out_common_adu2, fine,
-        )  # fmt: skip
-        store(left, 0, i, where_above(fine, 0.5, where_above(near, 0.5, splat(0.0), CLOSER), 2.0 * CLOSER))
+        for half in range(0, SINGLES, LANES):
+            i = first + half
+            here, unknowns, fine = widen(tile, first, rough, half, block)
+            fine = where_above(unknowns, here, splat(0.0), fine)
+            own = load(tile.pixel_relative_variance, 0, i)
+            p0, p1, p2, fine = descend_packed(
+                law, order, block, tile.relative_variance, own, tile.prior_mean, tile.prior_precision, i,
+                load(rough.p, 0, half), load(rough.p, 1, half), load(rough.p, 2, half), fine,
+            )  # fmt: skip
+            own = load(tile.pixel_law_variance_k2, 0, i)
+            heat_packed(law, order, block, p0, p1, p2, tile.station_variance_k2)
+            if whole:
+                store(out.parameters, 0, i, p0)
+                store(out.parameters, 1, i, p1)
+                store(out.parameters, 2, i, p2)
+                _store_packed(tile, block, i, out)
+                store(out.chi2, 0, i, chi2_packed(order, block, own, stations))
+                store(out.dof, 0, i, here - unknowns)
+                offsets_packed(
+                    order, block, own, tile.station_variance_k2, i, out.offset_adu, out.offset_variance_adu2, by_bias
+                )
+            fine = alike_packed(order, block, own, tile.station_variance_k2, fine)
+            near = splat(1.0)
+            if some_left_out:
+                near = cells_packed(
+                    law, order, block, own, tile.station_variance_k2, leave_out, p0, p1, p2, here - unknowns, i,
+                    out.held_out_adu, out.held_out_variance_adu2, out.held_out_common_adu2,
+                )  # fmt: skip
+            store(left, 0, i, where_above(fine, 0.5, where_above(near, 0.5, splat(0.0), CLOSER), 2.0 * CLOSER))
 
 
 @inlined

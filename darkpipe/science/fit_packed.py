@@ -1,10 +1,10 @@
 """The fit of eight pixels at once: what `fit_kernel` and `fit_residuals` do for one, where nothing is out of the way.
 
 Gauss-Newton with weights from the noise model at the current signal, refreshed at each step, errors of shared biases
-marginalised, and a prior. Full steps without a look at the cost: of pixels with a sensible start almost all are at the
-minimum after three or four. Pixels that are not (no convergence, a bound, an outlier, too few cells, a matrix that is
-nearly singular) are left to the careful fit of single pixels, which is also what judges this one: both end at the same
-minimum, within 1e-4 of its errors.
+marginalised, and a prior. Full steps without a look at the cost: of pixels with a sensible start, two steps in single
+precision behind them (`fit_single`), 98 of 100 are at the minimum when they are looked at once. Pixels that are not (no
+convergence, a bound, an outlier, too few cells, a matrix that is nearly singular) are left to the careful fit of single
+pixels, which is also what judges this one: both end at the same minimum, within 2e-4 of its errors.
 
 A lane that has converged stands still whatever its neighbours do, so a pixel comes out the same in any company.
 """
@@ -212,24 +212,38 @@ def _fixed(law: Law, block: Block) -> None:
 
 
 @inlined
-def _invert(law: Law, block: Block) -> Packed:
-    """Covariance, 0 for fixed parameters; returns 1 where the matrix is well conditioned, else 0."""
-    a, b, c = load(block.matrix, 0, 0), load(block.matrix, 3, 0), load(block.matrix, 5, 0)
+def inverse_of(
+    a: Packed, m01: Packed, m02: Packed, b: Packed, m12: Packed, c: Packed, regular: float
+) -> tuple[Packed, Packed, Packed, Packed, Packed, Packed, Packed]:
+    """Inverse of a symmetric matrix as 00, 01, 02, 11, 12, 22, and 1 where it is well conditioned, else 0: where the
+    determinants of the matrix scaled to a unit diagonal are above `regular`."""
     ra, rb, rc = 1.0 / square_root(a), 1.0 / square_root(b), 1.0 / square_root(c)
-    d = load(block.matrix, 1, 0) * ra * rb
-    e = load(block.matrix, 2, 0) * ra * rc
-    f = load(block.matrix, 4, 0) * rb * rc
+    d, e, f = m01 * ra * rb, m02 * ra * rc, m12 * rb * rc
     first = 1.0 - d * d
     det = first - e * e - f * f + 2.0 * d * e * f
     inverse = 1.0 / det
+    fine = where_above(first, regular, where_above(det, first * regular, 1.0, 0.0), 0.0)
+    return (
+        (1.0 - f * f) * inverse * ra * ra, (e * f - d) * inverse * ra * rb, (d * f - e) * inverse * ra * rc,
+        (1.0 - e * e) * inverse * rb * rb, (d * e - f) * inverse * rb * rc, first * inverse * rc * rc, fine,
+    )  # fmt: skip
+
+
+@inlined
+def _invert(law: Law, block: Block) -> Packed:
+    """Covariance, 0 for fixed parameters; returns 1 where the matrix is well conditioned, else 0."""
+    c00, c01, c02, c11, c12, c22, fine = inverse_of(
+        load(block.matrix, 0, 0), load(block.matrix, 1, 0), load(block.matrix, 2, 0), load(block.matrix, 3, 0),
+        load(block.matrix, 4, 0), load(block.matrix, 5, 0), REGULAR,
+    )  # fmt: skip
     f0, f1, f2 = 1.0 * law.free[0], 1.0 * law.free[1], 1.0 * law.free[2]
-    store(block.matrix, 9, 0, (1.0 - f * f) * inverse * ra * ra * f0)
-    store(block.matrix, 10, 0, (e * f - d) * inverse * ra * rb * (f0 * f1))
-    store(block.matrix, 11, 0, (d * f - e) * inverse * ra * rc * (f0 * f2))
-    store(block.matrix, 12, 0, (1.0 - e * e) * inverse * rb * rb * f1)
-    store(block.matrix, 13, 0, (d * e - f) * inverse * rb * rc * (f1 * f2))
-    store(block.matrix, 14, 0, first * inverse * rc * rc * f2)
-    return where_above(first, REGULAR, where_above(det, first * REGULAR, 1.0, 0.0), splat(0.0))
+    store(block.matrix, 9, 0, c00 * f0)
+    store(block.matrix, 10, 0, c01 * (f0 * f1))
+    store(block.matrix, 11, 0, c02 * (f0 * f2))
+    store(block.matrix, 12, 0, c11 * f1)
+    store(block.matrix, 13, 0, c12 * (f1 * f2))
+    store(block.matrix, 14, 0, c22 * f2)
+    return fine
 
 
 @inlined
@@ -241,7 +255,8 @@ def times_covariance(block: Block, x0: Packed, x1: Packed, x2: Packed) -> tuple[
 
 
 @inlined
-def _bounded(law: Law, i: int, p: Packed) -> Packed:
+def bounded(law: Law, i: int, p: Packed) -> Packed:
+    """A parameter within its domain; a fixed one as it is."""
     return larger(smaller(p, law.upper[i]), law.lower[i]) if law.free[i] else p
 
 
@@ -267,12 +282,11 @@ def _last_step(block: Block, t0: Packed, t1: Packed, t2: Packed) -> None:
 
 @inlined
 def descend_packed(
-    law: Law, order: Order, block: Block, relative: F8, own: Packed, mean: F8, precision: F8, start: F8, i: int,
-    fine: Packed,
+    law: Law, order: Order, block: Block, relative: F8, own: Packed, mean: F8, precision: F8, i: int, p0: Packed,
+    p1: Packed, p2: Packed, fine: Packed,
 ) -> tuple[Packed, Packed, Packed, Packed]:  # fmt: skip
-    """From the start of pixels i to i + 7 to their minimum, where matrix, sums, signals and weights are left; returns
-    the parameters, and `fine` where that went well, else 0."""
-    p0, p1, p2 = load(start, 0, i), load(start, 1, i), load(start, 2, i)
+    """From parameters p of pixels i to i + 7 to their minimum, where matrix, sums, signals and weights are left;
+    returns the parameters, and `fine` where that went well, else 0."""
     moving = splat(1.0)
     t0, t1, t2 = splat(0.0), splat(0.0), splat(0.0)
     for _ in range(TURNS):
@@ -288,9 +302,9 @@ def descend_packed(
         moving = where_above(fine, 0.5, where_above(predicted, NEAR, moving, 0.0), splat(0.0))
         if not any_above(moving, splat(0.5)):
             break
-        p0 = where_above(moving, 0.5, _bounded(law, 0, p0 + t0), p0)
-        p1 = where_above(moving, 0.5, _bounded(law, 1, p1 + t1), p1)
-        p2 = where_above(moving, 0.5, _bounded(law, 2, p2 + t2), p2)
+        p0 = where_above(moving, 0.5, bounded(law, 0, p0 + t0), p0)
+        p1 = where_above(moving, 0.5, bounded(law, 1, p1 + t1), p1)
+        p2 = where_above(moving, 0.5, bounded(law, 2, p2 + t2), p2)
     fine = where_above(moving, 0.5, splat(0.0), fine)
     p0, p1, p2 = p0 + t0, p1 + t1, p2 + t2
     _last_step(block, t0, t1, t2)

@@ -141,14 +141,9 @@ def _step_out(
 
 
 @inlined
-def cells_packed(
-    law: Law, order: Order, block: Block, law_variance: Packed, station_variance: F8, leave_out: NDArray[np.bool_],
-    p0: Packed, p1: Packed, p2: Packed, spare: Packed, i: int, held: F4, variance: F4, common: F4, fine: Packed,
-) -> tuple[Packed, Packed]:  # fmt: skip
-    """Look at each cell of pixels i to i + 7: `fine` where none disagrees beyond the noise, else 0; and 1 where one
-    step predicts all cells that are to be left out. These go into rows of (n, P), NaN where one step is not near
-    enough. `spare`: above 0 where a pixel has more cells than unknowns."""
-    all_near = splat(1.0)
+def alike_packed(order: Order, block: Block, law_variance: Packed, station_variance: F8, fine: Packed) -> Packed:
+    """`fine` where no cell of the pixels disagrees beyond the noise, else 0. Nothing is stored on the way, so that all
+    that cells share stays in registers."""
     for run in range(order.run_group.size):
         for at in range(order.run_start[run], order.run_start[run + 1]):
             k = order.cells[at]
@@ -156,8 +151,26 @@ def cells_packed(
             c0, c1, c2 = times_covariance(block, a0, a1, a2)
             pkk = pkk - (a0 * c0 + a1 * c1 + a2 * c2)
             fine = _unlike(order, block, run, k, law_variance, station_variance, pkk, a0, a1, a2, residual, fine)
+    return fine
+
+
+@inlined
+def cells_packed(
+    law: Law, order: Order, block: Block, law_variance: Packed, station_variance: F8, leave_out: NDArray[np.bool_],
+    p0: Packed, p1: Packed, p2: Packed, spare: Packed, i: int, held: F4, variance: F4, common: F4,
+) -> Packed:  # fmt: skip
+    """Predict cells that are to be left out of pixels i to i + 7 by one step; returns 1 where that does for all.
+    Predictions go into rows of (n, P), NaN where one step is not near enough. `spare`: above 0 where a pixel has more
+    cells than unknowns."""
+    all_near = splat(1.0)
+    for run in range(order.run_group.size):
+        for at in range(order.run_start[run], order.run_start[run + 1]):
+            k = order.cells[at]
             if not leave_out[k]:
                 continue
+            pkk, a0, a1, a2, residual = _slopes(block, order.run_group[run], k)
+            c0, c1, c2 = times_covariance(block, a0, a1, a2)
+            pkk = pkk - (a0 * c0 + a1 * c1 + a2 * c2)
             near, value, square, shared = _step_out(
                 law, order, block, run, k, law_variance, station_variance, p0, p1, p2, pkk, a0, a1, a2, c0, c1, c2,
                 residual,
@@ -168,7 +181,7 @@ def cells_packed(
             store(variance, k, i, where_above(given, 0.5, square, math.nan))
             store(common, k, i, where_above(given, 0.5, shared, math.nan))
             all_near = where_above(wanted, 0.0, where_above(near, 0.5, all_near, 0.0), all_near)
-    return fine, all_near
+    return all_near
 
 
 @inlined

@@ -18,9 +18,11 @@ from typing import Any
 from darkpipe.science.jit import Intrinsic, inlined
 
 LANES = 8
+SINGLES = 16
 
 Packed = Any
-"""Eight float64; exists in compiled code alone."""
+"""Eight float64; exists in compiled code alone. What is written with operators, and with functions of vectors that say
+nothing else, does for sixteen float32 (`load_single`) as well; the two do not mix."""
 
 
 def _of_numba(name: str) -> Any:
@@ -28,6 +30,8 @@ def _of_numba(name: str) -> Any:
 
 
 splat: Any = _of_numba("splat")
+like: Any = _of_numba("like")
+"""like(x, a): a, in all lanes if it is one number; a vector of the kind of x."""
 square_root: Any = _of_numba("square_root")
 rounded: Any = _of_numba("rounded")
 floored: Any = _of_numba("floored")
@@ -53,6 +57,12 @@ of one axis the row counts for nothing."""
 store: Any = _of_numba("store")
 """Write elements i to i + 7 of a row of a contiguous array of float64, float32 or whole numbers."""
 
+load_single: Any = _of_numba("load_single")
+"""As `load`, sixteen numbers in single precision."""
+store_single: Any = _of_numba("store_single")
+fetch: Any = _of_numba("fetch")
+"""Ask for the memory of element i of a row, which need not exist, before it is needed."""
+
 
 _TO_POWERS = 1.4426950408889634
 _SHIFT = 6755399441055744.0  # 1.5·2^52: the sum with it is rounded to a whole number
@@ -73,6 +83,27 @@ def exponential(x: Packed) -> Packed:
     p = p * r + 2.48015873015873e-05
     p = p * r + 0.0001984126984126984
     p = p * r + 0.001388888888888889
+    p = p * r + 0.008333333333333333
+    p = p * r + 0.041666666666666664
+    p = p * r + 0.16666666666666666
+    p = p * r + 0.5
+    p = p * r + 1.0
+    p = p * r + 1.0
+    return _by_power_of_two(p, shifted)
+
+
+_SINGLE_SHIFT = 12582912.0  # 1.5·2^23
+_SINGLE_HIGH, _SINGLE_LOW = 0.693145751953125, 1.4286068202862268e-06
+
+
+@inlined
+def exponential_single(x: Packed) -> Packed:
+    """exp(x) of sixteen float32 to some units of the last place, x limited to ±87; as `exponential`."""
+    x = larger(smaller(x, 87.0), -87.0)
+    shifted = x * _TO_POWERS + _SINGLE_SHIFT
+    k = shifted - _SINGLE_SHIFT
+    r = (x - k * _SINGLE_HIGH) - k * _SINGLE_LOW
+    p = r * 0.0001984126984126984 + 0.001388888888888889
     p = p * r + 0.008333333333333333
     p = p * r + 0.041666666666666664
     p = p * r + 0.16666666666666666

@@ -196,7 +196,10 @@ def test_the_order_of_cells_does_not_matter():
     moved = replace(c, signal_adu=c.signal_adu[order], count=c.count[order], group=c.group[order])
     problem = replace(made.problem, design=np.ascontiguousarray(made.problem.design[:, order]))
     other = fit_tile(problem, moved, made.prior(), made.prior().mean.copy())
-    np.testing.assert_allclose(made.fit().parameters, other.parameters, rtol=1e-9)
+    here = made.fit()
+    error = np.sqrt(here.covariance[[0, 3, 5]])
+    assert np.abs(here.parameters - other.parameters)[:2].max() > 0.0  # sums are taken in another order
+    assert (np.abs(here.parameters - other.parameters) <= 1e-6 * error).all()
 
 
 @pytest.mark.parametrize("start", [(1.0, 1.0, 0.11), (-50.0, 0.5, 0.3), (1e5, 2.5, -0.05)])

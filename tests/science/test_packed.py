@@ -12,12 +12,17 @@ from darkpipe.science.fit import Cells, Prior, fit_tile
 from darkpipe.science.jit import kernel
 from darkpipe.science.packed import (
     LANES,
+    SINGLES,
     any_above,
     as_in,
     exponential,
+    exponential_single,
+    fetch,
     floored,
     larger,
+    like,
     load,
+    load_single,
     logarithm,
     magnitude,
     rounded,
@@ -25,6 +30,7 @@ from darkpipe.science.packed import (
     splat,
     square_root,
     store,
+    store_single,
     times,
     top_bits,
     where_above,
@@ -126,6 +132,47 @@ def test_lanes_follow_numpy(kind):
         np.testing.assert_allclose(row, wanted, rtol=1e-14, atol=1e-15)
 
 
+@kernel
+def in_single(a, whole, out, wide):
+    for i in range(0, a.shape[1], SINGLES):
+        x, y = load_single(a, 0, i), load_single(a, 1, i)
+        fetch(a, 1, i + 4096)
+        store_single(out, 0, i, x + 2 * y)
+        store_single(out, 1, i, -x / y)
+        store_single(out, 2, i, larger(x, smaller(y, 0.5)))
+        store_single(out, 3, i, square_root(magnitude(x)))
+        store_single(out, 4, i, where_above(x, y, x - y, 7))
+        store_single(out, 5, i, like(x, 1.0 if any_above(x, y) else 0.0))
+        store_single(out, 6, i, load_single(whole, 0, i))
+        store_single(out, 7, i, exponential_single(20 * x))
+        store_single(wide, 0, i, x)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_sixteen_lanes_follow_numpy_in_single_precision(kind):
+    rng = np.random.default_rng(5)
+    a = rng.normal(0, 1, (2, 64)).astype(kind)
+    whole = rng.integers(0, 65536, (1, 64)).astype(np.uint16)
+    out, wide = np.full((8, 64), np.nan, np.float32), np.empty((1, 64))
+    in_single(a, whole, out, wide)
+    x, y = a.astype(np.float32)
+    some = np.repeat((x > y).reshape(-1, SINGLES).any(axis=1), SINGLES)
+    wanted = [x + 2 * y, -x / y, np.maximum(x, np.minimum(y, np.float32(0.5))), np.sqrt(np.abs(x)),
+              np.where(x > y, x - y, 7), some, whole[0], np.exp(20 * x.astype(float))]  # fmt: skip
+    assert 0 < (x > y).sum() < 64
+    for row, right in zip(out, wanted, strict=True):
+        np.testing.assert_allclose(row, right, rtol=3e-6)  # an argument of 60 has an error of 2e-6
+    np.testing.assert_array_equal(wide[0], x)
+
+
+def test_exponentials_in_single_precision_end_at_its_range():
+    a = np.array([np.repeat([-1e9, -4.4, 0.0, 4.4, 1e9, 1e-8, -1e-8, 2.0], 2), np.zeros(16)], np.float32)
+    out = np.empty((8, 16), np.float32)
+    in_single(a, np.zeros((1, 16), np.uint16), out, np.empty((1, 16)))
+    right = np.exp(np.clip((20 * a[0]).astype(float), -87, 87))
+    np.testing.assert_allclose(out[7], right, rtol=8e-6)
+
+
 def test_whole_numbers_are_read_and_written():
     a, b = np.arange(64, dtype=np.uint16)[None] * 1000, np.full((1, 64), 3, np.uint8)
     out = np.empty((9, 64), np.int16)
@@ -166,7 +213,11 @@ def test_the_fit_is_packed(monkeypatch):
 
     made = scene(np.full(16, 500.0))
     seen = recorded(monkeypatch, fit, "fit_packed", lambda: fit_tile_of(made))
-    assert packed_and_alone(assembly_of(fit_loops.fit_packed, *seen))
+    assembly = assembly_of(fit_loops.fit_packed, *seen)
+    assert packed_and_alone(assembly)
+    for operation in ("div", "sqrt", "mul", "fn?m(add|sub)[0-9]*"):  # the first steps
+        assert re.search(rf"\bv?{operation}ps\b", assembly), operation
+    assert re.search(r"\bprefetch", assembly)
 
 
 def fit_tile_of(made):

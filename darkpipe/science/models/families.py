@@ -20,7 +20,9 @@ from darkpipe.science.packed import (
     LANES,
     Packed,
     exponential,
+    exponential_single,
     larger,
+    like,
     load,
     magnitude,
     splat,
@@ -91,18 +93,26 @@ def growth_packed(family: int, x0: float, x1: float, p1: Packed, p2: Packed) -> 
 
 
 @inlined
+def growth_single(family: int, x0: float, x1: float, p1: Packed, p2: Packed) -> Packed:
+    """As `growth_packed` for sixteen pixels in single precision."""
+    if family == EXPONENTIAL:
+        return exponential_single(p1 * x0 + p2 * x1)
+    return exponential_single(p2 * x1)
+
+
+@inlined
 def evaluate_packed(
     family: int, x: NDArray[np.float64], k: int, p0: Packed, p1: Packed, p2: Packed, growth: Packed
 ) -> tuple[Packed, Packed, Packed, Packed]:
-    """As `evaluate` for eight pixels: (signal, derivatives by p0, p1, p2); growth is that of `growth_packed`."""
+    """As `evaluate` for eight pixels, or sixteen: (signal, derivatives by p0, p1, p2); growth: of `growth_packed`."""
     x0, x1, x2 = x[0, k], x[1, k], x[2, k]
     if family == EXPONENTIAL:
         s = p0 * growth
         return s, growth, s * x0, s * x1
     if family == GLOWING:
         dark = growth * x0
-        return p0 * dark + p1 * x0, dark, splat(x0), p0 * dark * x1
-    return p0 * x0 + p1 * x1 + p2 * x2, splat(x0), splat(x1), splat(x2)
+        return p0 * dark + p1 * x0, dark, like(p0, x0), p0 * dark * x1
+    return p0 * x0 + p1 * x1 + p2 * x2, like(p0, x0), like(p0, x1), like(p0, x2)
 
 
 @inlined
