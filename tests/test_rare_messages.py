@@ -163,10 +163,14 @@ def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
     # what Dask raises after ten seconds of silence
     import types
 
-    def refuse(*given: object, **named: object) -> None:
-        raise OSError("Timed out trying to connect")
+    class Silent:
+        def __init__(self, *given: object, **named: object) -> None:
+            raise OSError("Timed out trying to connect")
 
-    monkeypatch.setitem(__import__("sys").modules, "distributed", types.SimpleNamespace(Client=refuse))
+        def close(self) -> None:
+            """Nothing was opened."""
+
+    monkeypatch.setitem(__import__("sys").modules, "distributed", types.SimpleNamespace(Client=Silent))
     with pytest.raises(PipelineError, match="no Dask scheduler answers"):
         open_engine("dask", 1, "tcp://127.0.0.1:1")
 
