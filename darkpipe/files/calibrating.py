@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from darkpipe.files.model_maps import Description, FittedModel, read_maps
 from darkpipe.files.probe_files import ProbeSet, around, bands, bias_file, bulk, search_range
 from darkpipe.files.products import Card, Frame, Product, read_planes, with_mask, write_frame
 from darkpipe.files.thread_memory import ThreadMemory
+from darkpipe.same_file import identity
 from darkpipe.science.bit_planes import tally
 from darkpipe.science.calibration import (
     REPAIRABLE,
@@ -252,7 +252,7 @@ class _Kept:
 _READY = _Kept(KEPT_BYTES)
 
 
-def _identity(files: ModelFiles, model: FittedModel) -> Hashable:
+def _held_files(files: ModelFiles, model: FittedModel) -> Hashable:
     """What the files of a model are now: a dark that was made of them holds as long as they are the same. None of a
     model in memory, whose darks are not kept."""
     folder = files.folder
@@ -262,8 +262,7 @@ def _identity(files: ModelFiles, model: FittedModel) -> Hashable:
     products += [] if files.read_noise is None else [files.read_noise]
     if not all(isinstance(product, Path) for product in products):
         return None
-    stamps = [os.stat(path) for path in products if isinstance(path, Path)]
-    return tuple((str(p), s.st_ino, s.st_size, s.st_mtime_ns) for p, s in zip(products, stamps, strict=True))
+    return tuple((path, identity(path)) for path in products if isinstance(path, Path))
 
 
 def _prepare(
@@ -303,7 +302,7 @@ def subtract_dark(
     extra = DarkNoise(model.relative_error, sigma_c, *bulk(found, law, temperature.value_c))
     out = Result.empty(asked, extra.bulk_adu, memory)
     counts = Counts(light.raw, files.description.scale_factor, asked.pedestal_adu, asked.saturation_raw)
-    same = _identity(files, model)
+    same = _held_files(files, model)
     key = (same, asked.key, asked.window, asked.exposure_s, temperature.value_c, extra, asked.residual)
     for band in bands(asked.window):
         here = slice(band.start - asked.window.row, band.stop - asked.window.row)
