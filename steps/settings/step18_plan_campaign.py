@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hardware.settings import AcquisitionSettings, Celsius, Exposure, PositiveFloat
+from darkpipe.bounds import Celsius, Exposure, PositiveFloat
+from hardware.settings import AcquisitionSettings
 
 NAME = "plan_campaign"
 SECTIONS = ("plan_campaign", "dark_capture", "camera")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from darkpipe.bounds import Celsius, Exposure
 
 NAME = "generate_synthetic_darks"
 
@@ -24,14 +26,10 @@ class Settings(BaseModel):
     model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow"] = Field(
         "auto", description="the model that synthesises; auto: the one that the fit chose"
     )
-    temperatures_c: list[Annotated[float, Field(ge=-273.15, le=100)]] = Field(
-        default_factory=list, description="temperatures of further darks [°C]"
-    )
-    exposures_s: list[Annotated[float, Field(le=86400)]] = Field(
-        default_factory=list, description="exposures of further darks [s]"
-    )
-    temp_single_c: float | None = Field(None, ge=-273.15, le=100, description="temperature of the single dark [°C]")
-    exptime_single_s: float | None = Field(None, gt=0, le=86400, description="exposure of the single dark [s]")
+    temperatures_c: list[Celsius] = Field(default_factory=list, description="temperatures of further darks [°C]")
+    exposures_s: list[Exposure] = Field(default_factory=list, description="exposures of further darks [s]")
+    temp_single_c: Celsius | None = Field(None, description="temperature of the single dark [°C]")
+    exptime_single_s: Exposure | None = Field(None, description="exposure of the single dark [s]")
     output: Path | None = Field(None, description="file of the single dark; none: in synthetic/")
     include_bias: bool = Field(False, description="add the bias again, as a camera would give it")
     dtype: Literal["float32", "uint16"] = Field(
