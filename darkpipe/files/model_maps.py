@@ -272,9 +272,10 @@ class ModelMaps:
 
     @property
     def _level(self) -> F4:
-        """(n,) level of saturation, or (1,) where all pixels have the same."""
+        """(n,) level of saturation, or (1,) where all pixels have the same; writable, or kernels are compiled twice."""
         same = not any(self.saturation_adu.strides)
-        return np.ravel(self.saturation_adu[:1, :1]) if same else np.ascontiguousarray(self.saturation_adu).ravel()
+        level = self.saturation_adu[:1, :1].copy() if same else np.ascontiguousarray(self.saturation_adu)
+        return level.ravel()
 
 
 def _flat(cube: F4) -> tuple[F4, ...]:
