@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from darkpipe.science import bit_planes, block_sums, calibration_kernel, local_median, neighbours_kernel, order
+from darkpipe.science import bit_planes, block_sums, calibration_kernel, neighbours_kernel, network, order
 from darkpipe.science.models import families
 
 N = 512
@@ -40,7 +40,8 @@ PACKED: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "pixels with a bit": (bit_planes._count, (BITS, np.uint16(1)), "psubw|paddw"),
     "pixels without a value": (bit_planes._without_value, (ONE, BITS, np.uint16(1), BYTES.copy()), "cmp[a-z]*ps"),
     "values about a median": (order._place, (ONE, BITS, np.uint16(1), F, F, BYTES.copy()), "cmp[a-z]*ps"),
-    "step of a network": (local_median.step, (KEYS, KEYS.copy(), 3), "pminsd"),
+    "step of a network": (network.exchange, (KEYS, KEYS.copy(), network.BOTH), "pminsd"),
+    "step of a network for values": (network.exchange, (ONE, ONE.copy(), network.BOTH), "maxps"),
 }
 
 
