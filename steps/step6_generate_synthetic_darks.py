@@ -31,7 +31,7 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     DesignError
         when the model cannot make one of the darks.
     """
-    folder = ModelDir.at(settings.model_dir) if settings.model_dir else ModelDir.at(out.model.path)
+    folder = ModelDir.at(settings.model_dir or out.model.path)
     description = read_description(folder.description)
     jobs: dict[Path, Job] = {}
     outside: dict[str, FittedModel] = {}

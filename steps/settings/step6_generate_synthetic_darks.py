@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from darkpipe.bounds import Celsius, Exposure
+from steps.settings.model_names import ModelName
 
 NAME = "generate_synthetic_darks"
 
@@ -23,9 +24,7 @@ class Settings(BaseModel):
         "grid: every cell, and temperatures x exposures; single: one dark",
     )
     model_dir: Path | None = Field(None, description="output directory (or its dark_model) with the model; none: ours")
-    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow"] = Field(
-        "auto", description="the model that synthesises; auto: the one that the fit chose"
-    )
+    model: ModelName = Field("auto", description="the model that synthesises; auto: the one that the fit chose")
     temperatures_c: list[Celsius] = Field(default_factory=list, description="temperatures of further darks [°C]")
     exposures_s: list[Exposure] = Field(default_factory=list, description="exposures of further darks [s]")
     temp_single_c: Celsius | None = Field(None, description="temperature of the single dark [°C]")
