@@ -105,6 +105,11 @@ class ModelFiles:
         found = read_planes(self.read_noise, ["SCI"], rows)[0][:, cols]
         return np.where(np.isfinite(found), found, np.float32(self.description.read_noise_adu)).astype(np.float32)
 
+    def law(self, model: FittedModel, exposure_s: float) -> Law:
+        """What the hot pixels of a frame of this exposure [s] obey."""
+        known = self.description
+        return Law(MODELS[model.name], model.reference, known.accumulated(exposure_s), known.bias_exposure_s)
+
 
 def common_error(model: FittedModel) -> float:
     """Relative error that all pixels of a dark share: the multiplicative error of single cells, such as that of their
@@ -121,13 +126,7 @@ def read_thermometer(light: Light, found: ProbeSet, files: ModelFiles, asked: As
     raw = gather(light.raw, r, c, offsets)
     frame = native(raw, files.description.scale_factor, asked.pedestal_adu).astype(np.float64)
     observed = np.where(raw >= asked.saturation_raw, np.nan, frame - found.bias_at(near))
-    law = Law(
-        MODELS[model.name],
-        model.reference,
-        files.description.accumulated(asked.exposure_s),
-        files.description.bias_exposure_s,
-    )
-    known = files.description
+    law, known = files.law(model, asked.exposure_s), files.description
     # the scatter of the masters about the scale holds what the model is off by, where it could be measured
     common = 0.0 if math.isfinite(found.scale.scatter_c) else common_error(model)
     noise = FrameNoise(known.read_noise_adu, known.gain_e_per_adu, model.relative_error, common)
@@ -292,12 +291,7 @@ def subtract_dark(
 ) -> Result:
     """Bias and dark off a frame, in bands of rows; memory : for the planes of the result, where these are not kept."""
     model = files.description.find(asked.key)
-    law = Law(
-        MODELS[model.name],
-        model.reference,
-        files.description.accumulated(asked.exposure_s),
-        files.description.bias_exposure_s,
-    )
+    law = files.law(model, asked.exposure_s)
     sigma_c = 0.0 if temperature.source == "set point" else temperature.sigma_c
     extra = DarkNoise(model.relative_error, sigma_c, *bulk(found, law, temperature.value_c))
     out = Result.empty(asked, extra.bulk_adu, memory)
