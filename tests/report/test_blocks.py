@@ -8,7 +8,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from darkpipe.report.blocks import Picture, Table, decimals, number, plain_temperature, texts, with_error
+from darkpipe.report.blocks import Picture, Section, Table, decimals, number, plain_temperature, texts, with_error
 from darkpipe.report.captions import CAPTIONS, pictures_of
 
 NAN = math.nan
@@ -48,6 +48,7 @@ def test_columns_of_numbers_and_of_long_words_are_known() -> None:
     assert Table("T", ("Name",), []).classes == [""]
     many = Table("T", ("Name",), [texts(k) for k in range(1000)])
     assert len(many.shown) + many.hidden == 1000
+    assert Section("Master darks and residuals", []).anchor == "master-darks-and-residuals"
 
 
 def png(width: int, height: int) -> bytes:
