@@ -29,8 +29,9 @@ from darkpipe.jobs.journal_file import FileLine
 from darkpipe.jobs.lock import hold
 from darkpipe.jobs.report import Failure, NoProgress, Progress, RunReport
 from darkpipe.jobs.runner import Runner
-from darkpipe.jobs.stamps import Stamp, say_waited
+from darkpipe.jobs.stamps import say_waited
 from darkpipe.jobs.walk import Check, Walk
+from darkpipe.same_file import Stamp
 from steps.focal_plane import Plan, has_many, run_detectors
 from steps.modes import (
     BASEPATH,

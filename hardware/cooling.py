@@ -23,9 +23,6 @@ log = logging.getLogger("darkpipe.capture")
 
 POLL_S = 2.0
 LOST_AFTER = 3  # readings in a row that show another set point, or the cooler off
-TYPICAL_C_PER_MIN = 4.0  # of a camera that cools in one step
-ROOM_C = 20.0  # as long as nothing is known
-LEAST_WAY_C = 3.0  # from which a speed is learned
 
 
 class Cooling:
@@ -57,7 +54,6 @@ class Cooling:
         self._window = TemperatureWindow(
             settings.stable_seconds, settings.temperature_tolerance, settings.max_slope_c_per_min
         )
-        self._speed_c_per_min: float | None = None  # as this camera showed it
         self._believed = True  # the thermometer
 
     # to be told
@@ -117,16 +113,13 @@ class Cooling:
         if self.target_c is None:
             raise CoolingError("there is no temperature to wait for", where=self.camera.where)
         watch = CoolingWatch(self.target_c, self.settings.temperature_tolerance)
-        begun_s, end_s = self.clock.monotonic_s(), self._deadline_s()
-        first: CoolingStatus | None = None
+        end_s = self._deadline_s()
         lost = 0
         while True:
             status = self.status()
             now_s = self.clock.monotonic_s()
-            first = first or status
             if status.stable:
                 self._believed = True
-                self._learn_speed(first, status, now_s - begun_s)
                 return status
             lost = lost + 1 if self._lost(status) else 0
             if lost >= LOST_AFTER:
@@ -221,21 +214,6 @@ class Cooling:
         self._set_point.forget()
         self.target_c = None
         self._window.clear()
-
-    def expected_seconds(self, from_c: float | None, to_c: float) -> float:
-        """How long it takes, about, from one temperature (None: that of a room) to another and to be stable there."""
-        speed = self._speed_c_per_min or TYPICAL_C_PER_MIN
-        if self.settings.ramp_c_per_min is not None:
-            speed = min(speed, self.settings.ramp_c_per_min)
-        way_c = abs(to_c - (ROOM_C if from_c is None else from_c))
-        return 60 * way_c / speed + self.settings.stable_seconds
-
-    def _learn_speed(self, first: CoolingStatus, last: CoolingStatus, seconds: float) -> None:
-        if first.temperature_c is None or last.temperature_c is None:
-            return
-        way_c, moving_s = abs(first.temperature_c - last.temperature_c), seconds - self.settings.stable_seconds
-        if way_c >= LEAST_WAY_C and moving_s > 0:
-            self._speed_c_per_min = 60 * way_c / moving_s
 
     # judging
     def _holds(self, set_point_c: float | None, on: bool | None) -> bool:

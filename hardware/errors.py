@@ -67,9 +67,5 @@ class CaptureError(CameraError):
     """Frames of the plan could not be taken as they must be."""
 
 
-class RejectedFrameError(CaptureError):
-    """A frame that came is not one for the library."""
-
-
 class DiskSpaceError(CaptureError):
     """The disk cannot hold what is to be written."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Exposure = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
-Celsius = Annotated[float, Field(ge=-273.15, le=100, allow_inf_nan=False)]
+from darkpipe.bounds import Celsius, Exposure, ExposureOrZero, PositiveFloat
 
 ADDRESS = re.compile(r"^(?:https?://)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}/?$")
 
@@ -106,7 +104,7 @@ class DarkCaptureSettings(BaseModel):
         None, description="Exposure of flat darks [s]; null: that of the frames in flats_dir."
     )
     science_exposure_time: Exposure = Field(1.0, description="Exposure of the science frames [s].")
-    min_exposure: float = Field(0.001, ge=0, allow_inf_nan=False, description="Exposure of bias frames [s].")
+    min_exposure: ExposureOrZero = Field(0.001, description="Exposure of bias frames [s].")
     max_exposure: Exposure = Field(60.0, description="Longer exposures are left out [s].")
     exposure_factors: list[PositiveFloat] = Field(
         default_factory=lambda: [0.5, 1.0, 2.0, 4.0], description="Science darks: factors of science_exposure_time."

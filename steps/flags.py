@@ -7,9 +7,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from steps.modes import MODES
+from steps.settings.model_names import ModelName
 
 
 def number(text: str) -> float:
@@ -88,7 +89,7 @@ TEMPERATURES, EXPOSURES = (_in(SYNTHETIC, PLAN, LIBRARY, name=name) for name in 
 LIKE, LIKES = _in("calibrate", LIBRARY, name="like"), (*CALIBRATE, LIBRARY)
 DETECTORS = "detectors"  # the section of its step, which runs before the others of a mode
 BY_DETECTOR = tuple(name for name, mode in MODES.items() if mode.by_detector)
-MODELS = ("auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow")
+MODELS = get_args(ModelName)
 
 FLAGS = (
     Flag("mode", "what to do; see below"),

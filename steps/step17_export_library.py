@@ -56,7 +56,7 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     """
     if settings.unit_range and settings.format != "float32":
         raise SettingsError("whole counts do not go into a range from 0 to 1", where="unit_range", do="Take float32")
-    folder = ModelDir.at(settings.model_dir) if settings.model_dir else ModelDir.at(out.model.path)
+    folder = ModelDir.at(settings.model_dir or out.model.path)
     description = read_description(folder.description)
     campaign = _campaign(folder) if settings.model_dir else out
     camera = _camera(settings, campaign, description)

@@ -150,7 +150,8 @@ class _UnitJobs:
         }
 
     @property
-    def starts(self) -> list[slice]:
+    def bands(self) -> list[slice]:
+        """Rows of the tiles."""
         return tile_bands(self.shape, len(self.cells))
 
     def population(self) -> Job:
@@ -187,7 +188,7 @@ class _UnitJobs:
                 {**common, "rows": [rows.start, rows.stop]},
                 label=f"fit {self.unit.key} rows {rows.start}-{rows.stop - 1}",
             )
-            for rows in self.starts
+            for rows in self.bands
         ]
 
     @property
@@ -212,7 +213,7 @@ class _UnitJobs:
         return named
 
     def assembly(self) -> Job:
-        tiles = tuple(self.files.tile(self.name, self.scope, rows.start, "fit") for rows in self.starts)
+        tiles = tuple(self.files.tile(self.name, self.scope, rows.start, "fit") for rows in self.bands)
         named = self.outputs
         params = {"unit": self.described, "named": list(named)}
         inputs = (self.out.reference, *tiles)

@@ -31,7 +31,7 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     DesignError
         when the model cannot make one of the darks.
     """
-    folder = ModelDir.at(settings.model_dir) if settings.model_dir else ModelDir.at(out.model.path)
+    folder = ModelDir.at(settings.model_dir or out.model.path)
     description = read_description(folder.description)
     jobs: dict[Path, Job] = {}
     outside: dict[str, FittedModel] = {}
@@ -51,8 +51,6 @@ def _points(out: OutputDir, settings: Settings, description: Description) -> lis
     """(temperature, exposure, whether it was asked for) of each dark."""
     cells = _cells(out, settings, description)
     temperatures, exposures = settings.temperatures_c, settings.exposures_s
-    if bad := [t for t in exposures if not t > 0]:
-        raise SettingsError(f"an exposure must be above 0 s, not {bad[0]:g}", where="exposures_s")
     match settings.what:
         case "single":
             if settings.temp_single_c is None or settings.exptime_single_s is None:

@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
+from darkpipe.files.em_frames import EmFrame, read_undivided
+from darkpipe.files.em_table import describe_frames
 from darkpipe.science.noise_levels import excess_noise2
+from darkpipe.science.noise_maps import NoiseMapCalibration
 
 STAGES = 604
 GRID = ((1.0, 2.0), (1.0, 100.0), (100.0, 100.0), (1000.0, 2.0), (1000.0, 100.0), (100.0, 30.0))
@@ -99,3 +102,17 @@ def write_em_campaign(
             name = root / f"gain{g:g}_{t:g}s" / f"dark{j:02d}.fits"
             paths.append(write_em_frame(name, frame.astype(np.float32), g, t, DQ=mask.astype(np.uint16) * 4))
     return paths
+
+
+def frames_in(folder: Path) -> tuple[list[EmFrame], dict[str, str]]:
+    """The usable frames of a folder by EM gain and exposure, and by name why the others are not."""
+    paths = sorted(folder.rglob("*.fits"))
+    good, refused = describe_frames(paths, synonyms={}, assume_electrons=False, divided="auto")
+    return sorted(good, key=lambda f: (f.em_gain, f.exposure_s, f.path)), {p.name: why for p, why in refused.items()}
+
+
+def add_frames(calibration: NoiseMapCalibration, frames: Sequence[EmFrame]) -> None:
+    """Read frames one by one into a calibration."""
+    for frame in frames:
+        pixels, masks, errors = read_undivided(frame)
+        calibration.add(pixels, frame.em_gain, frame.exposure_s, masks, errors)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from darkpipe.files.model_maps import Description, FittedModel, read_maps
 from darkpipe.files.probe_files import ProbeSet, around, bands, bias_file, bulk, search_range
 from darkpipe.files.products import Card, Frame, Product, read_planes, with_mask, write_frame
 from darkpipe.files.thread_memory import ThreadMemory
+from darkpipe.same_file import identity
 from darkpipe.science.bit_planes import tally
 from darkpipe.science.calibration import (
     REPAIRABLE,
@@ -105,6 +105,11 @@ class ModelFiles:
         found = read_planes(self.read_noise, ["SCI"], rows)[0][:, cols]
         return np.where(np.isfinite(found), found, np.float32(self.description.read_noise_adu)).astype(np.float32)
 
+    def law(self, model: FittedModel, exposure_s: float) -> Law:
+        """What the hot pixels of a frame of this exposure [s] obey."""
+        known = self.description
+        return Law(MODELS[model.name], model.reference, known.accumulated(exposure_s), known.bias_exposure_s)
+
 
 def common_error(model: FittedModel) -> float:
     """Relative error that all pixels of a dark share: the multiplicative error of single cells, such as that of their
@@ -121,13 +126,7 @@ def read_thermometer(light: Light, found: ProbeSet, files: ModelFiles, asked: As
     raw = gather(light.raw, r, c, offsets)
     frame = native(raw, files.description.scale_factor, asked.pedestal_adu).astype(np.float64)
     observed = np.where(raw >= asked.saturation_raw, np.nan, frame - found.bias_at(near))
-    law = Law(
-        MODELS[model.name],
-        model.reference,
-        files.description.accumulated(asked.exposure_s),
-        files.description.bias_exposure_s,
-    )
-    known = files.description
+    law, known = files.law(model, asked.exposure_s), files.description
     # the scatter of the masters about the scale holds what the model is off by, where it could be measured
     common = 0.0 if math.isfinite(found.scale.scatter_c) else common_error(model)
     noise = FrameNoise(known.read_noise_adu, known.gain_e_per_adu, model.relative_error, common)
@@ -252,7 +251,7 @@ class _Kept:
 _READY = _Kept(KEPT_BYTES)
 
 
-def _identity(files: ModelFiles, model: FittedModel) -> Hashable:
+def _held_files(files: ModelFiles, model: FittedModel) -> Hashable:
     """What the files of a model are now: a dark that was made of them holds as long as they are the same. None of a
     model in memory, whose darks are not kept."""
     folder = files.folder
@@ -262,8 +261,7 @@ def _identity(files: ModelFiles, model: FittedModel) -> Hashable:
     products += [] if files.read_noise is None else [files.read_noise]
     if not all(isinstance(product, Path) for product in products):
         return None
-    stamps = [os.stat(path) for path in products if isinstance(path, Path)]
-    return tuple((str(p), s.st_ino, s.st_size, s.st_mtime_ns) for p, s in zip(products, stamps, strict=True))
+    return tuple((path, identity(path)) for path in products if isinstance(path, Path))
 
 
 def _prepare(
@@ -293,17 +291,12 @@ def subtract_dark(
 ) -> Result:
     """Bias and dark off a frame, in bands of rows; memory : for the planes of the result, where these are not kept."""
     model = files.description.find(asked.key)
-    law = Law(
-        MODELS[model.name],
-        model.reference,
-        files.description.accumulated(asked.exposure_s),
-        files.description.bias_exposure_s,
-    )
+    law = files.law(model, asked.exposure_s)
     sigma_c = 0.0 if temperature.source == "set point" else temperature.sigma_c
     extra = DarkNoise(model.relative_error, sigma_c, *bulk(found, law, temperature.value_c))
     out = Result.empty(asked, extra.bulk_adu, memory)
     counts = Counts(light.raw, files.description.scale_factor, asked.pedestal_adu, asked.saturation_raw)
-    same = _identity(files, model)
+    same = _held_files(files, model)
     key = (same, asked.key, asked.window, asked.exposure_s, temperature.value_c, extra, asked.residual)
     for band in bands(asked.window):
         here = slice(band.start - asked.window.row, band.stop - asked.window.row)

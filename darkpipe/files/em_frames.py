@@ -1,4 +1,4 @@
-"""Frames of an EM-CCD in electrons: what a folder holds by EM gain and exposure, and their pixels, errors and masks.
+"""Frames of an EM-CCD in electrons: their EM gain and exposure by their headers, their pixels, errors and masks.
 
 The image stands in the primary HDU or in the first image extension; extensions ERR (1 sigma, also as a cube of one
 plane) and DQ (bits, any of which masks a pixel) are optional.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,9 @@ from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError, PipelineError, one_line
 from darkpipe.files.fits_bytes import check_structure
-from darkpipe.files.frames import find_frames, name_fault, shown_name
 from darkpipe.files.headers import NO_SYNONYMS, read_info
 from darkpipe.files.quiet import quietly
 from darkpipe.files.sources import GzipSource, opened_source
-from darkpipe.science.noise_maps import NoiseMapCalibration
 
 _ERROR, _QUALITY, _OF_PRODUCTS = "ERR", "DQ", "INPUTS"
 _COUNTS = ("adu", "dn", "count", "counts")  # units that electrons must not have
@@ -45,31 +43,6 @@ class EmFrame:
     with_errors: bool
     with_mask: bool
     divided: bool = False
-
-
-def survey_em_frames(
-    folder: Path, *, synonyms: Mapping[str, Sequence[str]] = NO_SYNONYMS
-) -> tuple[list[EmFrame], list[tuple[Path, str]]]:
-    """The frames of a folder, sorted by EM gain, exposure and name, and those refused with the reason.
-
-    Headers alone are read. `synonyms` names keywords that are trusted first, such as one for the measured EM gain.
-
-    Raises
-    ------
-    FrameError : the folder cannot be read.
-    """
-    good: list[EmFrame] = []
-    refused: list[tuple[Path, str]] = []
-    for path in find_frames(folder):
-        name = path.relative_to(folder).as_posix()
-        if fault := name_fault(name):
-            refused.append((folder / shown_name(name), fault))
-            continue
-        try:
-            good.append(describe_em_frame(path, synonyms=synonyms))
-        except PipelineError as error:
-            refused.append((path, error.what))
-    return sorted(good, key=lambda f: (f.em_gain, f.exposure_s, f.path)), refused
 
 
 def describe_em_frame(
@@ -146,19 +119,6 @@ def read_undivided(frame: EmFrame) -> tuple[NDArray[Any], NDArray[Any] | None, N
     if not frame.divided:
         return pixels, masks, errors
     return pixels * frame.em_gain, masks, None if errors is None else errors * frame.em_gain
-
-
-def add_frames(calibration: NoiseMapCalibration, frames: Iterable[EmFrame]) -> None:
-    """Read frames one by one into a calibration.
-
-    Raises
-    ------
-    FrameError : a file cannot be read.
-    DesignError : a frame of another shape than the detector's, or errors in some frames of a stack only.
-    """
-    for frame in frames:
-        pixels, masks, errors = read_undivided(frame)
-        calibration.add(pixels, frame.em_gain, frame.exposure_s, masks, errors)
 
 
 class _opened:

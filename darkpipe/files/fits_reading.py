@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from darkpipe.files.fits_bytes import BLOCK, CARD
 from darkpipe.files.thread_memory import ThreadMemory
 from darkpipe.regular import regular
+from darkpipe.same_file import Identity, identity
 
 _CHUNK = 1 << 19  # bytes: what was read is turned round while it is in the cache
 _KINDS = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
@@ -101,17 +102,17 @@ def planes_of(path: Path) -> dict[str, Plane]:
     ------
     OSError : it cannot be opened, or is cut off within a header. Unplain : it is no file of plain units.
     """
-    status = os.stat(path)
-    return _planes(os.fspath(path), status.st_ino, status.st_mtime_ns, status.st_size)
+    return _planes(os.fspath(path), identity(path))
 
 
 @lru_cache(maxsize=1024)
-def _planes(path: str, inode: int, mtime_ns: int, size: int) -> dict[str, Plane]:
+def _planes(path: str, file: Identity) -> dict[str, Plane]:
+    """Of this very file."""
     found: dict[str, Plane] = {}
     with open(path, "rb", buffering=0, opener=regular) as stream:
         offset = 0
-        while offset < size:
-            cards, begin = _header(stream.fileno(), offset, size)
+        while offset < file.size:
+            cards, begin = _header(stream.fileno(), offset, file.size)
             axes = [_number(cards, f"NAXIS{k + 1}") for k in range(_number(cards, "NAXIS"))]
             bits = _number(cards, "BITPIX")
             count = _number(cards, "GCOUNT", 1) * (_number(cards, "PCOUNT", 0) + (prod(axes) if axes else 0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from darkpipe.files.layout import ModelDir
 from darkpipe.files.products import Card, Frame, Product, read_header, read_planes
 from darkpipe.files.thread_memory import ThreadMemory
 from darkpipe.regular import read_text
+from darkpipe.same_file import Identity, identity
 from darkpipe.science.flags import DQ
 from darkpipe.science.models import MODELS, Reference
 from darkpipe.science.models.families import make_dark, make_signal, signal_along
@@ -154,15 +154,14 @@ def read_description(path: Path) -> Description:
         when it is missing or not what `write_description` writes.
     """
     try:
-        status = os.stat(path)
-        return _description_of(path, (status.st_ino, status.st_size, status.st_mtime_ns))
+        return _description_of(path, identity(path))
     except (OSError, KeyError, TypeError, IndexError, ValueError) as error:
         raise ProductError(f"the model's description cannot be read ({error})", where=path, do="fit again") from error
 
 
 @lru_cache(maxsize=64)
-def _description_of(path: Path, stamp: tuple[int, int, int]) -> Description:
-    """Of a file with this stamp: each of a hundred frames asks for the same one, and YAML is slow to parse."""
+def _description_of(path: Path, file: Identity) -> Description:
+    """Of this very file: each of a hundred frames asks for the same one, and YAML is slow to parse."""
     data = plain_yaml.load(read_text(path))
     models = tuple(
         FittedModel(
@@ -273,9 +272,10 @@ class ModelMaps:
 
     @property
     def _level(self) -> F4:
-        """(n,) level of saturation, or (1,) where all pixels have the same."""
+        """(n,) level of saturation, or (1,) where all pixels have the same; writable, or kernels are compiled twice."""
         same = not any(self.saturation_adu.strides)
-        return np.ravel(self.saturation_adu[:1, :1]) if same else np.ascontiguousarray(self.saturation_adu).ravel()
+        level = self.saturation_adu[:1, :1].copy() if same else np.ascontiguousarray(self.saturation_adu)
+        return level.ravel()
 
 
 def _flat(cube: F4) -> tuple[F4, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -22,6 +21,7 @@ from darkpipe.files.layout import ModelDir
 from darkpipe.files.masters import UNUSABLE, Cell
 from darkpipe.files.model_maps import Description, FittedModel, read_maps
 from darkpipe.files.products import Product, read_header, read_planes
+from darkpipe.same_file import Identity, identity
 from darkpipe.science.flags import DQ, MODEL_INVALID
 from darkpipe.science.models import MODELS
 from darkpipe.science.neighbours import box_offsets, gather
@@ -215,15 +215,15 @@ def read_probes(path: Path, window: Window) -> ProbeSet:
         when the file is missing or damaged.
     """
     try:
-        status = os.stat(path)
+        file = identity(path)
     except OSError as error:
         raise ProductError(f"the hot pixels cannot be read ({error})", where=path, do="run with --force") from error
-    return _probes_of(path, (status.st_ino, status.st_size, status.st_mtime_ns), window)
+    return _probes_of(path, file, window)
 
 
 @lru_cache(maxsize=4)
-def _probes_of(path: Path, stamp: tuple[int, int, int], window: Window) -> ProbeSet:
-    """Of a file with this stamp: all frames of a night ask for the same ones."""
+def _probes_of(path: Path, file: Identity, window: Window) -> ProbeSet:
+    """Of this very file: all frames of a night ask for the same ones."""
     held = read_arrays(path, "the hot pixels", "run with --force")
     try:
         probes = Probes(**{name: held[name] for name in Probes.__dataclass_fields__})

@@ -5,7 +5,6 @@ The same content gives the same bytes: no date stands in a product, and the chec
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from darkpipe.files.fits_reading import Unplain, planes_of
 from darkpipe.files.fits_writing import Unit, image_header, text_table, write_in_strips, write_units
 from darkpipe.files.thread_memory import ThreadMemory
 from darkpipe.regular import check_regular
+from darkpipe.same_file import Identity, identity_if_there
 from darkpipe.science.bit_planes import without_value
 from darkpipe.science.flags import MODEL_INVALID
 from darkpipe.version import __version__
@@ -247,16 +247,12 @@ def read_header(path: Product) -> Mapping[str, Any]:
     """The primary header of a product."""
     if isinstance(path, Frame):
         return {key: value for key, value, _ in _writable(path.header)}
-    try:
-        status = os.stat(path)
-    except OSError:
-        status = None
-    return dict(_cards_of(path, status and (status.st_ino, status.st_mtime_ns, status.st_size)))
+    return dict(_cards_of(path, identity_if_there(path)))
 
 
 @lru_cache(maxsize=1024)
-def _cards_of(path: Path, stamp: tuple[int, int, int] | None) -> dict[str, Any]:
-    """Of a file with this stamp: a fit asks for the headers of the same masters for each of its tiles."""
+def _cards_of(path: Path, file: Identity | None) -> dict[str, Any]:
+    """Of this very file: a fit asks for the headers of the same masters for each of its tiles."""
     with _opened(path) as hdus:
         return dict(hdus[0].header)
 

@@ -6,16 +6,15 @@ reader takes the bands that it needs from the disk, or from what the system keep
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
-from pathlib import Path
 
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.model_maps import FittedModel, ModelMaps, read_maps
 from darkpipe.files.products import read_shape
+from darkpipe.same_file import identity_if_there
 
 MOST_BYTES = 256 << 20  # of all maps that are held
 BYTES_A_PIXEL = 42  # of a model: parameters, covariance, bits, level of saturation
@@ -72,18 +71,10 @@ def maps_of(folder: ModelDir, model: FittedModel, rows: slice) -> ModelMaps:
     size = BYTES_A_PIXEL * prod(read_shape(files[0]))
     if size > MOST_BYTES:
         return read_maps(folder, model, rows)
-    key = tuple(_stamp(path) for path in (*files, folder.hot_pixel_mask, folder.saturation_map))
+    files += [folder.hot_pixel_mask, folder.saturation_map]
+    key = tuple((path, identity_if_there(path)) for path in files)
     return _shelf.take((key, model), folder, model, size).band(rows)
 
 
 def _bytes(maps: ModelMaps) -> int:
     return BYTES_A_PIXEL * maps.dq.size
-
-
-def _stamp(path: Path) -> tuple[str, int, int, int]:
-    """Of a file as it is now."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return str(path), 0, 0, 0
-    return str(path), found.st_ino, found.st_size, found.st_mtime_ns

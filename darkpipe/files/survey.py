@@ -31,6 +31,7 @@ from darkpipe.files.pixels import (
 )
 from darkpipe.files.sources import XISF_ADVICE, GzipSource, Source, open_source, source_of
 from darkpipe.files.thread_memory import ThreadMemory
+from darkpipe.same_file import Identity
 
 _LARGEST_BYTES = 8 << 30  # MAX_PIXELS in double precision, twice over
 _PIECE_BYTES = 1 << 19
@@ -213,8 +214,7 @@ def _read_whole(path: Path) -> tuple[memoryview, str]:
         raise FrameError(f"cannot be read: {error.strerror or error}{link}", do="Check the file.") from error
     except MemoryError:
         raise FrameError("the file does not fit into memory", do="Leave it out.") from None
-    same = (before.st_size, before.st_mtime_ns, before.st_ino) == (after.st_size, after.st_mtime_ns, after.st_ino)
-    if not same or longer or count != before.st_size:
+    if Identity.of(before) != Identity.of(after) or longer or count != before.st_size:
         raise FrameError("the file changed while it was read", do="Run again when nothing writes to it.")
     return content, digest
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import math
-import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from darkpipe import plain_yaml
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_text
 from darkpipe.regular import read_text
+from darkpipe.same_file import Identity, identity_if_there
 
 _FORMAT = "ascii.ecsv"
 _MOST_KEPT_BYTES = 4_000_000
@@ -55,18 +55,15 @@ def read_table(path: Path) -> Table:
     ProductError : the file is missing, unreadable or not such a table.
     """
     path = Path(path)
-    try:
-        status = os.stat(path)
-    except OSError:
-        return _parsed(path)  # which says what is wrong
-    if status.st_size > _MOST_KEPT_BYTES:
+    file = identity_if_there(path)
+    if file is None or file.size > _MOST_KEPT_BYTES:
         return _parsed(path)
-    return _kept(path, status.st_ino, status.st_size, status.st_mtime_ns).copy()
+    return _kept(path, file).copy()
 
 
 @lru_cache(maxsize=64)
-def _kept(path: Path, inode: int, size: int, mtime_ns: int) -> Table:
-    """The table of a file that is known by its inode and time: it has others when it is replaced."""
+def _kept(path: Path, file: Identity) -> Table:
+    """The table of this very file."""
     return _parsed(path)
 
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from darkpipe.errors import PipelineError
-from darkpipe.jobs.stamps import Stamp, digest, stamp
+from darkpipe.jobs.stamps import digest, stamp
+from darkpipe.same_file import Stamp
 
 LOOK_AGAIN_S = 0.2
 READ_AFTER_S = 5.0  # some file systems never show the same time on two computers: then the content decides

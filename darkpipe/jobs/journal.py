@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 from darkpipe.errors import PipelineError, ProductError
 from darkpipe.jobs.contract import Digests, Job, Step, absolute, recipe_digest, recipe_text
 from darkpipe.jobs.journal_file import FORMAT, Book, FileLine, JobLine, compacted, encode, encode_recipe, load
-from darkpipe.jobs.stamps import Stamp, digest, stamp, steady_digest, sync, to_disk
+from darkpipe.jobs.stamps import digest, stamp, steady_digest, sync, to_disk
+from darkpipe.same_file import Stamp
 
 JOURNAL_NAME = "journal.jsonl"
 

@@ -16,7 +16,8 @@ from darkpipe.jobs.contract import Job, Step
 from darkpipe.jobs.freshness import Content, Known, await_contents
 from darkpipe.jobs.journal import Journal, Outcome, Seen
 from darkpipe.jobs.report import JobRun, NoProgress, Progress
-from darkpipe.jobs.stamps import Stamp, identity, stamp
+from darkpipe.jobs.stamps import identity, stamp
+from darkpipe.same_file import Stamp
 
 log = logging.getLogger("darkpipe")
 

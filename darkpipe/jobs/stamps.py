@@ -10,12 +10,12 @@ import stat
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import xxhash
 
 from darkpipe.errors import PipelineError, ProductError
 from darkpipe.regular import regular
+from darkpipe.same_file import Identity, Stamp
 
 NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES, errno.EPERM)
 """What file systems say that cannot bring a file to the disk on demand: there is nothing better to be done."""
@@ -31,21 +31,6 @@ a power failure the journal could name products that are not there in full."""
 _waited_s = [0.0]
 
 
-class Stamp(NamedTuple):
-    """Cheap evidence: if it has not moved, the content has not."""
-
-    size: int
-    mtime_ns: int
-
-
-class Identity(NamedTuple):
-    """Evidence that a file was replaced: a new inode or a new time."""
-
-    inode: int
-    mtime_ns: int
-    size: int
-
-
 def stamp(path: str | Path) -> Stamp | None:
     """Size and time of a file; None if there is no such file.
 
@@ -55,17 +40,13 @@ def stamp(path: str | Path) -> Stamp | None:
         if its folder cannot be looked into.
     """
     status = _status(path)
-    if status is None:
-        return None
-    return Stamp(status.st_size, status.st_mtime_ns)
+    return None if status is None else Stamp.of(status)
 
 
 def identity(path: str | Path) -> Identity | None:
-    """Inode and time of a file; None if there is no such file. Raises as `stamp` does."""
+    """Inode, size and time of a file; None if there is no such file, or no regular one. Raises as `stamp` does."""
     status = _status(path)
-    if status is None:
-        return None
-    return Identity(status.st_ino, status.st_mtime_ns, status.st_size) if stat.S_ISREG(status.st_mode) else None
+    return Identity.of(status) if status is not None and stat.S_ISREG(status.st_mode) else None
 
 
 def _status(path: str | Path) -> os.stat_result | None:

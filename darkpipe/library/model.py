@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from darkpipe.errors import DesignError, SettingsError
 from darkpipe.files.bands import ahead, halves
 from darkpipe.files.layout import ModelDir, cell_name
-from darkpipe.files.model_maps import Description, FittedModel, ModelMaps, read_description, read_maps
+from darkpipe.files.model_maps import Description, FittedModel, ModelMaps, read_bits, read_description, read_maps
 from darkpipe.files.products import read_header, read_planes
 from darkpipe.files.sensor import ModelFiles, growth_maps
 from darkpipe.files.synthetic import Wanted, model_for, outside_words, synthetic_frame
@@ -249,10 +249,7 @@ class DarkModel:
     @property
     def mask(self) -> NDArray[np.uint16]:
         """(rows, cols) bits of special pixels (`darkpipe.DQ`): of the mask and of the fit together."""
-        bits = self.parameter(self.parameters[0]).dq
-        if self._folder.has(self._folder.hot_pixel_mask):
-            bits = bits | read_planes(self._folder.product(self._folder.hot_pixel_mask), ["DQ"])[0].astype(np.uint16)
-        return bits
+        return read_bits(self._folder, self._one())
 
     def dark_current(self, temperature_c: Number) -> Frame:
         """Dark current of every pixel at a temperature [ADU/s] with its 1 sigma: the dark signal of the longest fitted

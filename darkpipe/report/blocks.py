@@ -188,7 +188,7 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """Its name in addresses."""
+        """Its name in addresses; the template of the page asks for it."""
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
 

@@ -12,22 +12,18 @@ from darkpipe.science.jit import kernel
 
 
 @kernel
-def _reduce(image: NDArray[Any], side: int, largest: bool, out: NDArray[np.float32]) -> None:
-    """Mean or maximum of the finite pixels of each block of side x side; NaN where a block has none."""
+def _reduce(image: NDArray[Any], side: int, out: NDArray[np.float32]) -> None:
+    """Mean of the finite pixels of each block of side x side; NaN where a block has none."""
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
-            total, top, n = 0.0, -np.inf, 0
+            total, n = 0.0, 0
             for row in range(i * side, min((i + 1) * side, image.shape[0])):
                 for column in range(j * side, min((j + 1) * side, image.shape[1])):
                     value = float(image[row, column])
                     if math.isfinite(value):
                         total += value
-                        top = max(top, value)
                         n += 1
-            if n == 0:
-                out[i, j] = np.nan
-            else:
-                out[i, j] = top if largest else total / n
+            out[i, j] = total / n if n else np.nan
 
 
 def block_mean(image: ArrayLike, max_side: int) -> NDArray[np.float32]:
@@ -44,7 +40,12 @@ def block_mean(image: ArrayLike, max_side: int) -> NDArray[np.float32]:
     ------
     ValueError : not an image, or ``max_side`` below 1.
     """
-    return _blocks(image, max_side, largest=False)
+    pixels = np.asarray(image)
+    if pixels.ndim != 2 or max_side < 1:
+        raise ValueError(f"blocks need an image and a side of at least 1, not shape {pixels.shape}, side {max_side}")
+    if pixels.dtype != np.float32:
+        pixels = pixels.astype(np.float64)
+    return block_mean_of(pixels, block_side(pixels.shape, max_side))
 
 
 def block_side(shape: tuple[int, ...], max_side: int) -> int:
@@ -52,27 +53,9 @@ def block_side(shape: tuple[int, ...], max_side: int) -> int:
     return max(1, math.ceil(max(shape) / max_side))
 
 
-def block_mean_of(image: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+def block_mean_of(image: NDArray[Any], side: int) -> NDArray[np.float32]:
     """As `block_mean`, of blocks of a given side: for rows of a larger image that part no block of it."""
     out = np.empty((math.ceil(image.shape[0] / side), math.ceil(image.shape[1] / side)), np.float32)
     run: Any = _reduce
-    run(np.ascontiguousarray(image), side, False, out)
-    return out
-
-
-def block_max(image: ArrayLike, max_side: int) -> NDArray[np.float32]:
-    """As `block_mean`, with the largest finite value of each block: single hot pixels stay visible."""
-    return _blocks(image, max_side, largest=True)
-
-
-def _blocks(image: ArrayLike, max_side: int, *, largest: bool) -> NDArray[np.float32]:
-    pixels = np.asarray(image)
-    if pixels.ndim != 2 or max_side < 1:
-        raise ValueError(f"blocks need an image and a side of at least 1, not shape {pixels.shape}, side {max_side}")
-    if pixels.dtype != np.float32:
-        pixels = pixels.astype(np.float64)
-    side = max(1, math.ceil(max(pixels.shape) / max_side))
-    out = np.empty((math.ceil(pixels.shape[0] / side), math.ceil(pixels.shape[1] / side)), np.float32)
-    kernel: Any = _reduce
-    kernel(np.ascontiguousarray(pixels), side, largest, out)
+    run(np.ascontiguousarray(image), side, out)
     return out

@@ -1,6 +1,7 @@
 """The loop of `calibration`: bias and dark off a frame, its error and its bits, in one pass over the planes.
 
-Blocks stay in the cache, and each loop goes over few arrays, so that a compiler packs it: see `models.families`.
+A compiler packs a loop only if it can prove, with a handful of comparisons, that what is written is read nowhere else
+in it. So planes are worked on in blocks that stay in the cache, by loops over few arrays.
 """
 
 from __future__ import annotations

@@ -24,12 +24,11 @@ from darkpipe.science.combine_calm import (
 )
 from darkpipe.science.flags import DQ
 from darkpipe.science.jit import kernel
-from darkpipe.science.network import exchanges
+from darkpipe.science.network import exchange, exchanges, needed_steps
 
 NETWORK_LIMIT = 96
 """Above this many frames a bisection beats the sorting network (its size grows with n log² n)."""
 _BLOCK_BYTES = 1 << 17
-_BOTH, _LOW_ONLY, _HIGH_ONLY = 3, 1, 2
 _FEW, _SATURATED, _CLIPPED = int(DQ.FEW_SAMPLES), int(DQ.SATURATED), int(DQ.CLIPPED_LOW)
 
 
@@ -42,37 +41,13 @@ def comparators(n: int) -> NDArray[np.int32]:
     """
     if n > NETWORK_LIMIT:
         return np.empty((0, 3), np.int32)
-    needed = {(n - 1) // 2, n // 2}
-    kept: list[tuple[int, int, int]] = []
-    for i, j in reversed(exchanges(n)):
-        op = (_LOW_ONLY if i in needed else 0) | (_HIGH_ONLY if j in needed else 0)
-        if op:
-            kept.append((i, j, op))
-            needed |= {i, j}
-    return np.array(kept[::-1], np.int32).reshape(-1, 3)
+    return needed_steps(exchanges(n), {(n - 1) // 2, n // 2})
 
 
 @kernel
 def block_width(n: int) -> int:
     """Pixels a block: all samples of a block fit the second-level cache, rows stay long enough to vectorise."""
     return min(1024, max(64, _BLOCK_BYTES // (4 * n) // 64 * 64))
-
-
-@kernel
-def exchange(a: Any, b: Any, op: int) -> None:
-    """Order two rows element by element; op says which of both results is needed."""
-    if op == _BOTH:
-        for k in range(a.size):
-            u = a[k]
-            v = b[k]
-            a[k] = u if u < v else v
-            b[k] = v if v > u else u
-    elif op == _LOW_ONLY:
-        for k in range(a.size):
-            a[k] = min(a[k], b[k])
-    else:
-        for k in range(a.size):
-            b[k] = max(a[k], b[k])
 
 
 @kernel

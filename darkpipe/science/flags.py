@@ -29,24 +29,5 @@ class DQ(IntFlag):
     REPAIRED = 1 << 15  # of a calibrated frame: the value is that of its neighbours
 
 
-DESCRIPTIONS: dict[DQ, str] = {
-    DQ.HOT: "hot: far above the population in the reference cell",
-    DQ.WARM: "warm: above the population, below hot",
-    DQ.DEAD: "dead: far below the population, or constant",
-    DQ.SATURATED: "saturated",
-    DQ.UNSTABLE: "unstable from frame to frame",
-    DQ.NONLINEAR: "does not follow the model in exposure time",
-    DQ.NO_BIAS: "no bias: level fitted",
-    DQ.FEW_SAMPLES: "few samples",
-    DQ.FIT_FAILED: "fit failed",
-    DQ.AT_BOUND: "parameter at its bound",
-    DQ.EXTRAPOLATED: "outside the fitted range",
-    DQ.CLIPPED_LOW: "samples clipped at zero",
-    DQ.OUTLIER: "a cell was left out as an outlier",
-    DQ.PRIOR: "shape borrowed from pixels of the same signal",
-    DQ.REPAIRED: "repaired: the value is that of its neighbours",
-}
-"""What each bit means, in the words that reports and headers use."""
-
 MODEL_INVALID = DQ.FIT_FAILED | DQ.DEAD | DQ.UNSTABLE | DQ.NONLINEAR | DQ.SATURATED
 """Pixels with one of these are left out of accuracy figures of unflagged pixels (hot and warm ones are not)."""

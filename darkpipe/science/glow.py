@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from darkpipe.science.block_sums import sum_blocks
 from darkpipe.science.fit import Cells, Fitted, Prior, Problem, fit_tile
-from darkpipe.science.models.families import synthesize
+from darkpipe.science.models.families import UNLIMITED, make_signal
 from darkpipe.science.noise import robust_sigma
 from darkpipe.science.population import Population, prior_and_start
 from darkpipe.science.special import gammaincinv, gaussian_filter, ndtri
@@ -187,12 +187,11 @@ def _fit_with_misfit(problem: Problem, cells: Cells) -> tuple[Fitted, float]:
 
 def _common_residual(problem: Problem, cells: Cells, fitted: Fitted) -> F8:
     """(n,) median over blocks of master - model [ADU]."""
-    p, covariance = fitted.parameters.astype(np.float32), fitted.covariance.astype(np.float32)
+    p = tuple(fitted.parameters.astype(np.float32))
     common = np.zeros(cells.signal_adu.shape[0])
     for k, group in enumerate(cells.group):
-        value = np.empty(p.shape[1], np.float32)
-        column = np.ascontiguousarray(problem.design[:, k : k + 1])
-        synthesize(problem.family, column, p, covariance, value, np.empty_like(value))
+        value = np.empty(cells.signal_adu.shape[1], np.float32)
+        make_signal(problem.family, np.ascontiguousarray(problem.design[:, k : k + 1]), p, UNLIMITED, value)
         left = cells.signal_adu[k] - value - fitted.offset_adu[group]
         left = left[np.isfinite(left) & (cells.count[k] > 0)]
         common[k] = np.median(left) if left.size else 0.0

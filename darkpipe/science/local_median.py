@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from darkpipe.science.combine_kernels import comparators
 from darkpipe.science.jit import kernel
+from darkpipe.science.network import BOTH, exchange, needed_steps
 
 F4 = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -48,14 +49,14 @@ def local_median(image: F4, size: int = 5) -> F4:
 
 @cache
 def _sorted_columns(size: int) -> Ints:
-    """(m, 3) steps that sort a column: rows i < j, and 3, for both results are needed."""
-    return np.array([(i, i + 1, 3) for last in range(size - 1, 0, -1) for i in range(last)], np.int32)
+    """(m, 3) steps that sort a column: rows i < j, both results are needed."""
+    return np.array([(i, i + 1, BOTH) for last in range(size - 1, 0, -1) for i in range(last)], np.int32)
 
 
 @cache
 def _network(size: int) -> Ints:
-    """(m, 3) steps i, j, op after which place size²//2 holds the median of a box whose columns, one behind the other,
-    are sorted already; op: 1 the smaller is needed, 2 the larger, 3 both.
+    """(m, 3) steps as `needed_steps` has them, after which place size²//2 holds the median of a box whose columns, one
+    behind the other, are sorted already.
 
     A step that never finds anything to exchange, in all boxes of zeros and ones that there are, never will (the
     principle of zeros and ones: Knuth, 5.3.4, theorem Z).
@@ -70,28 +71,7 @@ def _network(size: int) -> Ints:
         if (low != places[i]).any():
             steps.append((int(i), int(j)))
             places[i], places[j] = low, high
-    needed, kept = {size * size // 2}, []
-    for i, j in reversed(steps):
-        op = (1 if i in needed else 0) | (2 if j in needed else 0)
-        if op:
-            kept.append((i, j, op))
-            needed |= {i, j}
-    return np.array(kept[::-1], np.int32)
-
-
-@kernel
-def step(a: Ints, b: Ints, op: int) -> None:
-    """One step of a network for a row of pixels: the smaller values to a, the larger to b, as far as needed."""
-    if op == 3:
-        for k in range(a.size):
-            u, v = a[k], b[k]
-            a[k], b[k] = min(u, v), max(u, v)
-    elif op == 1:
-        for k in range(a.size):
-            a[k] = min(a[k], b[k])
-    else:
-        for k in range(a.size):
-            b[k] = max(a[k], b[k])
+    return needed_steps(steps, {size * size // 2})
 
 
 @kernel
@@ -129,12 +109,12 @@ def _filter(bits: Ints, columns: Ints, network: Ints, out: Ints) -> None:
         for k in range(size):
             ordered[k] = strips[k]
         for m in range(columns.shape[0]):
-            step(ordered[columns[m, 0]], ordered[columns[m, 1]], 3)
+            exchange(ordered[columns[m, 0]], ordered[columns[m, 1]], BOTH)
         for first in range(0, cols, _BLOCK):
             width = min(_BLOCK, cols - first)
             for c in range(size):
                 for r in range(size):
                     box[c * size + r, :width] = ordered[r, first + c : first + c + width]
             for m in range(network.shape[0]):
-                step(box[network[m, 0], :width], box[network[m, 1], :width], network[m, 2])
+                exchange(box[network[m, 0], :width], box[network[m, 1], :width], network[m, 2])
             _ordered(box[size * size // 2, :width], out[row, first : first + width])

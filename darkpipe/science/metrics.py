@@ -267,9 +267,8 @@ _PULL_EDGES: Final = at.PULL_WIDTH * np.arange(
 )  # its outermost bins hold what overflows
 
 
-ERROR_STEPS: Final = at.STEPS
 ERROR_BINS: Final = 2 * at.HALF
-"""Of histograms of errors [ADU]: bins to an octave of (|e| + 1), and all of them."""
+"""Of histograms of errors [ADU]."""
 
 
 def median_of_errors(histogram: Histogram) -> float:

@@ -263,15 +263,3 @@ def choose_scale_factor(divisors: Iterable[int]) -> int:
     if wrong:
         raise ValueError(f"divisors must be powers of two, not {wrong}")
     return max(votes, key=lambda d: (votes[d], -d), default=1)
-
-
-def to_native(raw: NDArray[Any], scale_factor: float) -> Floats:
-    """Raw counts to native ADU, float32, any shape."""
-    return np.asarray(raw, np.float32) / np.float32(scale_factor)
-
-
-def to_16bit(native_adu: NDArray[Any], scale_factor: float) -> NDArray[np.uint16]:
-    """Native ADU to raw uint16 counts, rounded, clipped to 0 … 65535; NaN becomes 0. Any shape."""
-    raw = np.rint(np.asarray(native_adu, np.float64) * scale_factor)
-    clipped: NDArray[np.float64] = np.clip(np.nan_to_num(raw, nan=0.0, posinf=65535.0, neginf=0.0), 0.0, 65535.0)
-    return clipped.astype(np.uint16)

@@ -13,13 +13,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.science.models.base import Model, Reference
-from darkpipe.science.models.families import make_signal, synthesize
+from darkpipe.science.models.families import UNLIMITED, make_signal, synthesize
 from darkpipe.science.neighbours import STRUCTURE
 from darkpipe.science.neighbours_kernel import levels
 from darkpipe.science.noise import MAD_TO_SIGMA
@@ -96,24 +95,18 @@ class Law:
 
     def variance(self, parameters: F4, covariance: F4, temperature_c: float) -> F8:
         """(n,) of the model's own error [ADU²]; parameters (3, n), their covariance (6, n)."""
-        return self._run(parameters, covariance, temperature_c, self.exposure_s)[1]
+        signal, variance = np.empty((2, parameters.shape[1]), np.float32)
+        design = _design(self.model, temperature_c, self.exposure_s, self.reference)
+        p, c = np.ascontiguousarray(parameters), np.ascontiguousarray(covariance)
+        synthesize(self.model.family, design, p, c, signal, variance)
+        return variance.astype(np.float64)
 
     def _at(self, parameters: F4, temperature_c: float, exposure_s: float) -> F8:
         flat = np.ascontiguousarray(parameters.reshape(3, -1))
         signal = np.empty(flat.shape[1], np.float32)
-        design, run = _design(self.model, temperature_c, exposure_s, self.reference), cast(Any, make_signal)
-        run(self.model.family, design, tuple(flat), _UNLIMITED, signal)
-        return signal.astype(np.float64).reshape(parameters.shape[1:])
-
-    def _run(self, parameters: F4, covariance: F4, temperature_c: float, exposure_s: float) -> tuple[F8, F8]:
-        n = parameters.shape[1]
-        signal, variance = np.empty(n, np.float32), np.empty(n, np.float32)
         design = _design(self.model, temperature_c, exposure_s, self.reference)
-        synthesize(self.model.family, design, np.ascontiguousarray(parameters), covariance, signal, variance)
-        return signal.astype(np.float64), variance.astype(np.float64)
-
-
-_UNLIMITED = np.full(1, np.inf, np.float32)
+        make_signal(self.model.family, design, tuple(flat), UNLIMITED, signal)
+        return signal.astype(np.float64).reshape(parameters.shape[1:])
 
 
 @lru_cache(maxsize=512)

@@ -229,6 +229,7 @@ class Session:
             return False
         except OSError as error:
             raise CaptureError(f"cannot look for a frame: {error.strerror or error}", where=path) from error
+        # no inode: frames may have been copied to another disk since, with their times
         if (found.st_size, found.st_mtime_ns) == (state.size, state.mtime_ns):
             return True
         reason = verify_frame(path, self.frame_id(slot)) if stat.S_ISREG(found.st_mode) else "no regular file"

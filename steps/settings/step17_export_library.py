@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from darkpipe.bounds import Celsius, Exposure
+from steps.settings.model_names import ModelName
 
 NAME = "export_library"
 
@@ -16,13 +19,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model_dir: Path | None = Field(None, description="output directory (or its dark_model) with the model; none: ours")
-    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow"] = Field(
-        "auto", description="the model that synthesises; auto: the one that the fit chose"
-    )
-    temperatures_c: list[Annotated[float, Field(ge=-200, le=100)]] = Field(
+    model: ModelName = Field("auto", description="the model that synthesises; auto: the one that the fit chose")
+    temperatures_c: list[Celsius] = Field(
         default_factory=list, description="temperatures of the darks [°C]; none: those of the campaign"
     )
-    exposures_s: list[Annotated[float, Field(gt=0, le=86400)]] = Field(
+    exposures_s: list[Exposure] = Field(
         default_factory=list, description="exposures of the darks [s]; none: those of the campaign"
     )
     format: Literal["uint16", "float32"] = Field(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hardware.settings import AcquisitionSettings, Celsius, Exposure, PositiveFloat
+from darkpipe.bounds import Celsius, Exposure, PositiveFloat
+from hardware.settings import AcquisitionSettings
+from steps.settings.model_names import ModelName
 
 NAME = "plan_campaign"
 SECTIONS = ("plan_campaign", "dark_capture", "camera")
@@ -29,7 +30,7 @@ class PlannedCampaign(BaseModel):
     biases: int | None = Field(None, ge=0, description="bias frames of each temperature; null: the same")
     temp_single_c: Celsius | None = Field(None, description="the dark that matters most: its temperature [°C]")
     exptime_single_s: Exposure | None = Field(None, description="and its exposure [s]; null: all of the campaign")
-    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow"] = Field(
+    model: ModelName = Field(
         "auto", description="the model that will be fitted (glow is left out); auto: that of model_dir, else exp_2d"
     )
     read_noise_e: PositiveFloat | None = Field(None, description="of one frame [e-]; null: of the model, else 5")

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from steps.settings.model_names import ModelName
+
 NAME = "fit_dark_model"
 
 
@@ -14,9 +16,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow"] = Field(
-        "auto", description="the model that synthesises; auto: the smallest held-out error"
-    )
+    model: ModelName = Field("auto", description="the model that synthesises; auto: the smallest held-out error")
     model_set: Literal["all", "two_dimensional"] = Field(
         "all", description="two_dimensional: only models of temperature and exposure"
     )

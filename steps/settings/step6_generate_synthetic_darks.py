@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from darkpipe.bounds import Celsius, Exposure
+from steps.settings.model_names import ModelName
 
 NAME = "generate_synthetic_darks"
 
@@ -21,17 +24,11 @@ class Settings(BaseModel):
         "grid: every cell, and temperatures x exposures; single: one dark",
     )
     model_dir: Path | None = Field(None, description="output directory (or its dark_model) with the model; none: ours")
-    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow"] = Field(
-        "auto", description="the model that synthesises; auto: the one that the fit chose"
-    )
-    temperatures_c: list[Annotated[float, Field(ge=-273.15, le=100)]] = Field(
-        default_factory=list, description="temperatures of further darks [°C]"
-    )
-    exposures_s: list[Annotated[float, Field(le=86400)]] = Field(
-        default_factory=list, description="exposures of further darks [s]"
-    )
-    temp_single_c: float | None = Field(None, ge=-273.15, le=100, description="temperature of the single dark [°C]")
-    exptime_single_s: float | None = Field(None, gt=0, le=86400, description="exposure of the single dark [s]")
+    model: ModelName = Field("auto", description="the model that synthesises; auto: the one that the fit chose")
+    temperatures_c: list[Celsius] = Field(default_factory=list, description="temperatures of further darks [°C]")
+    exposures_s: list[Exposure] = Field(default_factory=list, description="exposures of further darks [s]")
+    temp_single_c: Celsius | None = Field(None, description="temperature of the single dark [°C]")
+    exptime_single_s: Exposure | None = Field(None, description="exposure of the single dark [s]")
     output: Path | None = Field(None, description="file of the single dark; none: in synthetic/")
     include_bias: bool = Field(False, description="add the bias again, as a camera would give it")
     dtype: Literal["float32", "uint16"] = Field(

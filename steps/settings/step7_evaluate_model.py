@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from steps.settings.model_names import ModelName
 
 NAME = "evaluate_model"
 
@@ -16,7 +17,5 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model_dir: Path | None = Field(None, description="output directory (or its dark_model) with the model; none: ours")
-    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow"] = Field(
-        "auto", description="the model that is drawn; auto: the one that the fit chose"
-    )
+    model: ModelName = Field("auto", description="the model that is drawn; auto: the one that the fit chose")
     pictures: bool = Field(True, description="draw maps of each cell; without: numbers and the summary only")

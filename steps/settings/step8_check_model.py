@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from steps.settings.model_names import ModelName
 
 NAME = "check_model"
 
@@ -16,9 +17,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model_dir: Path | None = Field(None, description="output directory (or its dark_model) with the model")
-    model: Literal["auto", "exp_1d", "exp_t", "exp_2d", "two_component", "two_component_glow", "exp_2d_glow"] = Field(
-        "auto", description="the model that is checked; auto: the one that the fit chose"
-    )
+    model: ModelName = Field("auto", description="the model that is checked; auto: the one that the fit chose")
     extrapolate: bool = Field(False, description="also look at cells outside the range that the model was fitted in")
     significance: float = Field(3.0, gt=0, description="a change counts if it exceeds this many of its errors")
     rate_limits: tuple[float, float] = Field(

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from em_frames import GRID, em_sensor, stacks
+from em_frames import GRID, add_frames, em_sensor, frames_in, stacks
 from em_frames import write_em_frame as write
 
 from darkpipe.errors import FrameError, ProductError
-from darkpipe.files.em_frames import add_frames, read_em_frame, survey_em_frames
+from darkpipe.files.em_frames import read_em_frame
 from darkpipe.files.noise_map_files import read_noise_maps, write_em_dark, write_noise_maps
 from darkpipe.science.em_darks import synthesised_dark
 from darkpipe.science.noise_maps import NoiseMapCalibration, NoiseMapOptions, NoiseMaps
@@ -36,14 +36,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def maps(folder: Path) -> NoiseMaps:
     calibration = NoiseMapCalibration(REGIONS, NoiseMapOptions(k_gain_e_per_dn=7.0))
-    frames, refused = survey_em_frames(folder)
-    assert refused == []
+    frames, refused = frames_in(folder)
+    assert not refused
     add_frames(calibration, frames)
     return calibration.fit()
 
 
 def test_a_folder_is_sorted_by_setting(folder: Path, maps: NoiseMaps) -> None:
-    frames, _ = survey_em_frames(folder)
+    frames, _ = frames_in(folder)
     assert [(f.em_gain, f.exposure_s) for f in frames[::3]] == sorted(GRID)
     assert {f.shape for f in frames} == {SHAPE}
     pixels, masks, errors = read_em_frame(frames[0])
@@ -63,8 +63,7 @@ def test_frames_that_are_none_are_refused_with_their_reason(tmp_path: Path) -> N
     (tmp_path / "text.fits").write_text("no frame")
     (write(tmp_path / "torn.fits", image, 5.0, 1.0)).write_bytes(adu.read_bytes()[:6000])
     write(tmp_path / "odd_mask.fits", image, 5.0, 1.0, DQ=np.zeros((3, 3), np.uint16))
-    good, refused = survey_em_frames(tmp_path)
-    reasons = {path.name: why for path, why in refused}
+    good, reasons = frames_in(tmp_path)
     assert "no EM gain" in reasons["no_gain.fits"]
     assert "no image" in reasons["empty.fits"]
     assert "adu" in reasons["adu.fits"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numba import typeof
 
 from darkpipe.errors import DesignError, ProductError
 from darkpipe.files.layout import ModelDir
@@ -96,6 +97,12 @@ def test_no_pixel_exceeds_its_level(folder: ModelDir) -> None:
     assert signal[1, 1] == 1000.0
     assert dq[1, 1] & DQ.SATURATED
     assert signal[1, 2] == pytest.approx(600 * np.e, rel=1e-6)
+
+
+def test_kernels_are_compiled_once_whether_pixels_share_their_level_or_not(folder: ModelDir) -> None:
+    own, shared = read_maps(folder, GRID, slice(1, 2))._level, read_maps(folder, GRID, slice(2, 3))._level
+    assert (own.size, shared.size) == (4, 1)
+    assert typeof(own) == typeof(shared)  # of one that cannot be written to, numba makes another kernel
 
 
 @pytest.mark.parametrize(

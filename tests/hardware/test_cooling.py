@@ -204,16 +204,3 @@ def test_nothing_is_asserted_that_was_never_asked_for():
     bench = Bench()
     bench.cooling.assert_state()
     assert bench.camera.written == []
-
-
-# estimates
-
-
-def test_expected_seconds_learn_from_the_camera():
-    bench = Bench()
-    guess_s = bench.cooling.expected_seconds(None, -10.0)
-    assert 300 < guess_s < 900
-    bench.cool()
-    learned_s = bench.cooling.expected_seconds(20.0, -10.0)
-    assert learned_s == pytest.approx(bench.clock.now_s, rel=0.1)
-    assert Bench({"ramp_c_per_min": 1.0}).cooling.expected_seconds(20.0, -10.0) == pytest.approx(30 * 60 + 60)

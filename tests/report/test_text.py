@@ -2,9 +2,7 @@
 
 import itertools
 
-import pytest
-
-from darkpipe.report.text import WIDTH, cells_table, model_lines, product_lines, rejected_frames, run_summary
+from darkpipe.report.text import WIDTH, cells_table
 
 
 def cells(temperatures, exposures):
@@ -49,64 +47,10 @@ def test_many_cells_show_the_worst_and_count_the_rest():
     assert [line.split()[1] for line in lines[3:13]] == ["1000"] * 10
 
 
-def test_every_rejected_frame_is_counted_under_its_reason():
-    rows = [{"name": f"night/{k}.fit", "reason": "no temperature in the header"} for k in range(7)]
-    rows += [{"name": "zero.fit", "reason": "zero bytes"}, {"name": "odd.fit", "reason": None}]
-    lines = rejected_frames(rows, found=74)
-    text = "\n".join(lines)
-    assert lines[0] == "Rejected 9 of 74 frames:"
-    assert "7  no temperature in the header" in lines[1]
-    assert "night/0.fit, night/1.fit, night/2.fit and 4 more" in lines[2]
-    assert "zero.fit" in text
-    assert "no reason given" in text
-    assert rejected_frames([], found=74) == ["No frames rejected, 74 found."]
-    assert rejected_frames([]) == ["No frames rejected."]
-
-
-def test_the_model_says_why():
-    lines = model_lines(
-        {
-            "chosen": "two_component",
-            "why": "smallest held-out error",
-            "margin_percent": 7.123,
-            "scores": {"exp_2d": 1.32, "two_component": 1.2345, "exp_t": float("nan")},
-            "left_out": {"exp_1d": "needs one exposure at three temperatures"},
-        }
-    )
-    assert lines[0] == "Model: two_component, smallest held-out error (by 7.12 %)"
-    assert lines[1].endswith("two_component 1.234, exp_2d 1.320")
-    assert "exp_1d not fitted: needs" in lines[2]
-
-
-def test_paths_are_never_cut():
-    path = "/" + "long folder/" * 20 + "Überblick.ecsv"
-    assert product_lines({"numbers": path})[1].endswith(path)
-
-
-def test_names_that_are_no_text_are_escaped():
-    lines = rejected_frames([{"name": "a\udcff\nb.fit", "reason": "odd"}])
-    assert lines[2].strip() == "a\\udcff\\nb.fit"
-    "\n".join(lines).encode("utf-8")
-
-
-@pytest.mark.parametrize("drop", [(), ("cells",), ("rejected", "model"), ("products", "notes", "title")])
-def test_the_whole_stays_within_the_page(drop):
-    sections = {
-        "title": "STL-1001_g100_b1",
-        "cells": cells((-10, 0), (10, 300)),
-        "rejected": [{"name": "n" * 60 + f"{k}.fit", "reason": "because " * 30} for k in range(5)],
-        "frames_found": 12,
-        "model": {"chosen": "exp_2d", "why": "asked for", "left_out": {"two_component": "one temperature " * 12}},
-        "notes": ["Gain 2.06 e-/ADU ± 0.1 at −10 °C. " * 5],
-        "products": {"model": "out/dark_model"},
-    }
-    for name in drop:
-        sections.pop(name)
-    lines = run_summary(sections)
+def test_the_table_stays_within_the_page():
+    lines = cells_table([row | {"n_frames": 10**9, "mae_in_sample_adu": 1e5} for row in cells((-10, 0), (10, 300))])
     assert max(len(line) for line in lines) <= WIDTH
     assert all(line.isascii() and line == line.rstrip() for line in lines)
-    assert ("", "") not in set(itertools.pairwise(lines))
-    assert run_summary({}) == []
 
 
 def test_no_cells_is_said():

@@ -17,7 +17,7 @@ from darkpipe.science.models import (
     Reference,
 )
 from darkpipe.science.models.base import centred, exponential_design, move_reference, move_step
-from darkpipe.science.models.families import EXPONENTIAL, GLOWING, LINEAR, evaluate, make_dark, synthesize
+from darkpipe.science.models.families import EXPONENTIAL, GLOWING, LINEAR, UNLIMITED, evaluate, make_dark, synthesize
 from darkpipe.science.models.two_component import design
 
 ZERO = 273.15
@@ -52,12 +52,16 @@ def test_synthesis_is_value_and_propagated_error():
     matrix = root @ root.transpose(0, 2, 1)
     covariance = np.stack([matrix[:, a, b] for a in range(3) for b in range(a, 3)]).astype(np.float32)
     x = np.array([[1.3], [-4.0], [0.7]])
-    for family in (EXPONENTIAL, LINEAR):
+    for family in (EXPONENTIAL, LINEAR, GLOWING):
         signal, variance = np.empty((2, 40), np.float32)
         synthesize(family, x, p, covariance, signal, variance)
         if family == EXPONENTIAL:
             expected = p[0] * np.exp(p[1] * 1.3 - p[2] * 4.0)
             jac = np.stack([expected / p[0], expected * 1.3, expected * -4.0])
+        elif family == GLOWING:
+            dark = 1.3 * np.exp(p[2] * -4.0)
+            expected = p[0] * dark + p[1] * 1.3
+            jac = np.stack([dark, np.full(40, 1.3), p[0] * dark * -4.0])
         else:
             expected = p[0] * 1.3 - p[1] * 4.0 + p[2] * 0.7
             jac = np.repeat(x, 40, axis=1)
@@ -69,10 +73,33 @@ def test_synthesis_of_a_failed_pixel_is_nan():
     p, covariance = np.full((3, 2), np.nan, np.float32), np.full((6, 2), np.nan, np.float32)
     p[:, 1], covariance[:, 1] = 1.0, 0.1
     signal, variance = np.zeros((2, 2), np.float32)
-    for family in (EXPONENTIAL, LINEAR):
+    for family in (EXPONENTIAL, LINEAR, GLOWING):
         synthesize(family, np.ones((3, 1)), p, covariance, signal, variance)
         assert np.isnan([signal[0], variance[0]]).all()
         assert np.isfinite([signal[1], variance[1]]).all()
+
+
+@pytest.mark.parametrize("family", [EXPONENTIAL, LINEAR, GLOWING], ids=["exponential", "linear", "glowing"])
+def test_synthesis_of_a_pixel_does_not_depend_on_the_others(family: int) -> None:
+    """Eight at a time, whatever their number, one of them failed; with the signal and error of `make_dark`."""
+    rng, x = np.random.default_rng(6), np.array([[0.4], [2.0], [0.3]])
+    p = rng.normal([[200.0], [1.0], [0.12]], 0.1, (3, 23)).astype(np.float32)
+    covariance = rng.uniform(-1e-4, 1e-3, (6, 23)).astype(np.float32)  # of some pixels none: a variance below 0
+    p[1, 3] = np.nan
+    alone = np.empty((2, 23), np.float32)
+    for i in range(23):
+        one, its = np.ascontiguousarray(p[:, i : i + 1]), np.ascontiguousarray(covariance[:, i : i + 1])
+        synthesize(family, x, one, its, *alone[:, i : i + 1])
+    assert np.flatnonzero(np.isnan(alone).any(axis=0)).tolist() == [3]
+    for n in (7, 8, 9, 16, 23):
+        some, its = np.ascontiguousarray(p[:, :n]), np.ascontiguousarray(covariance[:, :n])
+        signal, variance = np.empty((2, n), np.float32)
+        synthesize(family, x, some, its, signal, variance)
+        np.testing.assert_array_equal([signal, variance], alone[:, :n])
+        dark, error, dq = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.uint16)
+        fitted = np.zeros(n, np.uint16)
+        make_dark(family, x, some, its, UNLIMITED, np.float32(0.0), fitted, 8, 0, dark, error, dq)
+        np.testing.assert_array_equal([dark, error], [signal, np.sqrt(variance)])
 
 
 def test_the_physics_written_apart():

@@ -10,23 +10,21 @@ import numpy as np
 import pytest
 from numba import njit
 
-from darkpipe.science import bit_planes, block_sums, calibration_kernel, local_median, neighbours_kernel, order
+from darkpipe.science import bit_planes, block_sums, calibration_kernel, neighbours_kernel, network, order
 from darkpipe.science.models import families
 
 N = 512
 ONE, TWO = np.ones(N, np.float32), np.ones((2, N), np.float32)
-WORK = np.ones(5 * N)
 BITS, BYTES, KEYS = np.ones(N, np.uint16), np.ones(N, np.uint8), np.ones(N, np.int32)
 F = np.float32(1.0)
 
 PACKED: dict[str, tuple[Any, tuple[Any, ...], str]] = {
-    "exponentials": (families._exponentials, (1.0, 2.0, TWO[0], TWO[1], WORK), "mulpd"),
     "signal": (families._signals, (0, 1.0, 2.0, 0.0, ONE, TWO[0], TWO[1], ONE, ONE.copy()), "cvtps2pd"),
-    "derivatives": (families._exponential, (1.0, 2.0, ONE, WORK), "mulpd"),
-    "glow": (families._glowing, (1.0, 2.0, TWO[0], TWO[1], WORK), "mulpd"),
-    "linear": (families._linear, (1.0, 2.0, 3.0, ONE, TWO[0], TWO[1], WORK), "mulpd"),
-    "variance": (families._diagonal, (ONE, TWO[0], TWO[1], WORK), "mulpd"),
-    "covariance": (families._cross, (ONE, TWO[0], TWO[1], WORK), "mulpd"),
+    "variances": (
+        families._variances,
+        (0, 1.0, 2.0, 0.0, (ONE,) * 3, (ONE,) * 6, ONE.copy(), ONE.copy()),
+        "cvtpd2ps",
+    ),
     "darks": (
         families._darks,
         (0, 1.0, 2.0, 0.0, (ONE,) * 3, (ONE,) * 6, ONE, 0.1, ONE.copy(), ONE.copy(), BYTES.copy()),
@@ -42,7 +40,8 @@ PACKED: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "pixels with a bit": (bit_planes._count, (BITS, np.uint16(1)), "psubw|paddw"),
     "pixels without a value": (bit_planes._without_value, (ONE, BITS, np.uint16(1), BYTES.copy()), "cmp[a-z]*ps"),
     "values about a median": (order._place, (ONE, BITS, np.uint16(1), F, F, BYTES.copy()), "cmp[a-z]*ps"),
-    "step of a network": (local_median.step, (KEYS, KEYS.copy(), 3), "pminsd"),
+    "step of a network": (network.exchange, (KEYS, KEYS.copy(), network.BOTH), "pminsd"),
+    "step of a network for values": (network.exchange, (ONE, ONE.copy(), network.BOTH), "maxps"),
 }
 
 

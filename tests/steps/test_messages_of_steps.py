@@ -45,7 +45,8 @@ def test_darks_that_are_not_asked_for_in_full(plain: Campaign) -> None:
     told = str(caught.value)
     assert "one dark needs both --temp_single and --exptime_single" in told
     told = refusal(plain.out, "synthetic_2d", generate_synthetic_darks={"exposures_s": [0.0]})
-    assert "must be above 0 s, not 0" in told or "exposures_s" in told
+    assert "generate_synthetic_darks.exposures_s" in told
+    assert "greater than 0" in told
 
 
 def test_a_model_without_its_campaign(work: Campaign, tmp_path: Path) -> None:

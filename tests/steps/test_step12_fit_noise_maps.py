@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from em_folder import FRAMES, REGIONS, SHAPE, EmFolder, make_em_folder
-from em_frames import GRID, write_em_campaign, write_em_frame
+from em_frames import GRID, add_frames, frames_in, write_em_campaign, write_em_frame
 from helpers import assert_pulls, header, labels, planes
 
 from darkpipe.errors import DesignError, FrameError
-from darkpipe.files.em_frames import add_frames, survey_em_frames
 from darkpipe.files.layout import OutputDir
 from darkpipe.files.noise_map_files import read_noise_maps
 from darkpipe.science.flags import DQ
@@ -42,7 +41,7 @@ def test_maps_are_the_truth_within_their_errors(em_plain: EmFolder) -> None:
 
 def test_the_step_does_what_the_library_does(em_plain: EmFolder) -> None:
     calibration = NoiseMapCalibration(REGIONS, NoiseMapOptions(k_gain_e_per_dn=7.0))
-    add_frames(calibration, survey_em_frames(em_plain.frames)[0])
+    add_frames(calibration, frames_in(em_plain.frames)[0])
     expected, found = calibration.fit(), maps_of(em_plain)
     for name in ("fixed_e", "cic_e", "dark_e_per_s", "covariance", "chi2", "adjusted_r2", "unusable_stacks", "dq"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)

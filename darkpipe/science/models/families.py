@@ -128,32 +128,6 @@ def warming_packed(
 
 
 @kernel
-def synthesize(
-    family: int,
-    x: NDArray[np.float64],
-    p: NDArray[np.float32],
-    covariance: NDArray[np.float32],
-    signal: NDArray[np.float32],
-    variance: NDArray[np.float32],
-) -> None:
-    """Signal and variance of every pixel for one cell.
-
-    Parameters
-    ----------
-    x : (3, 1) design columns of the cell.
-    p : (3, n) parameters, covariance : (6, n) as 00, 01, 02, 11, 12, 22.
-    signal, variance : (n,) results [ADU], [ADU²]; NaN where a parameter is NaN.
-    """
-    work = np.empty(5 * _BLOCK)
-    for first in range(0, signal.size, _BLOCK):
-        last = min(first + _BLOCK, signal.size)
-        _signal_block(family, x, p, first, last, work)
-        _narrow(work, signal[first:last])
-        _variance_block(covariance, first, last, work)
-        _keep_finite(work, variance[first:last])
-
-
-@kernel
 def signal_along(
     family: int,
     x: NDArray[np.float64],
@@ -178,133 +152,12 @@ def signal_along(
 
 
 # --- whole planes ----------------------------------------------------------------------------------------------------
-#
-# A compiler packs a loop only if it can prove, with a handful of comparisons, that what is written is read nowhere else
-# in it. So planes are worked on in blocks that stay in the cache, by loops over few arrays, and what lies in between is
-# one array with fixed places: the derivatives dS/dp, the signal, and the sum of the variance.
 
-_BLOCK = 512
-_J1, _J2, _S, _V = _BLOCK, 2 * _BLOCK, 3 * _BLOCK, 4 * _BLOCK
-_LOG2_E = 1.4426950408889634
-_LN2_HIGH, _LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10
-_ROUNDER = 6755399441055744.0  # 1.5·2^52: a number that is added to it is rounded to a whole one, in its last bits
-_LARGEST = 708.0
-_LARGEST_FLOAT32 = 3.4028234663852886e38
-_BEYOND_FLOAT32 = 3.402823466385289e38  # the next number in double precision
+_BEYOND_FLOAT32 = 3.402823466385289e38  # the next number in double precision after the largest of float32
 _HUGE = 1e300
 
-
-@inlined
-def _exp(v: float) -> float:
-    """exp(v) to one unit in the last place, without a branch or a table, so that loops of it are packed: 2^k·exp(r)
-    with |r| <= ln 2/2 and the Taylor series of exp(r) to r^13; beyond ±708 as there. NaN stays NaN."""
-    v = _LARGEST if v > _LARGEST else v
-    v = -_LARGEST if v < -_LARGEST else v
-    whole = v * _LOG2_E + _ROUNDER
-    k = whole - _ROUNDER
-    r = (v - k * _LN2_HIGH) - k * _LN2_LOW
-    e = 1.0 / 6227020800.0
-    e = e * r + 1.0 / 479001600.0
-    e = e * r + 1.0 / 39916800.0
-    e = e * r + 1.0 / 3628800.0
-    e = e * r + 1.0 / 362880.0
-    e = e * r + 1.0 / 40320.0
-    e = e * r + 1.0 / 5040.0
-    e = e * r + 1.0 / 720.0
-    e = e * r + 1.0 / 120.0
-    e = e * r + 1.0 / 24.0
-    e = e * r + 1.0 / 6.0
-    e = e * r + 0.5
-    e = e * r + 1.0
-    e = e * r + 1.0
-    bits = np.int64(np.float64(whole).view(np.int64) + np.int64(1023)) << np.int64(52)
-    return float(e * np.int64(bits).view(np.float64))
-
-
-@kernel
-def _exponentials(a: float, b: float, p1: F4, p2: F4, work: F8) -> None:
-    for i in range(p1.size):
-        work[i] = _exp(np.float64(p1[i]) * a + np.float64(p2[i]) * b)
-
-
-@kernel
-def _exponential(a: float, b: float, p0: F4, work: F8) -> None:
-    for i in range(p0.size):
-        work[_S + i] = np.float64(p0[i]) * work[i]
-        work[_J1 + i] = work[_S + i] * a
-        work[_J2 + i] = work[_S + i] * b
-
-
-@kernel
-def _glowing(a: float, b: float, p0: F4, p1: F4, work: F8) -> None:
-    for i in range(p0.size):
-        work[i] = a * work[i]
-        work[_J1 + i] = a
-        work[_J2 + i] = np.float64(p0[i]) * work[i] * b
-        work[_S + i] = np.float64(p0[i]) * work[i] + np.float64(p1[i]) * a
-
-
-@kernel
-def _linear(a: float, b: float, c: float, p0: F4, p1: F4, p2: F4, work: F8) -> None:
-    for i in range(p0.size):
-        work[_S + i] = np.float64(p0[i]) * a + np.float64(p1[i]) * b + np.float64(p2[i]) * c
-        work[i], work[_J1 + i], work[_J2 + i] = a, b, c
-
-
-@inlined
-def _signal_block(family: int, x: F8, p: Planes, first: int, last: int, work: F8) -> None:
-    """Signal and derivatives of a block of the pixels of p (3, n), into `work`."""
-    p0, p1, p2 = p[0][first:last], p[1][first:last], p[2][first:last]
-    if family == EXPONENTIAL:
-        _exponentials(x[0, 0], x[1, 0], p1, p2, work)
-        _exponential(x[0, 0], x[1, 0], p0, work)
-    elif family == GLOWING:
-        _exponentials(0.0, x[1, 0], p1, p2, work)
-        _glowing(x[0, 0], x[1, 0], p0, p1, work)
-    else:
-        _linear(x[0, 0], x[1, 0], x[2, 0], p0, p1, p2, work)
-
-
-@kernel
-def _narrow(work: F8, signal: F4) -> None:
-    for i in range(signal.size):
-        signal[i] = work[_S + i]
-
-
-@kernel
-def _diagonal(c0: F4, c3: F4, c5: F4, work: F8) -> None:
-    for i in range(c0.size):
-        j0, j1, j2 = work[i], work[_J1 + i], work[_J2 + i]
-        work[_V + i] = j0 * j0 * c0[i] + j1 * j1 * c3[i] + j2 * j2 * c5[i]
-
-
-@kernel
-def _cross(c1: F4, c2: F4, c4: F4, work: F8) -> None:
-    for i in range(c1.size):
-        j0, j1, j2 = work[i], work[_J1 + i], work[_J2 + i]
-        work[_V + i] += 2.0 * (j0 * j1 * c1[i] + j0 * j2 * c2[i] + j1 * j2 * c4[i])
-
-
-@inlined
-def _variance_block(c: Planes, first: int, last: int, work: F8) -> None:
-    """Variance of a block with the covariance c (6, n), from the derivatives in `work`."""
-    _diagonal(c[0][first:last], c[3][first:last], c[5][first:last], work)
-    _cross(c[1][first:last], c[2][first:last], c[4][first:last], work)
-
-
-@kernel
-def _keep_finite(work: F8, variance: F4) -> None:
-    """The variance, not below 0; NaN where the signal is not finite as a float32."""
-    for i in range(variance.size):
-        v = work[_V + i]
-        v = 0.0 if v < 0.0 else v
-        variance[i] = v if abs(work[_S + i]) <= _LARGEST_FLOAT32 else np.nan
-
-
-@kernel
-def _bits(fitted: Bits, over: NDArray[np.uint8], saturated: int, everywhere: int, dq: Bits) -> None:
-    for i in range(dq.size):
-        dq[i] = fitted[i] | np.uint16(over[i] * saturated) | np.uint16(everywhere)
+UNLIMITED = np.full(1, np.inf, np.float32)
+"""The level of `make_signal` where there is none."""
 
 
 @inlined
@@ -336,6 +189,18 @@ def _variance_of(
     return larger(0.0, own + 2.0 * shared)
 
 
+@inlined
+def _with_variance(
+    family: int, x0: float, x1: float, x2: float, p: tuple[F4, ...], c: tuple[F4, ...], i: int
+) -> tuple[Packed, Packed]:
+    """Signal and variance of eight pixels from i on; the variance is NaN where the signal is none that single precision
+    holds."""
+    p0 = load(p[0], 0, i)
+    s, e = _eight(family, x0, x1, x2, p0, load(p[1], 0, i), load(p[2], 0, i))
+    v = _variance_of(family, x0, x1, x2, p0, s, e, c, i)
+    return s, where_above(_BEYOND_FLOAT32, magnitude(s), v, splat(np.nan))
+
+
 @kernel
 def _signals(family: int, x0: float, x1: float, x2: float, p0: F4, p1: F4, p2: F4, level: F4, signal: F4) -> None:
     """The signal of eight pixels and more, which do not share the level if there is one for each."""
@@ -346,6 +211,25 @@ def _signals(family: int, x0: float, x1: float, x2: float, p0: F4, p1: F4, p2: F
         if level.size > 1:
             top = load(level, 0, i)
         store(signal, 0, i, where_above(s, top, top, s))
+
+
+@kernel
+def _variances(
+    family: int,
+    x0: float,
+    x1: float,
+    x2: float,
+    p: tuple[F4, F4, F4],
+    c: tuple[F4, F4, F4, F4, F4, F4],
+    signal: F4,
+    variance: F4,
+) -> None:
+    """Signal and variance of eight pixels and more."""
+    for k in range(0, signal.size, LANES):
+        i = min(k, signal.size - LANES)
+        s, v = _with_variance(family, x0, x1, x2, p, c, i)
+        store(signal, 0, i, s)
+        store(variance, 0, i, v)
 
 
 @kernel
@@ -366,10 +250,8 @@ def _darks(
     top = splat(np.float64(level[0]))
     for k in range(0, signal.size, LANES):
         i = min(k, signal.size - LANES)
-        p0 = load(p[0], 0, i)
-        s, e = _eight(family, x0, x1, x2, p0, load(p[1], 0, i), load(p[2], 0, i))
-        v = _variance_of(family, x0, x1, x2, p0, s, e, c, i)
-        store(error, 0, i, where_above(_BEYOND_FLOAT32, magnitude(s), v, splat(np.nan)))
+        s, v = _with_variance(family, x0, x1, x2, p, c, i)
+        store(error, 0, i, v)
         store(signal, 0, i, s)
         if level.size > 1:
             top = load(level, 0, i)
@@ -389,6 +271,42 @@ def _padded(plane: F4) -> F4:
 
 
 @kernel
+def _three_padded(p: Planes) -> tuple[F4, F4, F4]:
+    return _padded(p[0]), _padded(p[1]), _padded(p[2])
+
+
+@kernel
+def _six_padded(c: Planes) -> tuple[F4, F4, F4, F4, F4, F4]:
+    return _padded(c[0]), _padded(c[1]), _padded(c[2]), _padded(c[3]), _padded(c[4]), _padded(c[5])
+
+
+@kernel
+def synthesize(family: int, x: F8, p: F4, covariance: F4, signal: F4, variance: F4) -> None:
+    """Signal and variance of every pixel for one cell.
+
+    Parameters
+    ----------
+    x : (3, 1) design columns of the cell.
+    p : (3, n) parameters, covariance : (6, n) as 00, 01, 02, 11, 12, 22; both contiguous.
+    signal, variance : (n,) results [ADU], [ADU²]; NaN where a parameter is NaN.
+    """
+    n, c = signal.size, covariance
+    if n >= LANES:
+        planes, six = (p[0], p[1], p[2]), (c[0], c[1], c[2], c[3], c[4], c[5])
+        _variances(family, x[0, 0], x[1, 0], x[2, 0], planes, six, signal, variance)
+    else:
+        made, its = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+        _variances(family, x[0, 0], x[1, 0], x[2, 0], _three_padded(p), _six_padded(c), made, its)
+        signal[:], variance[:] = made[:n], its[:n]
+
+
+@kernel
+def _bits(fitted: Bits, over: NDArray[np.uint8], saturated: int, everywhere: int, dq: Bits) -> None:
+    for i in range(dq.size):
+        dq[i] = fitted[i] | np.uint16(over[i] * saturated) | np.uint16(everywhere)
+
+
+@kernel
 def make_signal(family: int, x: F8, p: Planes, level: F4, signal: F4) -> None:
     """Signal of every pixel for one cell, no higher than its level.
 
@@ -402,8 +320,8 @@ def make_signal(family: int, x: F8, p: Planes, level: F4, signal: F4) -> None:
     if n >= LANES:
         _signals(family, x[0, 0], x[1, 0], x[2, 0], p[0], p[1], p[2], level, signal)
     else:
-        out, top = np.empty(LANES, np.float32), level if level.size == 1 else _padded(level)
-        _signals(family, x[0, 0], x[1, 0], x[2, 0], _padded(p[0]), _padded(p[1]), _padded(p[2]), top, out)
+        three, out, top = _three_padded(p), np.empty(LANES, np.float32), level if level.size == 1 else _padded(level)
+        _signals(family, x[0, 0], x[1, 0], x[2, 0], three[0], three[1], three[2], top, out)
         signal[:] = out[:n]
 
 
@@ -435,10 +353,9 @@ def make_dark(
     if n >= LANES:
         _darks(family, x[0, 0], x[1, 0], x[2, 0], p, c, level, np.float64(relative), signal, error, over)
     else:
-        parameters = (_padded(p[0]), _padded(p[1]), _padded(p[2]))
-        six = (_padded(c[0]), _padded(c[1]), _padded(c[2]), _padded(c[3]), _padded(c[4]), _padded(c[5]))
         made, sigma, beyond = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.uint8)
         top = level if level.size == 1 else _padded(level)
-        _darks(family, x[0, 0], x[1, 0], x[2, 0], parameters, six, top, np.float64(relative), made, sigma, beyond)
+        three, six = _three_padded(p), _six_padded(c)
+        _darks(family, x[0, 0], x[1, 0], x[2, 0], three, six, top, np.float64(relative), made, sigma, beyond)
         signal[:], error[:], over[:] = made[:n], sigma[:n], beyond[:n]
     _bits(fitted, over, saturated, everywhere, dq)
