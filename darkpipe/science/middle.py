@@ -172,18 +172,3 @@ def settle(bands: Bands, middles: Sequence[Middle]) -> None:
         for middle in middles:
             if middle.open:
                 middle.turn()
-
-
-def median_and_spread(bands: Callable[[], Iterable[tuple[F4, Bools]]]) -> tuple[float, float]:
-    """Median of the values in use, and the median of their distances from it, in double precision; NaN of none.
-
-    Parameters
-    ----------
-    bands : gives all bands anew each time: values and which of them count, one shape; no value in use is NaN.
-    """
-    middle = Middle()
-    settle(lambda: ([band] for band in bands()), [middle])
-    distance = Middle(middle.double)
-    if middle.number:
-        settle(lambda: ([band] for band in bands()), [distance])
-    return middle.double, distance.double

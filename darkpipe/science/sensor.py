@@ -249,33 +249,17 @@ class NonUniformity:
         return NonUniformity(*parts)
 
 
-def non_uniformity(image: NDArray[np.floating], error: NDArray[np.floating], use: Bools) -> NonUniformity:
+class NonUniformitySums:
     """Spatial non-uniformity as in EMVA 1288, Release 4.0 Linear: the variance over pixels, less the temporal noise
     that is left in the mean image, split into rows, columns and pixels by the variances of their averages:
 
         s²_cav = s²_col + s²_pix/M,   s²_rav = s²_row + s²_pix/N,   s² = s²_row + s²_col + s²_pix
 
-    No high-pass filter is used: a gradient of the dark signal is the sensor's own.
+    No high-pass filter is used: a gradient of the dark signal is the sensor's own. Fed band by band.
 
     Parameters
     ----------
-    image, error : (M rows, N columns) mean image and the 1 sigma of its temporal noise. use : pixels that count.
-
-    Returns
-    -------
-    Standard deviations; 0 where noise explains everything. Their errors are those of the measurement of these pixels.
-    """
-    sums = NonUniformitySums(image.shape, float(np.median(image[use])) if use.any() else 0.0)
-    sums.add(slice(0, image.shape[0]), image, use)
-    return sums.found(float((error[use].astype(np.float64) ** 2).sum()))
-
-
-class NonUniformitySums:
-    """What `non_uniformity` needs of an image (rows, columns), fed band by band.
-
-    Parameters
-    ----------
-    level : near the values, that the sums are taken about.
+    shape : (M rows, N columns) of the mean image. level : near its values, that the sums are taken about.
     """
 
     def __init__(self, shape: tuple[int, ...], level: float) -> None:
@@ -293,7 +277,8 @@ class NonUniformitySums:
         self._columns += use.sum(axis=0), centred.sum(axis=0, dtype=np.float64)
 
     def found(self, variance: float) -> NonUniformity:
-        """The non-uniformity. `variance`: sum of the squares of the temporal noise of the pixels that count."""
+        """Standard deviations; 0 where noise explains everything. Their errors are those of the measurement of these
+        pixels. `variance`: sum of the squares of the temporal noise of the pixels that count."""
         n, (rows, cols) = self._number, self._shape
         if n < 2:
             nothing = (math.nan, math.nan)
