@@ -220,8 +220,8 @@ def line_of_levels(level_adu: F4, variance_adu2: F4, temperature_c: Sequence[flo
 
 def bias_of_model(source: Product, name: str, line: bool) -> InStrips:
     """A bias as a line in temperature: the line itself, or a single master with a slope of zero; `name`: its file."""
-    shape, header = read_shape(source), read_header(source)
-    t_ref = float(header[T_REF] if line else header.get("CCD-TEMP", 0.0))
+    shape = read_shape(source)
+    t_ref = float(read_header(source)[T_REF] if line else read_header(source).get("CCD-TEMP", 0.0))
     return InStrips(_blank_line(*shape, t_ref, [name]), ahead(_bias_strips(source, shape, line)))
 
 
