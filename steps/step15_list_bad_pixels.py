@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
-from darkpipe.files.bad_pixels import bits_of, write_pixinsight_list, write_siril_list
+from darkpipe.files.bad_pixels import bits_of, read_bad_pixels, write_pixinsight_list, write_siril_list
 from darkpipe.files.frame_match import is_bottom_up
 from darkpipe.files.layout import OutputDir
 from darkpipe.files.model_maps import read_description
-from darkpipe.files.products import read_planes
 from darkpipe.jobs.contract import Job
 from steps.settings.step15_list_bad_pixels import NAME as NAME
 from steps.settings.step15_list_bad_pixels import Settings as Settings
@@ -40,9 +37,9 @@ def write_lists(
     inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, bits: list[str], configuration: str, model: str
 ) -> dict[Path, str]:
     """The pixels with one of the bits, by mask and fit together."""
-    dq = np.bitwise_or(*(read_planes(path, ["DQ"])[0].astype(np.uint16) for path in inputs))
+    bad = read_bad_pixels(inputs, bits_of(bits))
     head = f"darkpipe: {', '.join(bits)}; {configuration}, model {model}"
     return {
-        outputs[0]: write_siril_list(outputs[0], dq, bits_of(bits), head),
-        outputs[1]: write_pixinsight_list(outputs[1], dq, bits_of(bits), is_bottom_up(configuration)),
+        outputs[0]: write_siril_list(outputs[0], bad, head),
+        outputs[1]: write_pixinsight_list(outputs[1], bad, is_bottom_up(configuration)),
     }

@@ -30,7 +30,7 @@ from darkpipe.files.index import ACCEPTED, RawFrame, read_frames, rejection_line
 from darkpipe.files.layout import OutputDir
 from darkpipe.files.masters import ReferenceValues, read_reference, write_reference
 from darkpipe.files.measure import RawStack, read_noise_map
-from darkpipe.files.products import Card, Frame, read_planes, write_frame
+from darkpipe.files.products import Card, Frame, write_frame
 from darkpipe.files.reference import Overrides, reference_values, settled
 from darkpipe.files.stacking import Clipping, Stack, combine_stack, combined_strips, write_master
 from darkpipe.files.tables import read_table, write_table
@@ -251,7 +251,7 @@ def map_read_noise(
     flat = [name for stack in files for name in stack]
     # a setting tells the level; the data still tell how pixels differ
     factor = reference.read_noise_adu / (reference.read_noise_measured_adu or reference.read_noise_adu)
-    return {outputs[0]: write_frame(outputs[0], read_noise_map(stacks, reference.scale_factor, flat, factor))}
+    return {outputs[0]: read_noise_map(stacks, reference.scale_factor, flat, factor).write(outputs[0])}
 
 
 # --- line, darks -----------------------------------------------------------------------------------------------------
@@ -313,10 +313,7 @@ def correct(
     """Choose the bias of each dark and look at the level that is left after it, and whether the camera clamps it."""
     darks = read_frames(inputs[0], campaign, ["dark"])
     reference = read_reference(inputs[1])
-    levels = {
-        name: Levels.of(read_planes(path, ["SCI"])[0])
-        for name, path in zip(biases, inputs[2 : 2 + len(biases)], strict=True)
-    }
+    levels = {name: Levels.of(BiasSource(path)) for name, path in zip(biases, inputs[2 : 2 + len(biases)], strict=True)}
     table = corrected_rows(
         darks,
         Tolerances(**tolerances),

@@ -8,7 +8,7 @@ from pathlib import Path
 from darkpipe.errors import SettingsError
 from darkpipe.files.layout import OutputDir
 from darkpipe.files.masters import read_cells, read_reference
-from darkpipe.files.products import read_header, write_frame
+from darkpipe.files.products import read_header
 from darkpipe.files.special_pixels import ReadNoise, Thresholds, by_signal, find_saturation, find_special
 from darkpipe.files.tables import read_table
 from darkpipe.jobs.contract import Job
@@ -60,7 +60,7 @@ def saturation(
     """Look for pixels whose signal stops growing."""
     reference = read_reference(inputs[0])
     top = reference.saturation_raw / reference.scale_factor
-    return {outputs[0]: write_frame(outputs[0], find_saturation(inputs[1:], temperature_c, exposure_s, top))}
+    return {outputs[0]: find_saturation(inputs[1:], temperature_c, exposure_s, top).write(outputs[0])}
 
 
 def mask(
@@ -81,7 +81,7 @@ def mask(
     noise = ReadNoise.of(read_reference(inputs[1]), inputs[2] if noise_map else None)
     thresholds = Thresholds(hot_sigma, warm_sigma, dead_sigma, unstable_rate)
     found = find_special(inputs[-len(cells) :], cells, frames, ranked, thresholds, inputs[0], noise)
-    return {outputs[0]: write_frame(outputs[0], found)}
+    return {outputs[0]: found.write(outputs[0])}
 
 
 def summary(out: OutputDir) -> list[tuple[str, str]]:

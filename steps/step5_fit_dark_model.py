@@ -32,7 +32,7 @@ from darkpipe.files.masters import Cell, read_cells, read_reference
 from darkpipe.files.model_maps import FittedModel, read_description, read_saturation, write_description
 from darkpipe.files.products import read_header, read_shape, write_frame
 from darkpipe.files.seen_frames import write_seen
-from darkpipe.files.sensor import ModelFiles, growth_maps, summary_lines, write_summary
+from darkpipe.files.sensor import ModelFiles, summary_lines, write_growth_maps, write_summary
 from darkpipe.files.sensor_rows import SummaryFiles, header_gain, sensor_rows
 from darkpipe.files.tables import read_table, write_table
 from darkpipe.jobs.contract import Job
@@ -311,7 +311,7 @@ def _bias_jobs(out: OutputDir, cells: Sequence[Cell]) -> list[Job]:
 
 def keep_bias(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, line: bool) -> dict[Path, str]:
     """Copy the bias model, or make one without a slope of a single master."""
-    return {outputs[0]: write_frame(outputs[0], bias_of_model(inputs[0], inputs[0].name, line))}
+    return {outputs[0]: bias_of_model(inputs[0], inputs[0].name, line).write(outputs[0])}
 
 
 def _description_job(
@@ -384,8 +384,8 @@ def map_growth(
     """Activation energy and doubling temperature of each pixel, from the maps of a model."""
     names = [p.name for p in MODELS[model].parameters]
     files = ModelFiles(model, dict(zip(names, inputs[:-1], strict=True)), inputs[-1])
-    made = zip(outputs, growth_maps(files, [p.name for p in inputs[:-1]], temperature_c), strict=True)
-    return {path: write_frame(path, frame) for path, frame in made}
+    digests = write_growth_maps(outputs, files, [p.name for p in inputs[:-1]], temperature_c)
+    return dict(zip(outputs, digests, strict=True))
 
 
 def _frames_job(

@@ -17,7 +17,7 @@ from other_programs import TOP, Siril, fitsverify
 from sky import Sky, write_light
 
 from darkpipe.errors import FrameError
-from darkpipe.files.bad_pixels import write_siril_list
+from darkpipe.files.bad_pixels import BadPixels, write_siril_list
 from darkpipe.files.lights import describe
 from darkpipe.files.master_export import camera_cards
 from darkpipe.files.products import write_primary
@@ -239,7 +239,7 @@ def test_siril_finds_the_pixels_of_a_list(siril: Siril, tmp_path: Path) -> None:
     for where in bad:
         dq[where], image[where] = int(DQ.HOT), 30_000
     dq[17, 22], image[17, 22] = int(DQ.DEAD), 0
-    write_siril_list(siril.folder / "bad.lst", dq, DQ.HOT | DQ.DEAD, "of a test")
+    write_siril_list(siril.folder / "bad.lst", BadPixels.of(dq, DQ.HOT | DQ.DEAD), "of a test")
     for order in ("TOP-DOWN", "BOTTOM-UP"):
         fits.PrimaryHDU(image, fits.Header({"ROWORDER": order})).writeto(siril.folder / f"{order}.fit")
         siril.run("set16bits", f"load {order}", "cosme bad.lst", f"save done_{order}")

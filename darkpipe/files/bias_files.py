@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError, ProductError, one_line
 from darkpipe.files.ahead import ahead
+from darkpipe.files.bands import rows_of
 from darkpipe.files.fits_bytes import check_structure
 from darkpipe.files.products import (
     Card,
@@ -23,10 +24,10 @@ from darkpipe.files.products import (
     read_planes,
     read_shape,
     write_frame,
-    write_strips,
 )
 from darkpipe.files.sources import opened_source
-from darkpipe.science.bias import evaluate, fit_bias_line
+from darkpipe.files.strips import InStrips, Strip
+from darkpipe.science.bias import evaluate, fit_bias_line, value_at
 from darkpipe.science.flags import DQ
 
 F4 = NDArray[np.float32]
@@ -41,6 +42,13 @@ class BiasSource:
 
     path: Product
     temperature_c: float | None = None
+
+    def level(self, rows: slice = slice(None)) -> F4:
+        """The value of `read` alone [ADU]; raises as it does."""
+        if self.temperature_c is None:
+            return np.asarray(read_planes(self.path, ["SCI"], rows)[0], np.float32)
+        b0, b1 = read_planes(self.path, ["SCI", "B1"], rows)
+        return value_at(b0, b1, self.temperature_c - float(read_header(self.path)[T_REF]))
 
     def read(self, rows: slice = slice(None)) -> tuple[F4, F4, NDArray[np.uint16]]:
         """Value [ADU], 1 sigma [ADU] and bits of these rows; NO_BIAS where there is none.
@@ -68,26 +76,27 @@ def line_through(
     masters: Sequence[Product], temperature_c: Sequence[float], t_ref_c: float, inputs: Sequence[str]
 ) -> Frame:
     """The per-pixel line through two or more master biases."""
-    rows, cols = read_shape(masters[0])
-    planes = {name: np.empty(shape, np.float32) for name, shape in _shapes(rows, cols).items()}
-    for band, found in _line_strips(masters, temperature_c, t_ref_c, rows, cols):
-        for name, plane in found.items():
-            planes[name][..., band, :] = plane
-    return _line(planes["SCI"], planes["B1"], planes["COVAR"], t_ref_c, inputs)
+    return _line_through(masters, temperature_c, t_ref_c, inputs).whole()
 
 
 def write_line_through(
     path: Path, masters: Sequence[Product], temperature_c: Sequence[float], t_ref_c: float, inputs: Sequence[str]
 ) -> str:
     """Write the same, band by band: memory does not grow with the frame; returns the digest."""
+    return _line_through(masters, temperature_c, t_ref_c, inputs).write(path)
+
+
+def _line_through(
+    masters: Sequence[Product], temperature_c: Sequence[float], t_ref_c: float, inputs: Sequence[str]
+) -> InStrips:
     rows, cols = read_shape(masters[0])
-    empty = {name: blank(shape, np.float32) for name, shape in _shapes(rows, cols).items()}
-    template = _line(empty["SCI"], empty["B1"], empty["COVAR"], t_ref_c, inputs)
-    return write_strips(path, template, ahead(_line_strips(masters, temperature_c, t_ref_c, rows, cols)))
+    strips = ahead(_line_strips(masters, temperature_c, t_ref_c, rows, cols))
+    return InStrips(_blank_line(rows, cols, t_ref_c, inputs), strips)
 
 
-def _shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
-    return {"SCI": (rows, cols), "B1": (rows, cols), "COVAR": (3, rows, cols)}
+def _blank_line(rows: int, cols: int, t_ref_c: float, inputs: Sequence[str]) -> Frame:
+    plane = blank((rows, cols), np.float32)
+    return _line(plane, plane, blank((3, rows, cols), np.float32), t_ref_c, inputs)
 
 
 def _line_strips(
@@ -209,12 +218,19 @@ def line_of_levels(level_adu: F4, variance_adu2: F4, temperature_c: Sequence[flo
     return _line(line.b0.reshape(shape), line.b1.reshape(shape), cov, t_ref, [])
 
 
-def bias_of_model(source: Product, name: str, line: bool) -> Frame:
+def bias_of_model(source: Product, name: str, line: bool) -> InStrips:
     """A bias as a line in temperature: the line itself, or a single master with a slope of zero; `name`: its file."""
-    if line:
-        b0, b1, cov = read_planes(source, ["SCI", "B1", "COVAR"])
-        return _line(b0, b1, cov, float(read_header(source)[T_REF]), [name])
-    value, error = read_planes(source, ["SCI", "ERR"])
-    zero = np.zeros_like(value)
-    t_ref = float(read_header(source).get("CCD-TEMP", 0.0))
-    return _line(value, zero, np.stack([error**2, zero, zero]), t_ref, [name])
+    shape = read_shape(source)
+    t_ref = float(read_header(source)[T_REF] if line else read_header(source).get("CCD-TEMP", 0.0))
+    return InStrips(_blank_line(*shape, t_ref, [name]), ahead(_bias_strips(source, shape, line)))
+
+
+def _bias_strips(source: Product, shape: tuple[int, int], line: bool) -> Iterator[Strip]:
+    names = ["SCI", "B1", "COVAR"]
+    for rows in rows_of(shape, 20):
+        if line:
+            yield rows, dict(zip(names, read_planes(source, names, rows), strict=True))
+        else:
+            value, error = read_planes(source, ["SCI", "ERR"], rows)
+            zero = np.zeros_like(value)
+            yield rows, {"SCI": value, "B1": zero, "COVAR": np.stack([error**2, zero, zero])}

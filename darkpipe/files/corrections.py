@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,13 +14,15 @@ import xxhash
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from darkpipe.files.bands import rows_of
 from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.index import ACCEPTED, REJECTED, RawFrame
 from darkpipe.files.layout import temperature_label
 from darkpipe.files.masters import ReferenceValues
+from darkpipe.files.products import read_shape
 from darkpipe.files.tables import table_of
 from darkpipe.science.cells import CellOfFrames, group_frames, odd_frames
-from darkpipe.science.noise import robust_median
+from darkpipe.science.middle import Middle, settle
 
 LINE = "line"  # name of the bias model b0 + b1·(T - T_ref) in the tables
 NAN = math.nan
@@ -151,12 +153,36 @@ class Levels:
     corners: tuple[float, float, float, float]
 
     @classmethod
-    def of(cls, image: NDArray[Any]) -> Levels:
-        """Of an image (rows, cols), in boxes of an eighth of each side."""
-        r, c = max(1, image.shape[0] // 8), max(1, image.shape[1] // 8)
-        boxes = (image[:r, :c], image[:r, -c:], image[-r:, :c], image[-r:, -c:])
-        tl, tr, bl, br = (robust_median(b) for b in boxes)
-        return cls(robust_median(image), (tl, tr, bl, br))
+    def of(cls, bias: BiasSource) -> Levels:
+        """Of a bias, in boxes of an eighth of each side; read in bands.
+
+        Raises
+        ------
+        ProductError
+            when the file is missing or damaged.
+        """
+        rows, cols = shape = read_shape(bias.path)
+        r, c = max(1, rows // 8), max(1, cols // 8)
+        ends = (slice(0, r), slice(rows - r, rows)), (slice(0, c), slice(cols - c, cols))
+        boxes = [(down, across) for down in ends[0] for across in ends[1]]
+        middles = [Middle() for _ in range(5)]
+
+        def bands() -> Iterator[list[tuple[NDArray[np.float32], NDArray[np.bool_]]]]:
+            for band in rows_of(shape, 32):
+                level = bias.level(band)
+                some = [level, *(level[_within(down, band), across] for down, across in boxes)]
+                yield [(part, np.isfinite(part)) for part in some]
+
+        settle(bands, middles)
+        whole, *corners = (middle.single for middle in middles)
+        tl, tr, bl, br = corners
+        return cls(whole, (tl, tr, bl, br))
+
+
+def _within(rows: slice, band: slice) -> slice:
+    """Rows of a sensor as rows of a band."""
+    first = max(rows.start - band.start, 0)
+    return slice(first, max(rows.stop - band.start, first))
 
 
 def choose_bias(temperature_c: float, biases: Mapping[str, float], tolerance_c: float, line: bool) -> str:
@@ -191,7 +217,7 @@ def corrected_rows(
         bias = choose_bias(temperature, biases, bias_tolerance_c, line is not None)
         zero = Levels(0.0, (0.0, 0.0, 0.0, 0.0))
         if bias == LINE and line is not None:
-            zero = Levels.of(replace(line, temperature_c=temperature).read()[0])
+            zero = Levels.of(replace(line, temperature_c=temperature))
         elif bias:
             zero = levels_of[bias]
             if abs(biases[bias] - temperature) > bias_tolerance_c:

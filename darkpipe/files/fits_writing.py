@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -186,36 +186,70 @@ def _encoded(value: int) -> str:
     return (letters[-1:] + letters[:-1]).decode("ascii")
 
 
+class StripWriter:
+    """Writes units whose pixels come in strips of rows.
+
+    Parameters
+    ----------
+    units : with the names of planes; those without a name are written as they are. Of the units of planes, only shape
+        and type of the data count.
+    """
+
+    def __init__(self, units: Sequence[tuple[str | None, Unit]], stream: BinaryIO) -> None:
+        self._stream, self._size = stream, 0
+        self._others: list[_Place] = []
+        self._places: dict[str, _Place] = {}
+        for name, unit in units:
+            place = _Place(unit, self._size, self._size + len(with_checksums(unit.header, 0)))
+            self._size = place.begin + unit.size + -unit.size % BLOCK
+            if name is None:
+                self._others.append(place)
+                place.write(stream)
+            else:
+                self._places[name] = place
+
+    def put(self, rows: slice, planes: Mapping[str, NDArray[Any]]) -> None:
+        """Write these rows of every plane, (..., rows, cols) each."""
+        for name, place in self._places.items():
+            place.put(rows.start, planes[name], self._stream)
+
+    def close(self, headers: Sequence[Cards] | None = None) -> None:
+        """Write what is known when all strips are there: checksums, and the headers, of as many cards as before, where
+        they have changed meanwhile.
+
+        Raises ValueError for a header of another size.
+        """
+        places = sorted([*self._others, *self._places.values()], key=lambda place: place.header)
+        for place, header in zip(places, headers or [], strict=headers is not None):
+            if len(with_checksums(header, 0)) != place.begin - place.header:
+                raise ValueError("a header has another size than the one it takes the place of")
+            place.unit = replace(place.unit, header=header)
+        for place in self._others if headers is not None else ():
+            place.write(self._stream)
+        for place in self._places.values():
+            self._stream.seek(place.header)
+            self._stream.write(with_checksums(place.unit.header, place.total))
+        self._stream.truncate(self._size)
+
+
 def write_in_strips(
     units: Sequence[tuple[str | None, Unit]],
     strips: Iterable[tuple[slice, Mapping[str, NDArray[Any]]]],
     stream: BinaryIO,
 ) -> None:
-    """Write units whose pixels come in strips of rows; those without a name are written as they are.
+    """Write units whose pixels come in strips of rows, see `StripWriter`.
 
-    strips : rows and, by name, these rows of each plane, (..., rows, cols). Of the units of planes, only shape and type
-    of the data count.
+    Parameters
+    ----------
+    strips : rows and, by name, these rows of each plane; all rows, in any order.
     """
-    places: dict[str, _Place] = {}
-    offset = 0
-    for name, unit in units:
-        place = _Place(unit, offset, offset + len(with_checksums(unit.header, 0)))
-        offset = place.begin + unit.size + -unit.size % BLOCK
-        if name is None:
-            stream.seek(place.header)
-            write_units([unit], stream)
-        else:
-            places[name] = place
+    writer = StripWriter(units, stream)
     for rows, planes in strips:
-        for name, place in places.items():
-            place.put(rows.start, planes[name], stream)
-    for place in places.values():
-        stream.seek(place.header)
-        stream.write(with_checksums(place.unit.header, place.total))
-    stream.truncate(offset)
+        writer.put(rows, planes)
+    writer.close()
 
 
-@dataclass
+@dataclass(eq=False)
 class _Place:
     """Where a unit stands in the file, and the sum of what was written of it."""
 
@@ -223,6 +257,11 @@ class _Place:
     header: int
     begin: int
     total: int = 0
+
+    def write(self, stream: BinaryIO) -> None:
+        """Write the whole unit."""
+        stream.seek(self.header)
+        write_units([self.unit], stream)
 
     def put(self, first: int, strip: NDArray[Any], stream: BinaryIO) -> None:
         """Write rows from `first` on, (..., rows, cols)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.files.frames import FrameStack, RawSource
-from darkpipe.files.products import Card, Frame
+from darkpipe.files.products import Card, Frame, blank
+from darkpipe.files.strips import InStrips, Strip
 from darkpipe.science.noise import pair_sigma, pixel_variance
 from darkpipe.science.shrinkage import VariancePrior, fit_variance_prior
 
@@ -136,11 +137,18 @@ def _pixel_noise(stack: RawStack) -> float:
 
 def read_noise_map(
     stacks: Sequence[RawStack], scale_factor: float, inputs: Sequence[str], factor: float = 1.0
-) -> Frame:
+) -> InStrips:
     """Read noise of every pixel, shrunk to the population (science.shrinkage), times a factor.
 
     stacks : two or more frames each, of one temperature a stack; variances are those within the stacks.
     """
+    frames = sum(len(s.paths) for s in stacks)
+    cards: list[Card] = [("NCOMBINE", frames, "bias frames"), ("CONTENT", "read noise", "1 sigma of one frame")]
+    template = Frame(blank((stacks[0].rows, stacks[0].cols), np.float32), header=cards, inputs=inputs)
+    return InStrips(template, _noise_strips(stacks, scale_factor, factor))
+
+
+def _noise_strips(stacks: Sequence[RawStack], scale_factor: float, factor: float) -> Iterator[Strip]:
     rows, cols = stacks[0].rows, stacks[0].cols
     with ExitStack() as opened:
         readers = [opened.enter_context(FrameStack(s.paths, s.hdus, rows, cols)) for s in stacks]
@@ -157,15 +165,12 @@ def read_noise_map(
                 return total / freedom, freedom
 
         prior = fit_variance_prior(*pooled(stacks[0].centre()))
-        out = np.empty((rows, cols), np.float32)
         most = max(len(s.paths) for s in stacks)
         height = max(1, min(rows, STRIP_BYTES // max(1, 8 * cols * most)))
         for first in range(0, rows, height):
             band = slice(first, min(first + height, rows))
-            out[band] = factor * prior.sigma_map(*pooled(band)).reshape(-1, cols)
-    frames = sum(len(s.paths) for s in stacks)
-    cards: list[Card] = [("NCOMBINE", frames, "bias frames"), ("CONTENT", "read noise", "1 sigma of one frame")]
-    return Frame(out, header=cards, inputs=inputs)
+            sigma = factor * prior.sigma_map(*pooled(band)).reshape(-1, cols)
+            yield band, {"SCI": np.asarray(sigma, np.float32)}
 
 
 def saturation_level(headers: Sequence[float], maxima: Sequence[tuple[float, bool]], fraction: float) -> float:

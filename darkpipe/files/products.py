@@ -110,8 +110,13 @@ def with_mask(frame: Frame) -> Frame:
 
 def write_primary(path: Path, image: NDArray[Any], cards: Sequence[Card]) -> str:
     """Write an image into the primary HDU, as capture software does; returns the digest."""
-    unit = Unit(_primary(cards, image.shape, image.dtype), image)
+    unit = primary_unit(image, cards)
     return replace_file(path, lambda stream: write_units([unit], stream))
+
+
+def primary_unit(image: NDArray[Any], cards: Sequence[Card]) -> Unit:
+    """An image as a primary header unit."""
+    return Unit(_primary(cards, image.shape, image.dtype), image)
 
 
 def units_of(frame: Frame) -> list[Unit]:

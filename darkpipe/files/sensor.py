@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.files.bands import ahead
+from darkpipe.files.ahead import ahead as ahead_of
+from darkpipe.files.bands import ahead, rows_of
 from darkpipe.files.masters import UNUSABLE
-from darkpipe.files.products import Card, Frame, Product, read_header, read_planes, read_shape
+from darkpipe.files.products import Card, Frame, Product, blank, read_header, read_planes, read_shape
+from darkpipe.files.strips import whole_frames, write_together
 from darkpipe.files.tables import read_table, table_of, write_table
 from darkpipe.science.block_sums import masked_sums
 from darkpipe.science.flags import DQ, MODEL_INVALID
@@ -77,23 +79,48 @@ def growth_maps(files: ModelFiles, inputs: Sequence[str], temperature_c: float) 
     Where one is not defined (see `science.sensor.Growth`) it is NaN and has the bit FIT_FAILED; the other bits are
     those of the fit, and EXTRAPOLATED where the temperature is outside of what was fitted.
     """
+    templates = _growth_templates(files, inputs, temperature_c)
+    energy, doubling = whole_frames(templates, _growth_strips(files, temperature_c))
+    return energy, doubling
+
+
+def write_growth_maps(
+    paths: Sequence[Path], files: ModelFiles, inputs: Sequence[str], temperature_c: float
+) -> list[str]:
+    """Write the same two band by band; returns their digests.
+
+    Raises
+    ------
+    ProductError
+        when a map is missing or damaged, or a file cannot be replaced.
+    """
+    templates = _growth_templates(files, inputs, temperature_c)
+    return write_together(paths, templates, ahead_of(_growth_strips(files, temperature_c)))
+
+
+def _growth_strips(
+    files: ModelFiles, temperature_c: float
+) -> Iterator[tuple[slice, Sequence[Mapping[str, NDArray[Any]]]]]:
     header, shape = files.header, read_shape(next(iter(files.maps.values())))
-    energy, doubling = (
-        Frame(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16), unit)
-        for unit in ("eV", "deg_C")
-    )
     outside = not header["T-MIN"] - 0.5 <= temperature_c <= header["T-MAX"] + 0.5
     for band in bands(shape, 30):
         found, bits = files.growth(temperature_c, band, header)
         if outside:
             bits = bits | np.uint16(DQ.EXTRAPOLATED)
         made = (found.activation_energy_ev(), found.doubling_temperature_c())
-        for frame, (quantity, sigma) in zip((energy, doubling), made, strict=True):
+        frames = []
+        for quantity, sigma in made:
             undefined = ~(np.isfinite(quantity) & np.isfinite(sigma))
             bad = np.where(undefined, bits | np.uint16(DQ.FIT_FAILED), bits)
             planes = (np.where(undefined, np.nan, quantity), np.where(undefined, np.nan, sigma), bad)
-            for name, plane in zip(("SCI", "ERR", "DQ"), planes, strict=True):
-                frame.planes[name][band] = plane.reshape(-1, shape[1])
+            kinds = zip(("SCI", "ERR", "DQ"), planes, (np.float32, np.float32, np.uint16), strict=True)
+            frames.append({name: np.asarray(plane, kind).reshape(-1, shape[1]) for name, plane, kind in kinds})
+        yield band, frames
+
+
+def _growth_templates(files: ModelFiles, inputs: Sequence[str], temperature_c: float) -> list[Frame]:
+    header, shape = files.header, read_shape(next(iter(files.maps.values())))
+    planes = blank(shape, np.float32), blank(shape, np.float32), blank(shape, np.uint16)
     cards: list[Card] = [
         ("MODEL", files.model, "fitted model"),
         ("T-REF", temperature_c, "[deg C] temperature that the value holds at"),
@@ -101,10 +128,10 @@ def growth_maps(files: ModelFiles, inputs: Sequence[str], temperature_c: float) 
         ("T-MAX", header["T-MAX"], "[deg C] highest fitted"),
         ("EGAP", header["EGAP"], "[eV] energy gap"),
     ]
-    for frame, name in ((energy, "activation energy"), (doubling, "doubling temperature")):
-        frame.header = [*cards, ("CONTENT", name, "of the dark current, with 1 sigma")]
-        frame.inputs = list(inputs)
-    return energy, doubling
+    return [
+        Frame(*planes, unit, [*cards, ("CONTENT", name, "of the dark current, with 1 sigma")], inputs=list(inputs))
+        for name, unit in (("activation energy", "eV"), ("doubling temperature", "deg_C"))
+    ]
 
 
 @dataclass
@@ -192,16 +219,17 @@ def _add(
 def counted(mask: Path, status: Path) -> dict[str, int]:
     """Pixels with each bit in the mask of special pixels or in the fit; 'special': hot, warm, or of no use to a model;
     'pixels': in all."""
-    found: dict[str, int] = {}
-    of_mask = (DQ.HOT, DQ.WARM, DQ.DEAD, DQ.SATURATED)
-    bits = read_planes(mask, ["DQ"])[0]
-    for flag in of_mask:
-        found[str(flag.name).lower()] = int(np.count_nonzero(bits & int(flag)))
-    bits = bits | read_planes(status, ["DQ"])[0]
-    for flag in (DQ.UNSTABLE, DQ.NONLINEAR, DQ.FIT_FAILED):
-        found[str(flag.name).lower()] = int(np.count_nonzero(bits & int(flag)))
-    found["special"] = int(np.count_nonzero(bits & int(MODEL_INVALID | DQ.HOT | DQ.WARM)))
-    found["pixels"] = int(bits.size)
+    of_mask, of_both = (DQ.HOT, DQ.WARM, DQ.DEAD, DQ.SATURATED), (DQ.UNSTABLE, DQ.NONLINEAR, DQ.FIT_FAILED)
+    found = {str(flag.name).lower(): 0 for flag in (*of_mask, *of_both)} | {"special": 0, "pixels": 0}
+    for rows in rows_of(read_shape(mask), 16):
+        bits = read_planes(mask, ["DQ"], rows)[0]
+        for flag in of_mask:
+            found[str(flag.name).lower()] += int(np.count_nonzero(bits & int(flag)))
+        bits = bits | read_planes(status, ["DQ"], rows)[0]
+        for flag in of_both:
+            found[str(flag.name).lower()] += int(np.count_nonzero(bits & int(flag)))
+        found["special"] += int(np.count_nonzero(bits & int(MODEL_INVALID | DQ.HOT | DQ.WARM)))
+        found["pixels"] += int(bits.size)
     return found
 
 

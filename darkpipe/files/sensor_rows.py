@@ -6,27 +6,38 @@ Terms and definitions are those of EMVA 1288, Release 4.0 Linear, where it has t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from darkpipe.files.bands import rows_of
 from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.fitting import UnitFiles
 from darkpipe.files.index import ACCEPTED, RawFrame
 from darkpipe.files.masters import Cell, ReferenceValues
 from darkpipe.files.model_maps import ANOTHER_LAW
-from darkpipe.files.products import read_header, read_planes
+from darkpipe.files.products import read_header, read_planes, read_shape
 from darkpipe.files.sensor import ModelFiles, PixelSet, counted, measure_sets
 from darkpipe.files.tables import read_table
 from darkpipe.science.clamp import level_scatter
 from darkpipe.science.drift import Drift
 from darkpipe.science.flags import DQ
-from darkpipe.science.noise import robust_median, robust_sigma
+from darkpipe.science.middle import Middle, settle
+from darkpipe.science.noise import MAD_TO_SIGMA
 from darkpipe.science.population import Population
-from darkpipe.science.sensor import CellMeans, SensorFit, fit_means, grows, non_uniformity, with_model_error
+from darkpipe.science.sensor import (
+    CellMeans,
+    NonUniformity,
+    NonUniformitySums,
+    SensorFit,
+    fit_means,
+    grows,
+    with_model_error,
+)
 
 Row = Mapping[str, Any]
 QUANTISATION = 1.0 / 12.0  # its variance [ADU²]
@@ -113,21 +124,46 @@ def bias_rows(path: Path | None, mask: Path, temperature_c: float, biases: Drift
         how = "there is no bias"
         none = [row("bias_level_adu", NAN, NAN, ADU, how)]
         return [*none, *(r for part in DSNU for r in gain.rows(part, NAN, NAN, (ADU, E), how))]
-    value, error, _ = BiasSource(path, temperature_c).read()
-    bits = read_planes(mask, ["DQ"])[0]
-    use = np.isfinite(value) & np.isfinite(error) & ((bits & int(DQ.DEAD | DQ.SATURATED)) == 0)
-    known = value[use].astype(np.float64)
-    middle = robust_median(known)
-    sigma = math.hypot(1.2533 * robust_sigma(known) / math.sqrt(max(known.size, 1)), level_error(biases.of_bias("")))
+    middle, spread, number, found = _bias_pixels(BiasSource(path, temperature_c), mask)
+    sigma = math.hypot(1.2533 * MAD_TO_SIGMA * spread / math.sqrt(max(number, 1)), level_error(biases.of_bias("")))
     at = f"of the bias at {temperature_c:g} deg C"
     how = f"median over pixels {at}; error: drift of {biases.all_bias_frames} frames"
     rows = [row("bias_level_adu", middle, sigma, ADU, how)]
-    found = non_uniformity(value, error, use)
     total = f"EMVA 1288 R4.0 Linear: spatial standard deviation {at}, less the temporal noise in it"
     parts = (total, "DSNU: part of whole rows", "DSNU: part of whole columns", "DSNU: part of single pixels")
     for name, (v, e), said in zip(DSNU, (found.total, found.row, found.column, found.pixel), parts, strict=True):
         rows += gain.rows(name, v, e, (ADU, E), said)
     return rows
+
+
+def _bias_pixels(bias: BiasSource, mask: Path) -> tuple[float, float, int, NonUniformity]:
+    """Median and median absolute deviation of a bias, of how many pixels, and its non-uniformity."""
+    shape = read_shape(mask)
+    bands, used, variance = rows_of(shape, 64), list[NDArray[np.uint8]](), 0.0
+    middle = Middle()
+
+    def values() -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.bool_]]]:
+        """Of the pixels that count, which is known of all bands now."""
+        for rows, packed in zip(bands, used, strict=True):
+            value = bias.level(rows)
+            yield rows, value, np.unpackbits(packed, count=value.size).view(np.bool_).reshape(value.shape)
+
+    for rows in bands:
+        value, error, _ = bias.read(rows)
+        bits = read_planes(mask, ["DQ"], rows)[0]
+        use = np.isfinite(value) & np.isfinite(error) & ((bits & int(DQ.DEAD | DQ.SATURATED)) == 0)
+        variance += float((error[use].astype(np.float64) ** 2).sum())
+        used.append(np.packbits(use))
+        middle.add(value, use)
+    middle.turn()
+    settle(lambda: ([(value, use)] for _, value, use in values()), [middle])
+    distance, sums = Middle(middle.double), NonUniformitySums(shape, middle.single)
+    for rows, value, use in values():
+        distance.add(value, use)
+        sums.add(rows, value, use)
+    distance.turn()
+    settle(lambda: ([(value, use)] for _, value, use in values()), [distance])
+    return middle.double, distance.double, middle.number, sums.found(variance)
 
 
 DSNU = ("dsnu", "dsnu_row", "dsnu_column", "dsnu_pixel")

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from darkpipe.files.bands import ahead, rows_of, sample_rows
 from darkpipe.files.masters import Cell, ReferenceValues
 from darkpipe.files.model_maps import saturation_frame, saturation_of
-from darkpipe.files.products import Card, Frame, Product, read_header, read_planes, read_shape
+from darkpipe.files.products import Card, Frame, Product, blank, read_header, read_planes, read_shape
+from darkpipe.files.strips import InStrips, Strip
 from darkpipe.science.flags import DQ
 from darkpipe.science.hot_pixels import Limits, population
 from darkpipe.science.saturation import Saturation, common_level, find_plateaus
@@ -46,19 +47,27 @@ def by_signal(cells: Sequence[Cell]) -> list[int]:
 
 def find_saturation(
     masters: Sequence[Product], temperature_c: Sequence[float], exposure_s: Sequence[float], top_adu: float
-) -> Frame:
+) -> InStrips:
     """Look for pixels whose signal stops growing; only the brightest of each master can. top_adu : of the converter."""
     shape = read_shape(masters[0])
-    level, cells = np.empty(shape, np.float32), np.empty(shape, np.uint8)
     charge = np.array(temperature_c), np.array(exposure_s)
+    plateaus: list[F4] = []
 
     def read(rows: slice) -> tuple[slice, NDArray[np.float32]]:
         return rows, np.stack([read_planes(master, ["SCI"], rows)[0].ravel() for master in masters])
 
-    for rows, signal in ahead(read, rows_of(shape, 4 * len(masters))):
-        found = find_plateaus(signal, *charge, top_adu)
-        level[rows], cells[rows] = (plane.reshape(-1, shape[1]) for plane in found)
-    return saturation_frame(Saturation(level.ravel(), cells.ravel(), common_level(level, top_adu)), shape)
+    def strips() -> Iterator[Strip]:
+        for rows, signal in ahead(read, rows_of(shape, 4 * len(masters))):
+            level, cells = find_plateaus(signal, *charge, top_adu)
+            plateaus.append(level[np.isfinite(level)])  # of a few pixels
+            yield rows, {"SCI": level.reshape(-1, shape[1]), "CELLS": cells.reshape(-1, shape[1])}
+
+    def common() -> Saturation:
+        return Saturation(*blank_plateaus, common_level(np.concatenate(plateaus or [blank_plateaus[0]]), top_adu))
+
+    blank_plateaus = blank((0,), np.float32), blank((0,), np.uint8)
+    empty = Saturation(blank(shape, np.float32), blank(shape, np.uint8), top_adu)
+    return InStrips(saturation_frame(empty, shape), strips(), lambda: saturation_frame(common(), (0, 0)).header)
 
 
 def find_special(
@@ -69,7 +78,7 @@ def find_special(
     thresholds: Thresholds,
     saturation: Product,
     noise: ReadNoise,
-) -> Frame:
+) -> InStrips:
     """The mask: bits by the reference master, and by what all masters say of their frames.
 
     Of a sensor of more than `SAMPLE_PIXELS` the masters are read in bands of rows, and what the frames say of the noise
@@ -93,16 +102,22 @@ def find_special(
             masters[ranked[1]], hot_sigma=thresholds.warm_sigma, warm_sigma=0.6 * thresholds.warm_sigma, dead_sigma=5.0
         )
     look = _Look(masters, frames, ranked, thresholds.unstable_rate, saturation, noise, shape)
-    found = np.empty(shape, np.uint16)
-    for rows, bits in look.bits():
-        found[rows] = bits
-    for rows in rows_of(shape, 40):
-        dark, error, bits = read_planes(masters[first], ["SCI", "ERR", "DQ"], rows)
-        special = limits.flag(dark, error, bits)
-        if again is not None:
-            special = _confirmed(special, again, *read_planes(masters[ranked[1]], ["SCI", "ERR", "DQ"], rows))
-        found[rows] |= special
-    cards: list[Card] = [
+    numbers = dict.fromkeys((DQ.HOT, DQ.WARM, DQ.DEAD, DQ.SATURATED, DQ.UNSTABLE), 0)
+
+    def strips() -> Iterator[Strip]:
+        for rows, found in look.bits():
+            for part in rows_of(found.shape, 40):
+                here = slice(rows.start + part.start, rows.start + part.stop)
+                dark, error, bits = read_planes(masters[first], ["SCI", "ERR", "DQ"], here)
+                special = limits.flag(dark, error, bits)
+                if again is not None:
+                    special = _confirmed(special, again, *read_planes(masters[ranked[1]], ["SCI", "ERR", "DQ"], here))
+                found[part] |= special
+            for name in numbers:
+                numbers[name] += int(np.count_nonzero(found & int(name)))
+            yield rows, {"SCI": ((found & int(DQ.HOT)) != 0).astype(np.uint8), "DQ": found}
+
+    about: list[Card] = [
         ("REFCELL", cells[first], "master the thresholds are of"),
         ("MEDIAN", limits.median_adu, "[adu] of the population there"),
         ("SIGMA", limits.sigma_adu, "[adu] robust sigma there"),
@@ -111,16 +126,24 @@ def find_special(
         ("EXPTIME", read_header(masters[first]).get("EXPTIME", math.nan), "[s] of the reference master"),
         ("CCD-TEMP", read_header(masters[first]).get("CCD-TEMP", math.nan), "[deg C] of the reference master"),
     ]
-    for name in (DQ.HOT, DQ.WARM, DQ.DEAD, DQ.SATURATED, DQ.UNSTABLE):
-        cards.append((f"N_{name.name}"[:8], int(np.count_nonzero(found & int(name))), f"pixels {name.name}"))
-    hot = ((found & int(DQ.HOT)) != 0).astype(np.uint8)
-    return Frame(hot, dq=found, unit="", header=cards, inputs=list(cells))
+
+    def cards() -> list[Card]:
+        return [*about, *((f"N_{name.name}"[:8], n, f"pixels {name.name}") for name, n in numbers.items())]
+
+    planes = blank(shape, np.uint8), blank(shape, np.uint16)
+    template = Frame(planes[0], dq=planes[1], unit="", header=cards(), inputs=list(cells))
+    return InStrips(template, strips(), cards)
 
 
 def _limits(master: Product, **sigmas: float) -> Limits:
     """What the pixels of a master are judged by."""
-    dark, bits = read_planes(master, ["SCI", "DQ"])
-    return Limits.of(dark, read_planes(master, ["ERR"])[0], population(dark, bits), **sigmas)
+    shape = read_shape(master)
+
+    def read(rows: slice) -> tuple[F4, F4, NDArray[np.bool_]]:
+        dark, error, bits = read_planes(master, ["SCI", "ERR", "DQ"], rows)
+        return dark, error, population(dark, bits)
+
+    return Limits.of_bands(lambda: ahead(read, rows_of(shape, 32)), **sigmas)
 
 
 def _confirmed(found: Bits, again: Limits, dark: F4, error: F4, bits: Bits) -> Bits:

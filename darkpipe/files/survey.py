@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError, ProductError
 from darkpipe.files.fits_bytes import ImageLayout, locate_image, named_images
@@ -29,7 +30,7 @@ from darkpipe.files.pixels import (
     is_whole,
     top_of,
 )
-from darkpipe.files.sources import XISF_ADVICE, GzipSource, Source, open_source, source_of
+from darkpipe.files.sources import XISF_ADVICE, BytesSource, GzipSource, Source, open_source, source_of
 from darkpipe.files.thread_memory import ThreadMemory
 from darkpipe.same_file import Identity
 
@@ -167,8 +168,7 @@ def _survey_image(source: Source, detector: str, found: dict[str, Any], reading:
         layout = locate_image(source, _unit_of(source, detector) if detector else None)
         found |= {"rows": layout.rows, "cols": layout.cols, "hdu": layout.hdu}
         found["info"] = read_cards(layout.cards, **reading)
-        buffer = _BUFFERS.array("pixels", layout.count).view(np.uint16) if layout.is_uint16 else None
-        pixels = decode(source, layout, buffer)
+        pixels = decode(source, layout, _room(source, layout) if layout.is_uint16 else None)
         if isinstance(source, GzipSource):
             source.check_rest()
         found |= measure_pixels(pixels)
@@ -178,6 +178,17 @@ def _survey_image(source: Source, detector: str, found: dict[str, Any], reading:
     except MemoryError:
         return FrameSurvey(**found, rejected="the frame does not fit into memory")
     return FrameSurvey(**found)
+
+
+def _room(source: Source, layout: ImageLayout) -> NDArray[np.uint16]:
+    """Where sixteen unsigned bits may be put: over the bytes that they are made of, where these stand in a buffer of
+    this module and are not asked for again, so that a frame is in memory once."""
+    stored = source.read_at(layout.begin, layout.count) if isinstance(source, BytesSource) else b""
+    if isinstance(stored, memoryview) and not stored.readonly and len(stored) == layout.count and len(stored) % 2 == 0:
+        here = np.frombuffer(stored, np.uint16)
+        if here.flags.aligned:
+            return here
+    return _BUFFERS.array("pixels", layout.count).view(np.uint16)
 
 
 def _unit_of(source: Source, detector: str) -> int:

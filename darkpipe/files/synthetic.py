@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,10 @@ from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.frame_match import Window
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.model_maps import Description, FittedModel, ModelMaps, Planes, read_maps
-from darkpipe.files.products import Card, Frame, with_mask, write_frame, write_primary
+from darkpipe.files.products import Card, Frame, blank, with_mask
+from darkpipe.files.strips import InStrips, write_primary_strips
 from darkpipe.files.thread_memory import ThreadMemory
-from darkpipe.files.with_bias import error_of_sum, shared_variance
+from darkpipe.files.with_bias import error_of_sum, knows_shared, shared_variance
 from darkpipe.science.models import MODELS
 
 F4 = NDArray[np.float32]
@@ -50,10 +51,23 @@ def write_synthetic(path: Path, folder: ModelDir, description: Description, want
     DesignError
         when the bias is asked for and the model has none, or the model lacks this exposure or temperature.
     """
-    frame = synthetic_frame(folder, description, wanted)
+    made = _making(folder, description, wanted, None)
+    part, cards = made.part, made.cards()
+    shape = (part.rows, part.cols)
+    strips = ahead(made.window, rows_of((part.rows, description.shape[1]), 60), threads=2)
+    signal, dq = blank(shape, np.float32), blank(shape, np.uint16)
     if wanted.dtype == "float32":
-        return write_frame(path, with_mask(frame))
-    return write_primary(path, *raw_counts(frame, description.scale_factor))
+        template = Frame(signal, signal, dq, header=cards, extra={"MASK": blank(shape, np.uint8)})
+        return InStrips(template, ((rows, with_mask(Frame(*planes)).planes) for rows, planes in strips)).write(path)
+    lost = [0, 0]
+
+    def counts() -> Iterator[tuple[slice, NDArray[np.uint16]]]:
+        for rows, planes in strips:
+            image, outside, missing = _to_counts(planes[0], description.scale_factor)
+            lost[0], lost[1] = lost[0] + outside, lost[1] + missing
+            yield rows, image
+
+    return write_primary_strips(path, dq, counts(), lambda: _cards_of_counts(cards, *lost))
 
 
 def synthetic_frame(folder: ModelDir, description: Description, wanted: Wanted, held: ModelMaps | None = None) -> Frame:
@@ -68,37 +82,26 @@ def synthetic_frame(folder: ModelDir, description: Description, wanted: Wanted, 
     DesignError
         as `write_synthetic`.
     """
-    model = description.find(wanted.model)
-    part = wanted.window or Window(0, 0, *description.shape)
-    made = _Making(folder, description, wanted, model, law_beside(
-        description, model, wanted.temperature_c, wanted.exposure_s
-    ), held)  # fmt: skip
+    made = _making(folder, description, wanted, held)
+    part = made.part
     shape = (part.rows, part.cols)
     signal, error, dq = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
-    knows = False
-    bands = rows_of((part.rows, description.shape[1]), 60)
 
-    def make(here: slice) -> bool:
+    def make(here: slice) -> None:
         room = (signal[here], error[here], dq[here]) if part.cols == description.shape[1] else None
-        planes, shared = made.band(slice(here.start + part.row, here.stop + part.row), room)
-        if room is None:
-            signal[here], error[here], dq[here] = (plane[:, part.across] for plane in planes)
-        elif any(plane is not own for plane, own in zip(planes, room, strict=True)):
+        planes = made.window(here, room)[1]
+        if room is None or any(plane is not own for plane, own in zip(planes, room, strict=True)):
             signal[here], error[here], dq[here] = planes
-        return shared
 
-    for shared in ahead(make, bands, threads=2):
-        knows = shared
-    cards = _cards(description, model, wanted)
-    if made.beside is not None:
-        cards.append(("LAWERR", made.beside.key, "half the difference from it is in ERR"))
-    if wanted.include_bias:
-        cards.append(("BIASCOV", knows, "ERR knows what dark and bias share; F: upper limit"))
-    if wanted.window is not None:
-        cards.append(("WIN-X", wanted.window.col, "first column in the model's frame, from 0"))
-        cards.append(("WIN-Y", wanted.window.row, "first row in the model's frame, from 0"))
-    cards.append(("SCALE", description.scale_factor, "raw counts per adu of this frame"))
-    return Frame(signal, error, dq, header=cards)
+    for _ in ahead(make, rows_of((part.rows, description.shape[1]), 60), threads=2):
+        pass
+    return Frame(signal, error, dq, header=made.cards())
+
+
+def _making(folder: ModelDir, description: Description, wanted: Wanted, held: ModelMaps | None) -> _Making:
+    model = description.find(wanted.model)
+    beside = law_beside(description, model, wanted.temperature_c, wanted.exposure_s)
+    return _Making(folder, description, wanted, model, beside, held)
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,34 @@ class _Making:
     beside: FittedModel | None
     held: ModelMaps | None
 
-    def band(self, rows: slice, room: Planes | None) -> tuple[Planes, bool]:
-        """Image, 1 sigma and bits of some rows, and whether it is known what dark and bias share; room : planes that
-        they may be put into."""
+    @property
+    def part(self) -> Window:
+        """What is made of the model's frame."""
+        return self.wanted.window or Window(0, 0, *self.description.shape)
+
+    def cards(self) -> list[Card]:
+        """The header."""
+        wanted, cards = self.wanted, _cards(self.description, self.model, self.wanted)
+        if self.beside is not None:
+            cards.append(("LAWERR", self.beside.key, "half the difference from it is in ERR"))
+        if wanted.include_bias:
+            knows = knows_shared(self.folder, self.description, self.model)
+            cards.append(("BIASCOV", knows, "ERR knows what dark and bias share; F: upper limit"))
+        if wanted.window is not None:
+            cards.append(("WIN-X", wanted.window.col, "first column in the model's frame, from 0"))
+            cards.append(("WIN-Y", wanted.window.row, "first row in the model's frame, from 0"))
+        cards.append(("SCALE", self.description.scale_factor, "raw counts per adu of this frame"))
+        return cards
+
+    def window(self, here: slice, room: Planes | None = None) -> tuple[slice, Planes]:
+        """Some rows of the part that is wanted, and the planes of `band`; room : where that has all columns."""
+        signal, error, dq = self.band(slice(here.start + self.part.row, here.stop + self.part.row), room)
+        if self.part.cols != self.description.shape[1]:
+            signal, error, dq = signal[:, self.part.across], error[:, self.part.across], dq[:, self.part.across]
+        return here, (signal, error, dq)
+
+    def band(self, rows: slice, room: Planes | None) -> Planes:
+        """Image, 1 sigma and bits of some rows; room : planes that they may be put into."""
         wanted, exposure_s = self.wanted, self.description.accumulated(self.wanted.exposure_s)
         maps = read_maps(self.folder, self.model, rows, _MAPS) if self.held is None else self.held.band(rows)
         signal, error, dq = maps.synthesize(wanted.temperature_c, exposure_s, room)
@@ -124,28 +152,36 @@ class _Making:
             another = read_maps(self.folder, self.beside, rows).signal(wanted.temperature_c, exposure_s)
             error = np.where(np.isfinite(another), np.hypot(error, 0.5 * np.abs(signal - another)), error)
         if not wanted.include_bias:
-            return (signal, error.astype(np.float32, copy=False), dq), False
+            return signal, error.astype(np.float32, copy=False), dq
         bias, bias_error = _level(self.folder, self.description, self.model, wanted, rows)
         if self.description.bias_exposure_s > 0:
             # the bias frames were short darks and hold that much of the signal already
             signal = signal - maps.signal(wanted.temperature_c, self.description.bias_exposure_s)
         shared = shared_variance(self.folder, self.description, maps, wanted.temperature_c, wanted.exposure_s, rows)
-        planes = (signal + bias).astype(np.float32), error_of_sum(error, bias_error, shared).astype(np.float32), dq
-        return planes, shared is not None
+        return (signal + bias).astype(np.float32), error_of_sum(error, bias_error, shared).astype(np.float32), dq
 
 
 def raw_counts(frame: Frame, scale_factor: float) -> tuple[NDArray[np.uint16], list[Card]]:
     """A dark as capture software gives it: uint16 raw counts, and the cards with what did not fit into them."""
-    counts = np.rint(frame.science * scale_factor)
+    image, outside, missing = _to_counts(frame.science, scale_factor)
+    return image, _cards_of_counts(frame.header, outside, missing)
+
+
+def _to_counts(science: NDArray[Any], scale_factor: float) -> tuple[NDArray[np.uint16], int, int]:
+    """Raw counts of some rows, how many pixels did not fit into them, and how many have no value."""
+    counts = np.rint(science * scale_factor)
     missing = ~np.isfinite(counts)
     outside = (counts < 0) | (counts > UINT16_TOP)
     image = np.where(missing, 0, np.clip(counts, 0, UINT16_TOP)).astype(np.uint16)
-    cards: list[Card] = [card for card in frame.header if card[0] != "SCALE"]
-    cards += [
-        ("N_CLIP", int(outside.sum()), "pixels outside of 0 to 65535, clipped"),
-        ("N_BLANK", int(missing.sum()), "pixels without a model, written as 0"),
+    return image, int(outside.sum()), int(missing.sum())
+
+
+def _cards_of_counts(cards: Sequence[Card], outside: int, missing: int) -> list[Card]:
+    return [
+        *(card for card in cards if card[0] != "SCALE"),
+        ("N_CLIP", outside, "pixels outside of 0 to 65535, clipped"),
+        ("N_BLANK", missing, "pixels without a model, written as 0"),
     ]
-    return image, cards
 
 
 def law_beside(

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from darkpipe.files.bias_files import T_REF
 from darkpipe.files.layout import ModelDir
-from darkpipe.files.model_maps import BY_BIAS, Description, ModelMaps
+from darkpipe.files.model_maps import BY_BIAS, Description, FittedModel, ModelMaps
 from darkpipe.files.products import read_header, read_planes
 from darkpipe.science.bias import covariance_with
 from darkpipe.science.models import MODELS
@@ -32,11 +32,9 @@ def shared_variance(
     maps : of these rows. exposure_s : as the camera states it.
     """
     planes = folder.product(folder.covariance(maps.model.name, maps.model.cell))
-    if not (description.has_bias and folder.has(folder.bias_line)):
-        return None  # the level was fitted: its line says nothing of the parameters
-    number = int(read_header(planes).get("BYBIAS", 0))
+    number = _shared_parameters(folder, description, maps.model)
     if number == 0:
-        return None  # a model of an earlier version
+        return None
     by_bias = read_planes(planes, [BY_BIAS], rows)[0].reshape(2, number, *maps.dq.shape)
     line = folder.product(folder.bias_line)
     (covariance,) = read_planes(line, ["COVAR"], rows)
@@ -50,6 +48,19 @@ def shared_variance(
         # the bias frames were short darks and hold that much of the signal already
         change = change - maps.change(temperature_c, description.bias_exposure_s, step)
     return np.asarray(2.0 * change, np.float32)
+
+
+def knows_shared(folder: ModelDir, description: Description, model: FittedModel) -> bool:
+    """Whether `shared_variance` of a model is known."""
+    return _shared_parameters(folder, description, model) > 0
+
+
+def _shared_parameters(folder: ModelDir, description: Description, model: FittedModel) -> int:
+    """Of how many parameters it is known how they move with the bias."""
+    if not (description.has_bias and folder.has(folder.bias_line)):
+        return 0  # the level was fitted: its line says nothing of the parameters
+    # a model of an earlier version has no such planes
+    return int(read_header(folder.product(folder.covariance(model.name, model.cell))).get(BY_BIAS, 0))
 
 
 def error_of_sum(error: F4, bias_error: F4, shared_adu2: F4 | None) -> F4:

@@ -97,7 +97,7 @@ def make_campaign(
     reference, noise = _numbers(darks, biases, stacks, overrides, how)
     bias_masters = {s.name: _master_bias(s, reference, noise, how) for s in stacks.values()}
     line = given if given is not None else _line(stacks, bias_masters)
-    levels = {name: Levels.of(frame.science) for name, frame in bias_masters.items()}
+    levels = {name: Levels.of(BiasSource(frame)) for name, frame in bias_masters.items()}
     corrected = corrected_rows(
         darks, how.tolerances, reference, {s.name: s.temperature_c for s in stacks.values()}, levels,
         None if line is None else BiasSource(line, 0.0), how.bias_temperature_tolerance_c, noise is not None,
@@ -155,7 +155,7 @@ def _numbers(
         for s in several
     ]
     factor = reference.read_noise_adu / (reference.read_noise_measured_adu or reference.read_noise_adu)
-    return reference, read_noise_map(raw, reference.scale_factor, [f.file for s in several for f in s], factor)
+    return reference, read_noise_map(raw, reference.scale_factor, [f.file for s in several for f in s], factor).whole()
 
 
 def _stack(frames: Sequence[RawFrame], offset_adu: Sequence[float]) -> Stack:
@@ -229,9 +229,9 @@ def _special(
 ) -> tuple[Frame, Frame]:
     """Levels of saturation, and the mask."""
     top = reference.saturation_raw / reference.scale_factor
-    saturation = find_saturation(masters, [c.temperature_c for c in cells], [c.exposure_s for c in cells], top)
+    saturation = find_saturation(masters, [c.temperature_c for c in cells], [c.exposure_s for c in cells], top).whole()
     mask = find_special(
         masters, [c.name for c in cells], [c.frames for c in cells], by_signal(cells), how.thresholds,
         saturation, ReadNoise.of(reference, noise),
-    )  # fmt: skip
+    ).whole()  # fmt: skip
     return saturation, mask

@@ -218,7 +218,7 @@ def _given(bias: NDArray[np.float32], temperature_c: float) -> Frame:
     """A master bias as a line in temperature without a slope, taken as exact."""
     cards: list[Card] = [("CCD-TEMP", temperature_c, "[deg C]")]
     master = Frame(bias, np.zeros_like(bias), np.zeros(bias.shape, np.uint16), header=cards)
-    return bias_of_model(master, "given", line=False)
+    return bias_of_model(master, "given", line=False).whole()
 
 
 @dataclass
@@ -323,7 +323,7 @@ class _Fit:
         line = known.line is not None and (any(b.startswith(LINE) for b in used) or len(used) > 1)
         source = known.line if line else known.bias_masters[next(iter(used))]
         assert source is not None
-        self.held[self.folder.bias_line] = bias_of_model(source, "bias", line)
+        self.held[self.folder.bias_line] = bias_of_model(source, "bias", line).whole()
         return True
 
     def _of_glow(self, named: Sequence[Sequence[str]]) -> list[Product]:

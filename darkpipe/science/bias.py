@@ -101,9 +101,13 @@ def evaluate(
     two (p,) arrays. Any trailing shape does as well as (p,).
     """
     dt = np.float64(temperature_c - t_ref_c)
-    value = b0 + b1 * dt
     variance = covariance[0] + 2.0 * dt * covariance[1] + dt * dt * covariance[2]
-    return value.astype(np.float32), np.sqrt(np.maximum(variance, 0.0)).astype(np.float32)
+    return value_at(b0, b1, dt), np.sqrt(np.maximum(variance, 0.0)).astype(np.float32)
+
+
+def value_at(b0: Floats, b1: Floats, above_c: float) -> Floats:
+    """The bias alone, so many °C above the temperature at which b0 holds; any shape."""
+    return np.asarray(b0 + b1 * np.float64(above_c)).astype(np.float32)
 
 
 def covariance_with(

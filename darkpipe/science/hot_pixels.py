@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.science.flags import DQ
+from darkpipe.science.middle import Middle, settle
 from darkpipe.science.noise import MAD_TO_SIGMA
-from darkpipe.science.order import median_and_spread
 
 Bits = NDArray[np.uint16]
 Array = NDArray[np.float64]
@@ -49,9 +50,21 @@ class Limits:
     @classmethod
     def of(cls, dark_adu: NDArray[Any], error_adu: NDArray[Any], usable: NDArray[np.bool_], **sigmas: float) -> Limits:
         """Of a population: dark signal and 1 sigma [ADU] of pixels of which some are usable, one shape."""
-        middle, spread = median_and_spread(dark_adu, usable)
-        floor = median_and_spread(error_adu, usable & np.isfinite(error_adu))[0]
-        return cls(middle, float(np.fmax(MAD_TO_SIGMA * spread, floor)), int(np.count_nonzero(usable)), **sigmas)
+        return cls.of_bands(lambda: [(dark_adu, error_adu, usable)], **sigmas)
+
+    @classmethod
+    def of_bands(
+        cls, bands: Callable[[], Iterable[tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]]], **sigmas: float
+    ) -> Limits:
+        """The same of a master in bands: `bands` gives all of them anew each time."""
+        middle, error = Middle(), Middle()
+        both = [middle, error]
+        settle(lambda: ([(dark, use), (err, use & np.isfinite(err))] for dark, err, use in bands()), both)
+        distance = Middle(middle.double)
+        if middle.number:
+            settle(lambda: ([(dark, use)] for dark, _, use in bands()), [distance])
+        sigma = float(np.fmax(MAD_TO_SIGMA * distance.double, error.double))
+        return cls(middle.double, sigma, middle.number, **sigmas)
 
     def __post_init__(self) -> None:
         if not self.hot_sigma >= self.warm_sigma > 0:

@@ -56,31 +56,6 @@ def _inside(bits: NDArray[np.uint32], kind: NDArray[np.uint8], buckets: Ints, pl
 
 
 @kernel
-def _distances(values: F4, use: NDArray[np.bool_], centre: float, counts: Ints) -> None:
-    """Count the upper 16 bits of the distances of the numbers in use from a centre."""
-    for i in range(values.size):
-        if use[i]:
-            bits = np.float64(abs(np.float64(values[i]) - centre)).view(np.uint64)
-            counts[bits >> np.uint64(48)] += 1
-
-
-@kernel
-def _distances_in(
-    values: F4, use: NDArray[np.bool_], centre: float, first: int, last: int, out: NDArray[np.float64]
-) -> int:
-    """The distances whose upper 16 bits lie from first to last; returns how many."""
-    n = 0
-    for i in range(values.size):
-        if use[i]:
-            distance = np.float64(abs(np.float64(values[i]) - centre))
-            top = np.int64(distance.view(np.uint64) >> np.uint64(48))
-            if first <= top <= last:
-                out[n] = distance
-                n += 1
-    return n
-
-
-@kernel
 def _place(values: F4, dq: Bits, bits: np.uint16, low: np.float32, high: np.float32, place: Bytes) -> None:
     """0 for a value that does not count, 1 for one below the bounds, 2 above them, 4 within."""
     one = np.uint8(1)
@@ -166,32 +141,6 @@ def class_medians(values: F4, kind: NDArray[np.uint8], classes: int) -> tuple[F4
 def median(values: F4) -> float:
     """Median of all values, any shape, none of which is NaN, in single precision; NaN of none."""
     return float(class_medians(values.ravel(), np.zeros(values.size, np.uint8), 1)[0][0])
-
-
-def median_and_spread(values: F4, use: NDArray[np.bool_]) -> tuple[float, float]:
-    """Median of the values in use, and the median of their distances from it, in double precision; NaN of none.
-
-    Parameters
-    ----------
-    values, use : one shape; no value in use is NaN.
-    """
-    flat, chosen = np.ascontiguousarray(values, np.float32).ravel(), np.ascontiguousarray(use).ravel()
-    pairs, number = _middles(flat, np.where(chosen, np.uint8(0), np.uint8(NO_CLASS)), 1)
-    n = int(number[0])
-    if not n:
-        return float("nan"), float("nan")
-    centre = float(pairs[0].astype(np.float64).mean())
-    counts = np.zeros(_HALF, np.int64)
-    count: Any = _distances
-    count(flat, chosen, centre, counts)
-    upto = np.cumsum(counts)
-    low, high = np.searchsorted(upto, [(n - 1) // 2, n // 2], side="right")
-    first, last = int(low), int(high)
-    inside = np.empty(int(upto[last] - upto[first] + counts[first]))
-    count = _distances_in
-    count(flat, chosen, centre, first, last, inside)
-    ranks = np.array([(n - 1) // 2, n // 2]) - int(upto[first] - counts[first])
-    return centre, float(np.partition(inside, ranks)[ranks].mean())
 
 
 def _middles(values: F4, kind: NDArray[np.uint8], classes: int) -> tuple[F4, Ints]:

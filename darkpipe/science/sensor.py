@@ -249,46 +249,56 @@ class NonUniformity:
         return NonUniformity(*parts)
 
 
-def non_uniformity(image: NDArray[np.floating], error: NDArray[np.floating], use: Bools) -> NonUniformity:
+class NonUniformitySums:
     """Spatial non-uniformity as in EMVA 1288, Release 4.0 Linear: the variance over pixels, less the temporal noise
     that is left in the mean image, split into rows, columns and pixels by the variances of their averages:
 
         s²_cav = s²_col + s²_pix/M,   s²_rav = s²_row + s²_pix/N,   s² = s²_row + s²_col + s²_pix
 
-    No high-pass filter is used: a gradient of the dark signal is the sensor's own.
+    No high-pass filter is used: a gradient of the dark signal is the sensor's own. Fed band by band.
 
     Parameters
     ----------
-    image, error : (M rows, N columns) mean image and the 1 sigma of its temporal noise. use : pixels that count.
-
-    Returns
-    -------
-    Standard deviations; 0 where noise explains everything. Their errors are those of the measurement of these pixels.
+    shape : (M rows, N columns) of the mean image. level : near its values, that the sums are taken about.
     """
-    number = int(use.sum())
-    rows, cols = image.shape
-    if number < 2:
-        nothing = (math.nan, math.nan)
-        return NonUniformity(nothing, nothing, nothing, nothing)
-    values = np.where(use, image - np.float32(np.median(image[use])), np.nan)  # float32 is enough without the level
-    temporal = float((error[use].astype(np.float64) ** 2).sum() / number)
-    total = float(np.nanvar(values, ddof=1, dtype=np.float64)) - temporal
-    column = _variance_of_means(values, 0) - temporal / rows
-    row = _variance_of_means(values, 1) - temporal / cols
-    mix = np.array([[1.0, 0.0, 1.0 / rows], [0.0, 1.0, 1.0 / cols], [1.0, 1.0, 1.0]])
-    s2_column, s2_row, s2_pixel = np.linalg.solve(mix, np.array([column, row, total]))
-    return NonUniformity(
-        _deviation(total, temporal, number),
-        _deviation(float(s2_row), temporal / cols, rows),
-        _deviation(float(s2_column), temporal / rows, cols),
-        _deviation(float(s2_pixel), temporal, number),
-    )
+
+    def __init__(self, shape: tuple[int, ...], level: float) -> None:
+        self._shape, self._level = shape, np.float32(level)
+        self._number, self._sum, self._squares = 0, 0.0, 0.0
+        self._rows, self._columns = np.zeros((2, shape[0])), np.zeros((2, shape[1]))  # how many, and their sums
+
+    def add(self, rows: slice, values: NDArray[np.floating], use: Bools) -> None:
+        """Some rows, and which of their pixels count."""
+        centred = np.where(use, values - self._level, np.float32(0))  # float32 is enough without the level
+        self._number += int(use.sum())
+        self._sum += float(centred.sum(dtype=np.float64))
+        self._squares += float(np.square(centred, dtype=np.float64).sum())
+        self._rows[:, rows] = use.sum(axis=1), centred.sum(axis=1, dtype=np.float64)
+        self._columns += use.sum(axis=0), centred.sum(axis=0, dtype=np.float64)
+
+    def found(self, variance: float) -> NonUniformity:
+        """Standard deviations; 0 where noise explains everything. Their errors are those of the measurement of these
+        pixels. `variance`: sum of the squares of the temporal noise of the pixels that count."""
+        n, (rows, cols) = self._number, self._shape
+        if n < 2:
+            nothing = (math.nan, math.nan)
+            return NonUniformity(nothing, nothing, nothing, nothing)
+        temporal = variance / n
+        total = (self._squares - self._sum**2 / n) / (n - 1) - temporal
+        column = _variance_of_means(*self._columns) - temporal / rows
+        row = _variance_of_means(*self._rows) - temporal / cols
+        mix = np.array([[1.0, 0.0, 1.0 / rows], [0.0, 1.0, 1.0 / cols], [1.0, 1.0, 1.0]])
+        s2_column, s2_row, s2_pixel = np.linalg.solve(mix, np.array([column, row, total]))
+        return NonUniformity(
+            _deviation(total, temporal, n),
+            _deviation(float(s2_row), temporal / cols, rows),
+            _deviation(float(s2_column), temporal / rows, cols),
+            _deviation(float(s2_pixel), temporal, n),
+        )
 
 
-def _variance_of_means(values: NDArray[np.floating], axis: int) -> float:
-    """Variance of the averages along an axis; rows or columns without a value do not count."""
-    count = np.isfinite(values).sum(axis=axis)
-    sums = np.asarray(np.nansum(values, axis=axis, dtype=np.float64))
+def _variance_of_means(count: F8, sums: F8) -> float:
+    """Variance of the averages of rows or columns; those without a value do not count."""
     means = sums[count > 0] / count[count > 0]
     return float(means.var(ddof=1)) if means.size > 1 else 0.0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from darkpipe.files.bad_pixels import bits_of, write_pixinsight_list, write_siril_list
+from darkpipe.files.bad_pixels import BadPixels, bits_of, write_pixinsight_list, write_siril_list
 from darkpipe.science.flags import DQ
 
 ROWS, COLS = 9, 7
@@ -34,7 +34,9 @@ def by_pixinsight(path: Path) -> set[tuple[int, int]]:
 
 
 def test_siril_counts_rows_from_the_last_one(tmp_path: Path) -> None:
-    write_siril_list(tmp_path / "list.lst", plane(), bits_of(["hot", "unstable", "saturated", "dead"]), "of a test")
+    write_siril_list(
+        tmp_path / "list.lst", BadPixels.of(plane(), bits_of(["hot", "unstable", "saturated", "dead"])), "of a test"
+    )
     head, *lines = (tmp_path / "list.lst").read_text().splitlines()
     assert head == "# of a test"
     assert [line for line in lines if not line.startswith("#")] == [
@@ -44,7 +46,9 @@ def test_siril_counts_rows_from_the_last_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bottom_up", [False, True])
 def test_pixinsight_counts_rows_from_the_top(tmp_path: Path, bottom_up: bool) -> None:
-    write_pixinsight_list(tmp_path / "list.txt", plane(), bits_of(["HOT", "unstable", "saturated", "dead"]), bottom_up)
+    write_pixinsight_list(
+        tmp_path / "list.txt", BadPixels.of(plane(), bits_of(["HOT", "unstable", "saturated", "dead"])), bottom_up
+    )
     expected = {(ROWS - 1 - row if bottom_up else row, col) for row, col in BAD}
     assert by_pixinsight(tmp_path / "list.txt") == expected
     if not bottom_up:
@@ -55,15 +59,15 @@ def test_pixinsight_counts_rows_from_the_top(tmp_path: Path, bottom_up: bool) ->
 def test_a_whole_column_is_one_line(tmp_path: Path) -> None:
     dq = np.zeros((ROWS, COLS), np.uint16)
     dq[:, 4] = int(DQ.HOT)
-    write_pixinsight_list(tmp_path / "list.txt", dq, DQ.HOT, bottom_up=False)
+    write_pixinsight_list(tmp_path / "list.txt", BadPixels.of(dq, DQ.HOT), bottom_up=False)
     assert (tmp_path / "list.txt").read_text() == "Col 4\n"
     assert by_pixinsight(tmp_path / "list.txt") == {(row, 4) for row in range(ROWS)}
 
 
 def test_only_pixels_with_the_bits_that_are_asked_for(tmp_path: Path) -> None:
-    write_pixinsight_list(tmp_path / "list.txt", plane(), bits_of(["saturated"]), bottom_up=False)
+    write_pixinsight_list(tmp_path / "list.txt", BadPixels.of(plane(), bits_of(["saturated"])), bottom_up=False)
     assert by_pixinsight(tmp_path / "list.txt") == {(5, 1)}
-    write_pixinsight_list(tmp_path / "none.txt", plane(), bits_of([]), bottom_up=False)
+    write_pixinsight_list(tmp_path / "none.txt", BadPixels.of(plane(), bits_of([])), bottom_up=False)
     assert (tmp_path / "none.txt").read_text() == ""
-    write_siril_list(tmp_path / "none.lst", plane(), DQ.NONLINEAR, "none")
+    write_siril_list(tmp_path / "none.lst", BadPixels.of(plane(), DQ.NONLINEAR), "none")
     assert not [line for line in (tmp_path / "none.lst").read_text().splitlines() if not line.startswith("#")]

@@ -55,7 +55,7 @@ def test_a_master_without_a_value_is_no_bias(tmp_path: Path) -> None:
 
 
 def test_a_single_master_becomes_a_line_without_slope(tmp_path: Path) -> None:
-    write_frame(tmp_path / "line.fits", bias_of_model(master(tmp_path / "m.fits", -10.0), "m.fits", line=False))
+    bias_of_model(master(tmp_path / "m.fits", -10.0), "m.fits", line=False).write(tmp_path / "line.fits")
     for temperature in (-30.0, 10.0):
         value, error, _ = BiasSource(tmp_path / "line.fits", temperature).read()
         np.testing.assert_allclose(value, B0 - 1.5, atol=1e-3)

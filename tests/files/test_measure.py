@@ -15,7 +15,7 @@ from darkpipe.files.measure import (
     read_noise_map,
     saturation_level,
 )
-from darkpipe.files.products import read_planes, write_frame
+from darkpipe.files.products import read_planes
 
 NAN = math.nan
 
@@ -66,13 +66,13 @@ def test_the_read_noise_map_takes_variances_within_temperatures(tmp_path: Path) 
     sigmas = np.full((96, 96), 3.0)
     sigmas[10, 20], sigmas[50, 60] = 30.0, 45.0
     stacks = [noisy(tmp_path, "one", sigmas, 10), noisy(tmp_path, "other", sigmas, 8)]
-    write_frame(tmp_path / "map.fits", read_noise_map(stacks, 1.0, ["a"]))
+    read_noise_map(stacks, 1.0, ["a"]).write(tmp_path / "map.fits")
     found = read_planes(tmp_path / "map.fits", ["SCI"])[0]
     assert np.median(found) == pytest.approx(3.0, rel=0.03)
     assert found[10, 20] == pytest.approx(30.0, rel=0.5)
     assert found[50, 60] == pytest.approx(45.0, rel=0.5)
     assert fits.getheader(tmp_path / "map.fits")["NCOMBINE"] == 18
-    write_frame(tmp_path / "set.fits", read_noise_map(stacks, 1.0, ["a"], 1.5))
+    read_noise_map(stacks, 1.0, ["a"], 1.5).write(tmp_path / "set.fits")
     assert read_planes(tmp_path / "set.fits", ["SCI"])[0] == pytest.approx(1.5 * found)
 
 

@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import re
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,20 @@ IMAGE = np.clip(np.rint(RNG.normal(1000.3, 8.0, (96, 128))), 0, 65535).astype(np
 def save(path: Path, data: np.ndarray = IMAGE, **cards: object) -> Path:
     fits.PrimaryHDU(data, header_of(**cards)).writeto(path, overwrite=True)
     return path
+
+
+def test_a_frame_is_in_memory_once(tmp_path: Path) -> None:
+    path = tmp_path / "large.fits"  # too large for the buffers that a thread keeps
+    fits.PrimaryHDU(np.tile(IMAGE, (52, 40)), header_of()).writeto(path)
+    size = path.stat().st_size
+    first = survey_frame(path)
+    tracemalloc.start()
+    again = survey_frame(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert size < peak < 1.3 * size
+    assert again == first
+    assert again.pixel_digest == xxhash.xxh3_128_hexdigest(np.tile(IMAGE, (52, 40)).tobytes())
 
 
 def test_survey_of_a_good_frame(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from darkpipe.science.order import class_medians, median, median_and_spread, median_without
+from darkpipe.science.order import class_medians, median, median_without
 
 SIZES = (1, 2, 3, 10, 1001, 40_000)
 
@@ -25,26 +25,13 @@ def test_medians_of_classes_are_those_of_numpy(n: int) -> None:
     assert median(values) == np.median(values)
 
 
-@pytest.mark.parametrize("n", SIZES)
-def test_spread_is_that_of_numpy_in_double_precision(n: int) -> None:
-    rng = np.random.default_rng(n)
-    values = rng.normal(100.0, 7.0, n).astype(np.float32)
-    use = rng.random(n) < 0.7
-    use[0] = True
-    values[~use] = np.nan
-    some = values[use].astype(float)
-    assert median_and_spread(values, use) == (np.median(some), np.median(np.abs(some - np.median(some))))
-
-
 def test_many_alike_are_one_value() -> None:
     values = np.full(9999, 3.0, np.float32)
     assert median(values) == 3.0
-    assert median_and_spread(values, np.ones(9999, np.bool_)) == (3.0, 0.0)
 
 
 def test_nothing_has_no_median() -> None:
     assert np.isnan(median(np.empty(0, np.float32)))
-    assert np.isnan(median_and_spread(np.ones(3, np.float32), np.zeros(3, np.bool_))).all()
 
 
 @pytest.mark.parametrize("n", [*SIZES, 150_000, 400_001])

@@ -22,11 +22,12 @@ from darkpipe.science.population import Population
 from darkpipe.science.sensor import (
     CellMeans,
     Growth,
+    NonUniformity,
+    NonUniformitySums,
     Spread,
     fit_means,
     grows,
     growth,
-    non_uniformity,
     with_model_error,
 )
 
@@ -215,6 +216,24 @@ def test_the_choice_of_the_model_is_an_error_too() -> None:
     nothing = Growth(-10.0, *(np.array([np.nan]) for _ in range(4)))
     kept = with_model_error(one, type(one)(nothing, 0.0, 9)).growth
     assert kept.error_per_k[0] == one.growth.error_per_k[0]
+
+
+def non_uniformity(image: np.ndarray, error: np.ndarray, use: np.ndarray, height: int = 17) -> NonUniformity:
+    """Of an image in bands."""
+    sums = NonUniformitySums(image.shape, float(np.median(image[use])) if use.any() else 0.0)
+    for rows in (slice(r, r + height) for r in range(0, len(image), height)):
+        sums.add(rows, image[rows], use[rows])
+    return sums.found(float((error[use].astype(float) ** 2).sum()))
+
+
+def test_bands_do_not_show_in_a_non_uniformity() -> None:
+    image = np.random.default_rng(9).normal(1000.0, 3.0, (50, 30)).astype(np.float32)
+    image[4, 4] = np.nan
+    use, noise = np.isfinite(image), np.ones(image.shape, np.float32)
+    whole, bands = (non_uniformity(image, noise, use, height) for height in (50, 1))
+    for name in ("total", "row", "column", "pixel"):
+        assert getattr(bands, name) == pytest.approx(getattr(whole, name), rel=1e-9)
+    assert whole.total[0] == pytest.approx(np.sqrt(image[use].var(ddof=1, dtype=float) - 1.0), rel=1e-6)
 
 
 @pytest.mark.parametrize(("row", "col", "pixel"), [(2.0, 0.0, 1.0), (0.0, 3.0, 0.5), (1.0, 2.0, 3.0), (0.0, 0.0, 0.0)])
