@@ -23,6 +23,7 @@ from darkpipe.files.frames import find_frames, name_fault, shown_name
 from darkpipe.files.headers import NO_SYNONYMS, read_info
 from darkpipe.files.quiet import quietly
 from darkpipe.files.sources import GzipSource, opened_source
+from darkpipe.regular import regular
 from darkpipe.science.noise_maps import NoiseMapCalibration
 
 _ERROR, _QUALITY, _OF_PRODUCTS = "ERR", "DQ", "INPUTS"
@@ -175,7 +176,7 @@ class _opened:
                 # in a gzip stream, of which it knows no size, astropy reads a damaged unit again without end
                 packed = io.BytesIO(source.unpacked()) if isinstance(source, GzipSource) else None
             # astropy forgets to close what it cannot read
-            stream = self._held.enter_context(packed or open(self.path, "rb"))
+            stream = self._held.enter_context(packed or open(self.path, "rb", opener=regular))
             with quietly():
                 self.hdus = fits.open(stream, memmap=False, lazy_load_hdus=False)
         except FrameError as error:

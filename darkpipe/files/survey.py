@@ -31,6 +31,7 @@ from darkpipe.files.pixels import (
 )
 from darkpipe.files.sources import XISF_ADVICE, GzipSource, Source, open_source, source_of
 from darkpipe.files.thread_memory import ThreadMemory
+from darkpipe.regular import regular
 
 _LARGEST_BYTES = 8 << 30  # MAX_PIXELS in double precision, twice over
 _PIECE_BYTES = 1 << 19
@@ -153,7 +154,7 @@ def _survey_part(path: Path, detector: str, file_digest: str, reading: Mapping[s
     """The survey of one image of a file whose digest is known."""
     found: dict[str, Any] = {"file_digest": file_digest}
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb", opener=regular) as stream:
             found["bytes"] = os.fstat(stream.fileno()).st_size
             return _survey_image(source_of(stream, found["bytes"]), detector, found, reading)
     except OSError as error:

@@ -20,6 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from darkpipe.errors import BusyError, PipelineError
+from darkpipe.regular import regular
 
 LOCK_NAME = ".pipeline.lock"
 HOLDER_NAME = ".pipeline.lock.json"
@@ -122,7 +123,7 @@ def _lives_elsewhere(holder: Path) -> bool:
 def _look(holder: Path) -> tuple[int, bytes] | None:
     """Time and content of the note; opened, since network file systems ask their server then. None: it is gone."""
     try:
-        with open(holder, "rb") as file:
+        with open(holder, "rb", opener=regular) as file:
             return os.fstat(file.fileno()).st_mtime_ns, file.read()
     except OSError:
         return None
