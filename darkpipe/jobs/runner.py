@@ -202,8 +202,8 @@ class Runner:
                 "a worker process died (out of memory?)", where=item.job.name, do="Try fewer --workers"
             )
         item.ended = True
-        detail = "made" if item.error is None else "FAILED"
-        log.info("%s: %s %s (%s)", step.NAME, detail, item.job.name, item.reason, extra={"detail": True})
+        if item.error is None:  # what failed is told at the end of the batch
+            log.info("%s: made %s (%s)", step.NAME, item.job.name, item.reason, extra={"detail": True})
         self._progress.advance(item.job.name)
 
     def _record(self, step: Step, campaign: str, job: Job, outcome: Outcome) -> None:
