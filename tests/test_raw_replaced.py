@@ -1,13 +1,14 @@
-"""Raw frames that somebody replaces, cuts or deletes between the step that reads their headers and those that combine
-their pixels: never the pixels of one under the header of another."""
+"""Raw frames that somebody replaces, cuts, deletes or adds while a run is at work, above all between the step that
+reads their headers and those that combine their pixels: never the pixels of one under the header of another."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import BRIGHTEST, Campaign, once_the_survey_is_done, products, run, run_well
+from helpers import BRIGHTEST, Campaign, once_the_survey_is_done, products, run, run_well, table
 
 from darkpipe.errors import PipelineError
 from darkpipe.files.layout import OutputDir
@@ -100,3 +101,39 @@ def test_a_frame_that_changes_in_the_middle_of_a_run(
     assert not out.master_dark(BRIGHTEST).exists()
     run_well(work)
     assert made_of(work) == as_from_the_beginning(work, tmp_path / "anew")
+
+
+def test_frames_that_come_and_go_while_they_are_listed(work: Campaign, tmp_path: Path) -> None:
+    """As a camera program and a tidy user do it: runs end with a message, or with what was there; at last with all."""
+    steady, guests = victim(work).read_bytes(), [work.raw / f"guest_{number}.fits" for number in range(5)]
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            for path in guests:
+                path.write_bytes(steady)
+            for path in guests:
+                path.unlink()
+
+    restless = threading.Thread(target=come_and_go)
+    restless.start()
+    try:
+        for _ in range(4):
+            report = run(work, chosen={"until_step": 3})
+            for failure in report.failures:
+                assert "guest_" in str(failure.error)
+    finally:
+        stop.set()
+        restless.join()
+    run_well(work)
+    assert made_of(work) == as_from_the_beginning(work, tmp_path / "anew")
+
+
+def test_products_of_another_run_are_no_frames(work: Campaign) -> None:
+    """The folder around everything as --basepath, with all that an earlier run has made."""
+    names = {path.name for path in work.raw.glob("*.fits")}
+    elsewhere = work.root / "elsewhere"
+    run_well(work, chosen={"until_step": 1}, load_data={"basepath": work.root}, output_dir=elsewhere)
+    found = table(OutputDir(elsewhere).index)
+    assert any(str(name).startswith("out/") for name in found["file"])
+    assert {Path(str(row["file"])).name for row in found if row["status"] == "accepted"} == names

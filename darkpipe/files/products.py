@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.errors import ProductError
+from darkpipe.files import keywords as kw
 from darkpipe.files.atomic import replace_file
 from darkpipe.files.fits_cards import Cards
 from darkpipe.files.fits_reading import Unplain, planes_of
@@ -132,7 +133,7 @@ def units_of(frame: Frame) -> list[Unit]:
 def _primary(cards: Sequence[Card], shape: Sequence[int] = (), kind: np.dtype[Any] | None = None) -> Cards:
     header = image_header(shape, kind or np.dtype(np.uint8))
     _fill(header, cards)
-    header.set("CREATOR", f"darkpipe {__version__}", "software")
+    header.set(kw.CREATOR, f"{kw.OURS}{__version__}", "software")
     return header
 
 
