@@ -9,8 +9,9 @@ Errors are seen where they are made, in the process of the tests and in those of
 
 `required` is for a machine that has what `requirements-dev.txt` lists: the workflow in `.github/` asks for it, `make
 test` only tells. Tests that are skipped for want of real frames, of a browser or of other programs are not known to
-raise what no other does (else it belongs into `ELSEWHERE`); what only tests with a package raise (`ONLY_WITH`) is not demanded without it. Part of the
-tests, by `-k` or by naming files, and systems other than Unix are told what is missing, and not failed.
+raise what no other does (else it belongs into `ELSEWHERE`); what only tests with a package raise (`ONLY_WITH`) is not
+demanded without it. Part of the tests, by `-k` or by naming files, and systems other than Unix are told what is
+missing, and not failed.
 """
 
 from __future__ import annotations
