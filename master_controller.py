@@ -244,6 +244,7 @@ class MasterController:
                 report.note(warning)
             engine = lease or _engine(settings, out.root)
             runner = Runner(journal, engine, settings.workers, progress, stop)
+            runner.rely_on([self.steps[number] for number in self.numbers(mode) if number < min(numbers)])
             with _failures_told(report), contextlib.closing(runner):
                 of_all = [self.steps[number] for number in numbers if _sees_all(number)]
                 of_campaign = [self.steps[number] for number in numbers if not _sees_all(number)]

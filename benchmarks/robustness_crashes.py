@@ -18,7 +18,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
-from benchmarks import crash_disk, crash_kills, crash_together, long_runs  # noqa: E402
+from benchmarks import crash_disk, crash_kills, crash_read_only, crash_together, long_runs  # noqa: E402
 from benchmarks.crash_rig import Server, prepare  # noqa: E402
 from benchmarks.robustness_rows import Row  # noqa: E402
 
@@ -39,6 +39,8 @@ def sections(full: bool, chosen: Sequence[str] = SECTIONS) -> Iterator[Row]:
                     yield from crash_kills.rows(jobs, folder, server, full)
                 if "disk" in chosen:
                     yield from crash_disk.rows(jobs, folder, server, full)
+                    for job in jobs:
+                        yield crash_read_only.turned_read_only(job, folder, server, 10 if full else 1)
                 if "together" in chosen:
                     yield from crash_together.rows(jobs, folder, server, full)
         if "long" in chosen:

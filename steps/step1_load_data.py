@@ -18,7 +18,7 @@ from darkpipe.jobs.contract import Job
 from steps.settings.step1_load_data import NAME as NAME
 from steps.settings.step1_load_data import Settings as Settings
 
-VERSION = 1
+VERSION = 2
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:

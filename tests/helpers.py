@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,6 +154,26 @@ def call(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProces
     return subprocess.run(
         command(*arguments), env=environment(), cwd=cwd, capture_output=True, text=True, check=False, timeout=120
     )
+
+
+@contextmanager
+def once_the_survey_is_done(act: Callable[[], None]) -> Iterator[None]:
+    """Do something between step 1 and step 2 of a run in this process, in the thread that plans them."""
+
+    class Watch(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if re.match(r"load_data: \d+ made", record.getMessage()):
+                act()
+
+    watch, log = Watch(), logging.getLogger("darkpipe")
+    before = log.level
+    log.addHandler(watch)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+        log.removeHandler(watch)
 
 
 # products

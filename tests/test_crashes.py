@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import crash_disk, crash_kills, crash_together
+from benchmarks import crash_disk, crash_kills, crash_read_only, crash_together
 from benchmarks.crash_rig import Job, Server, faults_of, prepare
 
 pytestmark = [
@@ -61,13 +61,24 @@ def test_a_disk_that_refuses_a_write_ends_in_a_message(rig: Rig, number: int, ru
     assert row.refused > 0
 
 
-def test_a_disk_that_is_full_ends_in_a_message(rig: Rig) -> None:
+@pytest.mark.parametrize(("number", "step_kb"), [(0, 256), (2, 16)])
+def test_a_disk_that_is_full_ends_in_a_message(rig: Rig, number: int, step_kb: int) -> None:
     folder, server, jobs = rig
-    row = crash_disk.full_disk(jobs[0], folder, server, 256)
+    row = crash_disk.full_disk(jobs[number], folder, server, step_kb)
     if not row.tried:
         pytest.skip(row.note)
     assert row.broken == []
     assert row.refused > 1
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_disk_that_turns_read_only_ends_in_a_message(rig: Rig, number: int) -> None:
+    folder, server, jobs = rig
+    row = crash_read_only.turned_read_only(jobs[number], folder, server, 2)
+    if not row.tried:
+        pytest.skip(row.note)
+    assert row.broken == []
+    assert row.tried == 2 * crash_read_only.TURNS
 
 
 @pytest.mark.parametrize("number", [0, 3])

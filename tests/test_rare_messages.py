@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from darkpipe.files.frames import FrameStack, survey_frame
 from darkpipe.files.layout import ModelDir
 from darkpipe.files.model_check import read_verdict
 from darkpipe.files.tables import write_table
-from darkpipe.jobs import stamps
+from darkpipe.jobs import dask_engine, stamps
 from darkpipe.jobs.engine import open_engine
 from darkpipe.jobs.journal import Journal
 from darkpipe.library.quantities import seconds
@@ -61,6 +62,16 @@ def test_a_bias_model_that_is_damaged(tmp_path: Path) -> None:
         units[0].header["T_REF"] = "warm"
     with pytest.raises(ProductError, match=r"the bias model cannot be read .*warm"):
         adopt_bias_model([good], tmp_path / "out.fits")
+
+
+def test_a_bias_model_whose_maps_are_no_images(tmp_path: Path) -> None:
+    names = fits.Column("NAME", "8A", array=["one", "two"])
+    words = write(
+        tmp_path / "b.fits", fits.BinTableHDU.from_columns([names], name="B0"), fits.ImageHDU(PLANE, name="B1")
+    )
+    with pytest.raises(ProductError, match=r"the bias model cannot be read"):
+        adopt_bias_model([words], tmp_path / "out.fits")
+    assert not (tmp_path / "out.fits").exists()
 
 
 def test_em_frames_of_no_common_shape(tmp_path: Path) -> None:
@@ -160,19 +171,13 @@ def test_no_dask(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
-    # what Dask raises after ten seconds of silence
-    import types
-
-    class Silent:
-        def __init__(self, *given: object, **named: object) -> None:
-            raise OSError("Timed out trying to connect")
-
-        def close(self) -> None:
-            """Nothing was opened."""
-
-    monkeypatch.setitem(__import__("sys").modules, "distributed", types.SimpleNamespace(Client=Silent))
-    with pytest.raises(PipelineError, match="no Dask scheduler answers"):
-        open_engine("dask", 1, "tcp://127.0.0.1:1")
+    pytest.importorskip("distributed", reason="pip install distributed")
+    monkeypatch.setattr(dask_engine, "CONNECT_S", 0.5)
+    with contextlib.closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))  # and nobody listens
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(PipelineError, match="no Dask scheduler answers"):
+            open_engine("dask", 1, address)
 
 
 def test_a_journal_in_a_place_of_a_folder(tmp_path: Path) -> None:

@@ -11,10 +11,13 @@ import pytest
 
 from darkpipe.errors import PipelineError
 from darkpipe.files.arrays import read_arrays
+from darkpipe.files.detectors import units_of_file
 from darkpipe.files.fitting import read_population
 from darkpipe.files.index import survey_of
+from darkpipe.files.lights import read_light
 from darkpipe.files.masters import read_reference
 from darkpipe.files.products import read_header, read_planes
+from darkpipe.files.stack import FrameStack
 from darkpipe.files.tables import read_table
 from darkpipe.jobs import journal_file
 from darkpipe.jobs.stamps import digest
@@ -30,6 +33,9 @@ READERS: list[Callable[[Path], object]] = [
     read_reference,
     read_population,
     survey_of,
+    lambda path: read_light(path, 0),
+    lambda path: FrameStack([path], [0], 4, 5),
+    units_of_file,
 ]
 DEADLINE_S = 60.0
 

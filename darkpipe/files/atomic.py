@@ -28,6 +28,7 @@ _DRAFT_NAME = re.compile(r"^\..+\.\d+-\d+\.draft$", re.DOTALL)
 _NUMBERS = itertools.count(int.from_bytes(os.urandom(6), "big"))
 _WAITS_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5)  # three seconds in all: a viewer or a virus scanner lets go by then
 _CHUNK_BYTES = 1 << 20
+_MOST_NAME_BYTES = 200
 _SYNC_MODE = "rb+" if os.name == "nt" else "rb"  # Windows syncs only handles that may write
 
 
@@ -51,7 +52,7 @@ def replace_file(path: Path, write: Callable[[BinaryIO], None]) -> str:
     """
     path = Path(path)
     _refuse_device(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}-{next(_NUMBERS)}{DRAFT_SUFFIX}")
+    draft = path.with_name(f".{_short(path.name)}.{os.getpid()}-{next(_NUMBERS)}{DRAFT_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _Digesting(draft) as stream:
@@ -68,6 +69,11 @@ def replace_file(path: Path, write: Callable[[BinaryIO], None]) -> str:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
     return digest
+
+
+def _short(name: str) -> str:
+    """As much of a name as leaves room for what a draft adds to it: names end at 255 bytes, or letters."""
+    return name if len(os.fsencode(name)) <= _MOST_NAME_BYTES else name[: _MOST_NAME_BYTES // 4]
 
 
 class _Digesting(io.BufferedWriter):

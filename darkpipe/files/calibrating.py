@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError
+from darkpipe.files import keywords as kw
 from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.frame_match import Window
 from darkpipe.files.layout import ModelDir
@@ -344,7 +345,7 @@ def write_calibrated(
 ) -> str:
     """Write the frame with its header: the cards of the raw one, and what was done; returns the digest."""
     cards = _cards(files, asked, temperature, result)
-    kept, coordinates = kept_cards(light.cards, {key for key, _, _ in cards} | {"CREATOR"})
+    kept, coordinates = kept_cards(light.cards, {key for key, _, _ in cards} | {kw.CREATOR})
     header = [*kept, *cards, *_history(files, asked, temperature, result)]
     frame = Frame(result.science, result.error, result.dq, header=header, image_header=coordinates, inputs=[name])
     return write_frame(path, with_mask(frame))

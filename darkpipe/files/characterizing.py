@@ -155,7 +155,7 @@ def write_classic_master(
         *([("PEDESTAL", pedestal, "[adu] to be added, as in the frames")] if pedestal else []),
         *more,
     ]
-    kept, _ = kept_cards(read_light(frames.paths[0]).cards, {key for key, _, _ in cards} | {"CREATOR"})
+    kept, _ = kept_cards(read_light(frames.paths[0]).cards, {key for key, _, _ in cards} | {kw.CREATOR})
     header = [*(card for card in kept if card[0] in _configuration_keywords()), *cards]
     extra: dict[str, NDArray[Any]] = {
         "SIGMA": master.sigma,
@@ -284,7 +284,7 @@ def write_subtracted(path: Path, made: Subtracted, master: Path, row: Mapping[st
         ("SIGMAEXP", float(facts.expected_adu[position]), "[adu] expected from the noise of the frames"),
         ("N_HOT", made.after.hot, "pixels that stand out"),
     ]
-    kept, coordinates = kept_cards(made.cards, {key for key, _, _ in cards} | {"CREATOR"})
+    kept, coordinates = kept_cards(made.cards, {key for key, _, _ in cards} | {kw.CREATOR})
     said = f"darkpipe subtracted {master.name}, the {facts.combine} of {facts.frames} frames"
     header = [*kept, *cards, ("HISTORY", said[:72], "")]
     inputs = [str(row["file"]), master.name]

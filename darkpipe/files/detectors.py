@@ -15,7 +15,7 @@ from darkpipe.files.fits_bytes import named_images
 from darkpipe.files.frames import find_frames
 from darkpipe.files.sources import source_of
 from darkpipe.files.tables import read_table, table_of, write_table
-from darkpipe.regular import read_text
+from darkpipe.regular import read_text, regular
 
 RESERVED = ("logs", "survey")
 """Folders of the output directory that are no detector's."""
@@ -31,7 +31,7 @@ def units_of_file(path: Path) -> dict[str, Any]:
         if the file cannot be read.
     """
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb", opener=regular) as stream:
             return {"units": named_images(source_of(stream, os.fstat(stream.fileno()).st_size))}
     except FrameError as error:
         return {"rejected": error.what}

@@ -22,6 +22,7 @@ from darkpipe.files.fits_bytes import check_structure
 from darkpipe.files.headers import NO_SYNONYMS, read_info
 from darkpipe.files.quiet import quietly
 from darkpipe.files.sources import GzipSource, opened_source
+from darkpipe.regular import regular
 
 _ERROR, _QUALITY, _OF_PRODUCTS = "ERR", "DQ", "INPUTS"
 _COUNTS = ("adu", "dn", "count", "counts")  # units that electrons must not have
@@ -135,7 +136,7 @@ class _opened:
                 # in a gzip stream, of which it knows no size, astropy reads a damaged unit again without end
                 packed = io.BytesIO(source.unpacked()) if isinstance(source, GzipSource) else None
             # astropy forgets to close what it cannot read
-            stream = self._held.enter_context(packed or open(self.path, "rb"))
+            stream = self._held.enter_context(packed or open(self.path, "rb", opener=regular))
             with quietly():
                 self.hdus = fits.open(stream, memmap=False, lazy_load_hdus=False)
         except FrameError as error:

@@ -27,7 +27,7 @@ _LOG = logging.getLogger(__name__)
 _FRAME_NAME = re.compile(r".\.(?:(?:fit|fits|fts)(?:\.(?:gz|fz))?|xisf)$", re.IGNORECASE)
 
 
-def find_frames(root: Path) -> list[Path]:
+def find_frames(root: Path, without: Path | None = None) -> list[Path]:
     """All files under a folder whose names are those of frames, sorted.
 
     ``*.fit``, ``*.fits``, ``*.fts`` in any case, also with ``.gz`` or ``.fz``; ``*.xisf`` too, so that the survey
@@ -35,6 +35,8 @@ def find_frames(root: Path) -> list[Path]:
     place if that is under the root. Hidden names (a leading dot, so drafts too) are passed over. Links that lead
     nowhere are listed, so that the survey says so; folders that cannot be read are logged as warnings, and so are names
     that are no text.
+
+    without : a folder that is passed over, however it is reached: by a link, or where it is mounted a second time.
 
     Raises
     ------
@@ -49,7 +51,8 @@ def find_frames(root: Path) -> list[Path]:
         raise FrameError(f"the folder cannot be read: {error.strerror}", where=root, do="Check the path.") from error
     files: list[Path] = []
     links: list[Path] = []
-    waiting, visited = [root], set[tuple[int, int]]()
+    own = None if without is None else _identity(without)
+    waiting, visited = [root], set() if own is None else {own}
     while waiting:
         linked_folders: list[Path] = []
         for folder in waiting:
@@ -97,14 +100,10 @@ def frames_beside(what: str, folder: Path, output: Path) -> list[Path]:
     SettingsError
         when both are one folder.
     """
-    own, raw = Path(os.path.realpath(output)), Path(os.path.realpath(folder))
-    if own == raw:
+    own, raw = _identity(output), _identity(folder)
+    if own is not None and own == raw:  # by whatever names: one may be a link, or be mounted twice
         raise SettingsError(f"this is the folder of the {what}", where=output, do="choose another --output_dir")
-    files = find_frames(folder)
-    if own.is_relative_to(raw):
-        inside = folder / own.relative_to(raw)
-        files = [f for f in files if not f.is_relative_to(inside)]
-    return files
+    return find_frames(folder, without=output)
 
 
 def _walk(

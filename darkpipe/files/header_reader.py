@@ -170,6 +170,9 @@ class HeaderReader:
             for card in self.cards(keyword):
                 if says_done(values.text_of(card.value)) and not _is_false(card.value):
                     return f"{keyword} = {shown(card.value)}: a calibrated or master frame, not a raw one"
+        for card in self.cards(kw.CREATOR):
+            if values.text_of(card.value).startswith(kw.OURS):
+                return f"{kw.CREATOR} = {shown(card.value)}: a product of this pipeline, not a raw frame"
         sub = self.first(kw.SUB_EXPOSURE)
         sub_s = values.number_of(sub.value) if sub is not None else None
         if sub_s and exposure_s and 0 < sub_s < 0.75 * exposure_s:

@@ -105,6 +105,9 @@ CALIBRATED = (
 )
 """Marks of frames that were calibrated or made from others, unless they say that nothing was done."""
 
+CREATOR, OURS = "CREATOR", "darkpipe "
+"""The keyword that names the program, and how that of a product of this one begins."""
+
 HISTORY = "HISTORY"
 
 OF_CAMERA = frozenset(

@@ -23,6 +23,7 @@ from darkpipe.files.quiet import quietly
 from darkpipe.files.sources import Source, open_source, source_of
 from darkpipe.files.survey import read_shared, read_whole
 from darkpipe.files.thread_memory import ThreadMemory
+from darkpipe.regular import regular
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def read_light(path: Path, hdu: int | None = None, memory: ThreadMemory | None =
     try:
         if hdu is None:
             return _light(open_source(read_shared(path)), None, memory)
-        with open(path, "rb") as stream:  # one image of many
+        with open(path, "rb", opener=regular) as stream:  # one image of many
             return _light(source_of(stream, os.fstat(stream.fileno()).st_size), hdu, memory)
     except OSError as error:
         raise FrameError(f"cannot be read: {error.strerror or error}", where=path, do="Run step 1 again.") from error

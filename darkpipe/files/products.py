@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.errors import ProductError
+from darkpipe.files import keywords as kw
 from darkpipe.files.atomic import replace_file
 from darkpipe.files.fits_cards import Cards
 from darkpipe.files.fits_reading import Unplain, planes_of
@@ -137,7 +138,7 @@ def units_of(frame: Frame) -> list[Unit]:
 def _primary(cards: Sequence[Card], shape: Sequence[int] = (), kind: np.dtype[Any] | None = None) -> Cards:
     header = image_header(shape, kind or np.dtype(np.uint8))
     _fill(header, cards)
-    header.set("CREATOR", f"darkpipe {__version__}", "software")
+    header.set(kw.CREATOR, f"{kw.OURS}{__version__}", "software")
     return header
 
 

@@ -21,6 +21,7 @@ from darkpipe.files.pixels import physical, stored_type
 from darkpipe.files.quiet import quietly
 from darkpipe.files.sources import GzipSource, source_of
 from darkpipe.files.unit_file import opened_unit
+from darkpipe.regular import regular
 
 RawSource = Path | NDArray[Any]
 """A raw frame, in a file or in memory: (rows, cols) raw counts."""
@@ -126,14 +127,14 @@ class _Frame:
         self.path, self.layout = path, layout
         self.is_uint16 = layout.is_uint16
         self._file, self._size = file, size
-        self._stream = open(file, "rb", buffering=0) if keep else None  # noqa: SIM115 - closed by the stack
+        self._stream = open(file, "rb", buffering=0, opener=regular) if keep else None  # noqa: SIM115 - by the stack
 
     def fill(self, r0: int, r1: int, buffer: bytearray, out: NDArray[Any]) -> None:
         """Put the physical values of some rows into out, (r1 - r0, cols)."""
         if self._stream is not None:
             self._fill(self._stream, r0, r1, buffer, out)
             return
-        with open(self._file, "rb", buffering=0) as stream:
+        with open(self._file, "rb", buffering=0, opener=regular) as stream:
             self._fill(stream, r0, r1, buffer, out)
 
     def _fill(self, stream: FileIO, r0: int, r1: int, buffer: bytearray, out: NDArray[Any]) -> None:
@@ -213,7 +214,7 @@ class _CompressedFrame(_Frame):
 def _open_frame(path: Path, hdu: int, rows: int, cols: int, folder: _Folder, *, keep: bool) -> _Frame:
     try:
         file, size, layout, packed_tiles = path, os.stat(path).st_size, None, False
-        with open(path, "rb", buffering=0) as stream:
+        with open(path, "rb", buffering=0, opener=regular) as stream:
             source = source_of(cast(BinaryIO, stream), size)
             layout = locate_image(source, hdu)
             if isinstance(source, GzipSource):

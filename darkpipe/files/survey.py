@@ -32,6 +32,7 @@ from darkpipe.files.pixels import (
 )
 from darkpipe.files.sources import XISF_ADVICE, BytesSource, GzipSource, Source, open_source, source_of
 from darkpipe.files.thread_memory import ThreadMemory
+from darkpipe.regular import regular
 from darkpipe.same_file import Identity
 
 _LARGEST_BYTES = 8 << 30  # MAX_PIXELS in double precision, twice over
@@ -155,7 +156,7 @@ def _survey_part(path: Path, detector: str, file_digest: str, reading: Mapping[s
     """The survey of one image of a file whose digest is known."""
     found: dict[str, Any] = {"file_digest": file_digest}
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb", opener=regular) as stream:
             found["bytes"] = os.fstat(stream.fileno()).st_size
             return _survey_image(source_of(stream, found["bytes"]), detector, found, reading)
     except OSError as error:

@@ -357,6 +357,20 @@ class Journal:
                         found[Path(self.path(path))] = file
         return found
 
+    def read_by(self, step_name: str) -> dict[str, str]:
+        """Digests, by key, of the raw frames that a step has read: what nothing made, or a camera."""
+        found = {}
+        for made in self._book.made.values():
+            for file in self.files(made["inputs"]) if made["job"] == step_name else ():
+                source = self._book.made.get(file.path)
+                if source is None or source["requested"]:
+                    found[file.path] = file.digest
+        return found
+
+    def is_other(self, key: str, content: str) -> bool:
+        """Whether a file is there with another content. Raises as `stale`."""
+        return self._content(key, {}) not in (None, content)
+
     def learn(self, path: Path, taken: Stamp, content: str) -> None:
         """Take over what another journal knows of a file."""
         self._version(self.key(path), taken, content)

@@ -20,6 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from darkpipe.errors import BusyError, PipelineError
+from darkpipe.regular import regular
 
 LOCK_NAME = ".pipeline.lock"
 HOLDER_NAME = ".pipeline.lock.json"
@@ -67,12 +68,34 @@ def hold(root: Path) -> Iterator[None]:
             "this file system has no locks", where=root, do="Take an --output_dir on another one"
         ) from error
     try:
-        if _lives_elsewhere(holder):
-            raise _busy(root, holder)
-        with _noted(holder):
-            yield
+        with _folder_locked(root, holder):
+            if _lives_elsewhere(holder):
+                raise _busy(root, holder)
+            with _noted(holder):
+                yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def _folder_locked(root: Path, holder: Path) -> Iterator[None]:
+    """Lock the directory itself as well, where the system can: somebody may have removed the file of the lock while a
+    run holds it, and a new file is free. BusyError as `hold`."""
+    if os.name == "nt":
+        yield
+        return
+    import fcntl
+
+    with contextlib.ExitStack() as stack:
+        try:
+            handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _busy(root, holder) from None
+        except OSError:  # NFS locks no folders; the file of the lock counts
+            pass
+        yield
 
 
 def _busy(root: Path, holder: Path) -> BusyError:
@@ -122,7 +145,7 @@ def _lives_elsewhere(holder: Path) -> bool:
 def _look(holder: Path) -> tuple[int, bytes] | None:
     """Time and content of the note; opened, since network file systems ask their server then. None: it is gone."""
     try:
-        with open(holder, "rb") as file:
+        with open(holder, "rb", opener=regular) as file:
             return os.fstat(file.fileno()).st_mtime_ns, file.read()
     except OSError:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ log = logging.getLogger("darkpipe")
 
 PART: ContextVar[str] = ContextVar("part", default="")
 """The detector that this thread works for, where a run has several: log lines begin with it."""
+
+TOLD_EACH = 3  # failures with one cause
 
 FINDING = 3  # exit code: everything was made, and what it says is that something is not as it should be
 
@@ -124,6 +127,23 @@ class RunReport:
         """Keep and log a failure."""
         self.failures.append(failure)
         log.error(str(failure))
+
+    def fail_all(self, failures: Sequence[Failure]) -> None:
+        """Keep the failures of a batch and log them. Of many with one cause the first is told, and how many more there
+        are: on a full disk a line for each of them would take the room that they want."""
+        alike: dict[tuple[type, str, str | None], list[Failure]] = {}
+        for failure in failures:
+            error = failure.error
+            alike.setdefault((type(error), error.what, error.do), []).append(failure)
+        for group in alike.values():
+            told = group if len(group) <= TOLD_EACH else group[:1]
+            for failure in told:
+                self.fail(failure)
+            if rest := group[len(told) :]:
+                self.failures += rest
+                names = f"{rest[0].label} to {rest[-1].label}"
+                where = (rest[0].campaign, rest[0].step, f"{len(rest)} more failed alike", names)
+                log.error("%s", ": ".join(filter(None, where)))
 
 
 class Progress(Protocol):

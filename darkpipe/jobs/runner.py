@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -67,7 +68,14 @@ class Runner:
         self._progress = progress or NoProgress()
         self._executor: Executor | None = None
         self._used: dict[str, str] = {}
+        self._read_before: dict[str, str] = {}
         self._committed_s = time.monotonic()
+
+    def rely_on(self, earlier: Sequence[Step]) -> None:
+        """Raw frames are to be as these steps have read them, which are no part of this run: their tables hold."""
+        for step in earlier:
+            for key, content in self._journal.read_by(step.NAME).items():
+                self._read_before.setdefault(key, content)
 
     def stale(self, step: Step, jobs: Sequence[Job], *, force: bool = False) -> list[StaleJob]:
         """The jobs of a batch that have to be run, each with its reason."""
@@ -90,18 +98,32 @@ class Runner:
         again.
         """
         self._progress.begin(" ".join(filter(None, (step.NAME, campaign))), len(stale))
-        try:
+        if self._read_before:
             for item in stale:
+                self._refuse_others(item)
+        due = [item for item in stale if not item.ended]
+        try:
+            for item in due:
                 if item.job.in_order:
                     self._settle(step, campaign, item, partial(execute, item.job, item.forced, self._origins(item)))
                     self._commit_if_due()
                     if item.error is not None:
                         break
-            self._run_pooled(step, campaign, [item for item in stale if not item.job.in_order])
+            self._run_pooled(step, campaign, [item for item in due if not item.job.in_order])
         finally:
             self._journal.commit()
             self._progress.end()
         return [item.described(step, campaign) for item in stale if item.ended]
+
+    def _refuse_others(self, item: StaleJob) -> None:
+        """Fail a job whose raw frames are others than its plan knows: it would put the pixels of one under the header
+        of another."""
+        for path in item.job.inputs:
+            key = self._journal.key(path)
+            if key in self._read_before and self._journal.is_other(key, self._read_before[key]):
+                what = "this frame is another one than an earlier step has read"
+                item.error, item.ended = PipelineError(what, where=path, do="Run without --from_step"), True
+                return
 
     def close(self) -> None:
         """Record what is left, and end the workers, whatever the disk says. Raises as `Journal.commit`."""
@@ -181,8 +203,8 @@ class Runner:
                 "a worker process died (out of memory?)", where=item.job.name, do="Try fewer --workers"
             )
         item.ended = True
-        detail = "made" if item.error is None else "FAILED"
-        log.info("%s: %s %s (%s)", step.NAME, detail, item.job.name, item.reason, extra={"detail": True})
+        if item.error is None:  # what failed is told at the end of the batch
+            log.info("%s: made %s (%s)", step.NAME, item.job.name, item.reason, extra={"detail": True})
         self._progress.advance(item.job.name)
 
     def _record(self, step: Step, campaign: str, job: Job, outcome: Outcome) -> None:
@@ -194,6 +216,7 @@ class Runner:
         for path in job.inputs:
             key = self._journal.key(path)
             if self._used.setdefault(key, contents[key]) != contents[key]:
+                _discard(job)
                 raise _changed(path)
         self._journal.record(step, job, outcome, campaign, contents=contents)
         for path in job.outputs:
@@ -229,6 +252,7 @@ def execute(job: Job, forced: bool = False, origins: Origins | None = None, know
         raise TypeError(f"{job.function.__qualname__} must return digests by path, not {type(digests).__name__}")
     for path, then in zip(job.inputs, inputs, strict=True):
         if stamp(path) != then:
+            _discard(job)
             raise _changed(path)
     outputs = []
     for path, old in zip(job.outputs, before, strict=True):
@@ -239,6 +263,13 @@ def execute(job: Job, forced: bool = False, origins: Origins | None = None, know
             raise PipelineError("the job ended without replacing this file", where=path)
         outputs.append(Stamp(new.size, new.mtime_ns))
     return Outcome(dict(digests), inputs, tuple(outputs))
+
+
+def _discard(job: Job) -> None:
+    """Remove what a job made of two versions of a file: a later run that begins behind it would take it as it is."""
+    for path in job.outputs:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _present(path: Path) -> Stamp:

@@ -173,7 +173,7 @@ class Walk:
         for run in failed:
             if isinstance(run.error, NothingToModelError):
                 raise run.error
-            self.report.fail(Failure(step.NAME, campaign, run.label, cast(PipelineError, run.error)))
+        self.report.fail_all([Failure(step.NAME, campaign, r.label, cast(PipelineError, r.error)) for r in failed])
         return not failed
 
     def _claim(self, step: Step, batch: Sequence[Job], planned: set[str]) -> None:

@@ -31,6 +31,26 @@ def test_a_file_is_made_with_its_folders_and_its_digest(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["c.bin"]
 
 
+@pytest.mark.parametrize("name", ["a" * 255, "b" * 201, "ä" * 127, "日" * 85, "c" * 200 + ".fits"])
+def test_a_file_may_have_the_longest_name_that_there_is(tmp_path: Path, name: str) -> None:
+    """Its draft has one too; what kills a run must leave it under a name that the next one knows."""
+    path, seen = tmp_path / name, list[str]()
+    try:
+        path.touch()
+    except OSError:
+        pytest.skip("names are shorter on this file system")
+
+    def write(stream: BinaryIO) -> None:
+        seen.extend(found for found in os.listdir(tmp_path) if found != name)
+        stream.write(b"content")
+
+    replace_file(path, write)
+    assert path.read_bytes() == b"content"
+    (tmp_path / seen[0]).touch()
+    remove_drafts(tmp_path)
+    assert os.listdir(tmp_path) == [name]
+
+
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"a much longer old content")

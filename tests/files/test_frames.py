@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import re
+import subprocess
 import threading
 import time
 import tracemalloc
@@ -19,9 +20,9 @@ import xxhash
 from astropy.io import fits
 from made_headers import header_of
 
-from darkpipe.errors import FrameError
+from darkpipe.errors import FrameError, SettingsError
 from darkpipe.files import survey
-from darkpipe.files.frames import FrameSurvey, find_frames, survey_frame
+from darkpipe.files.frames import FrameSurvey, find_frames, frames_beside, survey_frame
 from darkpipe.files.headers import usable_as
 
 RNG = np.random.default_rng(20250101)
@@ -76,6 +77,46 @@ def test_links_to_other_places_are_followed(tmp_path: Path) -> None:
     (root / "one.fits").symlink_to(night / "b.fits")
     (root / "nothing.fits").symlink_to(tmp_path / "gone.fits")
     assert names(root) == ["night/a.fits", "night/b.fits", "nothing.fits"]
+
+
+def mounted_again(folder: Path, place: Path) -> None:
+    """The same folder at a second place, which no name tells; skips where that is not permitted."""
+    place.mkdir()
+    try:
+        subprocess.run(["mount", "--bind", folder, place], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting a folder twice takes root on Linux")
+
+
+def test_an_output_directory_is_none_of_the_frames_however_it_is_reached(tmp_path: Path) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    for path in (raw / "a.fits", out / "deep" / "product.fits", raw / "own" / "b.fits"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (raw / "up").symlink_to(tmp_path)
+    (raw / "products").symlink_to(out / "deep" / "..")
+    names = {p.name for p in find_frames(raw)}
+    assert names == {"a.fits", "b.fits", "product.fits"}
+    assert [p.name for p in frames_beside("raw frames", raw, out)] == ["a.fits", "b.fits"]
+    assert [p.name for p in frames_beside("raw frames", raw, raw / "own")] == ["a.fits", "product.fits"]
+    for same in (raw, raw / "own" / ".."):
+        with pytest.raises(SettingsError, match="this is the folder of the raw frames"):
+            frames_beside("raw frames", raw, same)
+    assert len(frames_beside("raw frames", raw, tmp_path / "not yet made")) == 3
+
+
+def test_a_folder_that_is_mounted_twice_is_one(tmp_path: Path) -> None:
+    raw, again = tmp_path / "raw", tmp_path / "again"
+    (raw / "out").mkdir(parents=True)
+    (raw / "a.fits").touch()
+    (raw / "out" / "product.fits").touch()
+    mounted_again(raw, again)
+    try:
+        with pytest.raises(SettingsError, match="this is the folder of the raw frames"):
+            frames_beside("raw frames", raw, again)
+        assert [p.name for p in frames_beside("raw frames", raw, again / "out")] == ["a.fits"]
+    finally:
+        subprocess.run(["umount", again], check=True)
 
 
 def test_a_missing_root_is_a_frame_error(tmp_path: Path) -> None:

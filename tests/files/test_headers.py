@@ -258,7 +258,11 @@ def test_without_a_type_the_object_tells(target: str, kind: str) -> None:
     [
         *[("NCOMBINE", 20), ("STACKCNT", 2), ("SNAPSHOT", 5), ("NCOADDS", "4"), ("SUBEXP", 8.0)],
         *[("CALSTAT", "BD"), ("ZEROCOR", "Feb 12 Zero is z.fits"), ("DARKCORR", "COMPLETE"), ("CALSTAT", True)],
-        *[("IMAGETYP", "Master Dark"), ("HISTORY", "Dark Subtraction (Dark 10, 4864 x 3232)")],
+        *[
+            ("CREATOR", "darkpipe 0.1.0"),
+            ("IMAGETYP", "Master Dark"),
+            ("HISTORY", "Dark Subtraction (Dark 10, 4864 x 3232)"),
+        ],
     ],
 )
 def test_masters_and_calibrated_frames_are_refused(key: str, value: object) -> None:
@@ -271,6 +275,7 @@ def test_masters_and_calibrated_frames_are_refused(key: str, value: object) -> N
     ("key", "value"),
     [
         *[("NCOMBINE", 1), ("SNAPSHOT", 1), ("STACKCNT", 0), ("CALSTAT", ""), ("CALSTAT", "none"), ("CALSTAT", False)],
+        *[("CREATOR", "NINA 3.1"), ("CREATOR", "darkpipeline of somebody else"), ("CREATOR", 7)],
         *[("DARKCORR", "OMIT"), ("DARKCORR", "PERFORM"), ("SUBEXP", 60.0), ("HISTORY", "cropped")],
     ],
 )

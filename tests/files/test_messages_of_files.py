@@ -114,6 +114,17 @@ def test_hot_pixels_that_are_damaged(tmp_path: Path) -> None:
         np.savez(stream, bias=np.zeros(3))
     with pytest.raises(ProductError, match="the hot pixels cannot be read"):
         read_probes(path, Window(0, 0, 4, 4))
+    path.unlink()
+    with pytest.raises(ProductError, match=r"the hot pixels cannot be read .*No such file"):
+        read_probes(path, Window(0, 0, 4, 4))
+
+
+def test_one_image_of_a_file_that_is_gone(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "gone.fits"):
+        with pytest.raises(FrameError, match=r"cannot be read: (Is a directory|No such file)") as caught:
+            read_light(path, hdu=1)
+        assert caught.value.where == str(path)
+        assert "step 1" in caught.value.do
 
 
 def test_a_report_of_nothing(tmp_path: Path) -> None:

@@ -126,6 +126,7 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
         (endless(b"HTTP/1.1 200 ", b"x" * 4096), CameraProtocolError),
         (endless(CHUNKED, b"100\r\n" + b"x" * 256 + b"\r\n"), CameraProtocolError),
         (endless(CHUNKED + b"FFFFFFFFFFFF\r\n", b"x" * 4096), CameraProtocolError),
+        (endless(CHUNKED, b"1;" + b"x" * 60_000 + b"\r\nx\r\n"), CameraProtocolError),  # little comes of much
         (endless(CHUNKED + b"-1\r\n", b"x" * 4096), CameraError),
         (endless(OK + b"\r\n", b"x" * 4096), CameraProtocolError),
         (endless(OK + b"Content-Length: -5\r\n\r\n", b"x" * 4096), CameraProtocolError),

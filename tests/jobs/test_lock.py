@@ -16,7 +16,7 @@ import pytest
 import darkpipe.errors
 from darkpipe.errors import BusyError, PipelineError
 from darkpipe.jobs import lock
-from darkpipe.jobs.lock import HOLDER_NAME, hold
+from darkpipe.jobs.lock import HOLDER_NAME, LOCK_NAME, hold
 
 PROJECT = Path(darkpipe.errors.__file__).parent.parent
 HOLDER = """
@@ -42,6 +42,17 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -
         process.kill()
         process.wait()
     with hold(tmp_path / "out"):
+        pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
+def test_a_lock_whose_file_was_removed_is_one_all_the_same(tmp_path: Path) -> None:
+    with hold(tmp_path):
+        (tmp_path / LOCK_NAME).unlink()
+        with pytest.raises(BusyError, match=f"process {os.getpid()}"), hold(tmp_path):
+            pass
+        assert json.loads((tmp_path / HOLDER_NAME).read_text())["pid"] == os.getpid()
+    with hold(tmp_path):
         pass
 
 
