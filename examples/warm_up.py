@@ -28,7 +28,7 @@ from darkpipe.science.jit_folder import cache_folder  # noqa: E402
 
 def write_frames(folder: Path) -> None:
     """A frame of the simulated campaign each."""
-    made = simulate_campaign(32, 48)
+    made = simulate_campaign(96, 128)
     exposed = [("Dark Frame", *shot) for shot in zip(made.darks, made.temperatures_c, made.exposures_s, strict=True)]
     exposed += [("Bias Frame", d, t, 0.0) for d, t in zip(made.biases, made.bias_temperatures_c, strict=True)]
     for number, (kind, data, temperature_c, exposure_s) in enumerate(exposed):
