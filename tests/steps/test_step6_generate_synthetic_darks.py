@@ -28,6 +28,7 @@ from helpers import (
 from simulated import Shot
 
 import run_pipeline
+from darkpipe.errors import SettingsError
 from darkpipe.science.flags import DQ
 
 SECTION = "generate_synthetic_darks"
@@ -202,9 +203,10 @@ def test_cells_are_not_kept_on_request(work: Campaign) -> None:
 
 
 def test_an_exposure_must_be_above_zero(work: Campaign) -> None:
-    report = run(work, "synthetic_2d", **{SECTION: {"exposures_s": [100.0, 0.0]}})
-    assert report.exit_code == 2
-    assert "above 0 s" in str(report.failures[0])
+    with pytest.raises(
+        SettingsError, match=r"generate_synthetic_darks\.exposures_s\.1: .*greater than 0 \(it is 0\.0\)"
+    ):
+        run(work, "synthetic_2d", **{SECTION: {"exposures_s": [100.0, 0.0]}})
 
 
 def test_a_dark_names_the_camera_as_its_frames_do(work: Campaign) -> None:
