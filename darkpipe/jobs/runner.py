@@ -98,11 +98,11 @@ class Runner:
         again.
         """
         self._progress.begin(" ".join(filter(None, (step.NAME, campaign))), len(stale))
-        if self._read_before:
-            for item in stale:
-                self._refuse_others(item)
-        due = [item for item in stale if not item.ended]
         try:
+            if self._read_before:
+                for item in stale:
+                    self._refuse_others(item)
+            due = [item for item in stale if not item.ended]
             for item in due:
                 if item.job.in_order:
                     self._settle(step, campaign, item, partial(execute, item.job, item.forced, self._origins(item)))
@@ -120,9 +120,17 @@ class Runner:
         of another."""
         for path in item.job.inputs:
             key = self._journal.key(path)
-            if key in self._read_before and self._journal.is_other(key, self._read_before[key]):
-                what = "this frame is another one than an earlier step has read"
-                item.error, item.ended = PipelineError(what, where=path, do="Run without --from_step"), True
+            if key not in self._read_before:
+                continue
+            error = None
+            try:
+                if self._journal.is_other(key, self._read_before[key]):
+                    what = "this frame is another one than an earlier step has read"
+                    error = PipelineError(what, where=path, do="Run without --from_step")
+            except PipelineError as unreadable:
+                error = unreadable
+            if error is not None:
+                item.error, item.ended = error, True
                 return
 
     def close(self) -> None:

@@ -190,7 +190,8 @@ def parameter_by_bias(law: Law, data: Data, state: State, q: int, a: int) -> flo
     variance of that bias. Times this variance it is the covariance of the parameter with the bias."""
     if not law.free[a]:
         return 0.0
-    pull = data.precision[q] * group_share(data, state, q)  # how far the cells cannot tell the bias's error
+    # how far the cells cannot tell the bias's error: not at all where it has none
+    pull = data.precision[q] * group_share(data, state, q) if math.isfinite(data.precision[q]) else 1.0
     total = 0.0
     for b in range(3):
         if law.free[b]:
@@ -214,6 +215,8 @@ def prediction_variance(law: Law, data: Data, state: State, jac_k: F8, q: int) -
     for i in range(3):
         si = state.sums[q, 1 + i] * share
         for j in range(3):
+            if not (law.free[i] and law.free[j]):
+                continue
             sj = state.sums[q, 1 + j] * share
             if free_level:
                 variance += (jac_k[i] - si) * state.covariance[i, j] * (jac_k[j] - sj)

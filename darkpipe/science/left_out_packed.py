@@ -205,7 +205,8 @@ def offsets_packed(
             variance = variance + share * share * (law_variance * one + weighted)
         store(offset, q, i, load(block.sums, 6 * q + 4, 0) * share)
         store(square, q, i, variance)
-        pull = load(block.precision, q, 0) * share
+        known = load(block.precision, q, 0)
+        pull = where_above(math.inf, known, known * share, 1.0)  # a bias without error: all of it
         store(by_bias, 3 * q, i, -(c0 * pull))
         store(by_bias, 3 * q + 1, i, -(c1 * pull))
         store(by_bias, 3 * q + 2, i, -(c2 * pull))

@@ -105,6 +105,10 @@ def endless(start: bytes, piece: bytes, pause_s: float = 0.0) -> Act:
     return act
 
 
+INTERIM = (CameraTimeoutError, CameraProtocolError, CameraTransportError)
+"""Of answers that are to come: Python 3.14 counts them, and gives up before the time does."""
+
+
 def silent(connection: socket.socket) -> None:
     connection.recv(1)  # until the client has had enough
 
@@ -120,7 +124,7 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
         (endless(OK, b"X-More: 1\r\n", 0.05), CameraTimeoutError),
         (endless(OK + b"Content-Length: 900\r\n\r\n", b"x", 0.05), CameraTimeoutError),
         (endless(CHUNKED, b"1\r\nx\r\n", 0.05), CameraTimeoutError),
-        (endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), CameraTimeoutError),
+        (endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), INTERIM),
         (endless(OK, b"X-More: 1\r\n"), CameraProtocolError),
         (endless(OK + b"X-Long: ", b"x" * 4096), CameraProtocolError),
         (endless(b"HTTP/1.1 200 ", b"x" * 4096), CameraProtocolError),
@@ -138,8 +142,8 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
         (sends(b"\x00" * 100 + b"\r\n\r\n"), CameraProtocolError),
     ],
 )
-def test_every_question_ends(act: Act, kind: type[CameraError]) -> None:
-    deadline_s = 0.5 if kind is CameraTimeoutError else 30.0
+def test_every_question_ends(act: Act, kind: type[CameraError] | tuple[type[CameraError], ...]) -> None:
+    deadline_s = 0.5 if kind is CameraTimeoutError or kind == INTERIM else 30.0
     tracemalloc.start()
     with RawServer(act) as server, pytest.raises(kind) as caught:
         HttpLine(server.address).ask("GET", "/x", deadline_s=deadline_s, limit_bytes=LIMIT_BYTES)

@@ -202,7 +202,7 @@ def test_a_reader_writes_nothing(root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_jobs_are_read_in_about_a_second(tmp_path: Path) -> None:
+def test_a_hundred_thousand_jobs_are_read_in_the_time_of_their_json(tmp_path: Path) -> None:
     count = 100_000
     with open(tmp_path / JOURNAL_NAME, "wb") as file:
         file.write(encode({"journal": 1}))
@@ -221,7 +221,10 @@ def test_a_hundred_thousand_jobs_are_read_in_about_a_second(tmp_path: Path) -> N
         journal = Journal(tmp_path)
         times_s.append(time.process_time() - start)
     assert journal.maker("survey/100000.json") is not None
-    assert min(times_s) < 1.0
+    start = time.process_time()
+    for line in (tmp_path / JOURNAL_NAME).read_bytes().splitlines():
+        json.loads(line)
+    assert min(times_s) < 5.0 * (time.process_time() - start)
 
 
 # disks that refuse

@@ -19,8 +19,8 @@ from darkpipe.files.atomic import file_digest, replace_text
 from darkpipe.jobs.contract import Digests, Job
 from darkpipe.jobs.engine import open_engine
 from darkpipe.jobs.journal import Journal
-from darkpipe.jobs.report import JobRun
-from darkpipe.jobs.runner import PENDING_PER_WORKER, Runner, execute
+from darkpipe.jobs.report import JobRun, NoProgress
+from darkpipe.jobs.runner import PENDING_PER_WORKER, Runner, StaleJob, execute
 
 STEP = toy_steps.STEPS[2]
 
@@ -205,3 +205,32 @@ def test_workers_end_although_the_journal_cannot_be_written(tmp_path: Path, monk
         runner.close()
     with pytest.raises(RuntimeError, match="after shutdown"):
         executor.submit(print)
+
+
+class Begun(NoProgress):
+    """How many batches have begun, and not ended."""
+
+    open = 0
+
+    def begin(self, name: str, jobs: int) -> None:
+        self.open += 1
+
+    def end(self) -> None:
+        self.open -= 1
+
+
+def test_a_frame_that_cannot_be_read_any_more_fails_its_job_alone(tmp_path: Path) -> None:
+    lost, kept, table, first, second = (tmp_path / name for name in ("lost", "kept", "table", "first", "second"))
+    lost.write_text("1")
+    kept.write_text("2")
+    run(tmp_path, [Job(write, (lost, kept), (table,), {})])
+    lost.unlink()
+    lost.mkdir()  # nobody can read that, whatever rights they have
+    later, progress = toy_steps.STEPS[3], Begun()
+    jobs = [Job(write, (lost,), (first,), {}), Job(write, (kept,), (second,), {})]
+    with contextlib.closing(Runner(Journal(tmp_path), lambda: ThreadPoolExecutor(1), 1, progress)) as runner:
+        runner.rely_on([STEP])
+        runs = runner.run(later, "", [StaleJob(job, "never made") for job in jobs])
+    assert ["cannot read" in str(item.error) for item in runs] == [True, False]
+    assert second.read_text() == "x"
+    assert progress.open == 0

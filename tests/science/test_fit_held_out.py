@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from made_masters import GRID_12, dense_covariance, full, scene, signal_of, spread, studentised
 
+from darkpipe.science import fit as fits
 from darkpipe.science.flags import DQ
-from darkpipe.science.models import EXP_2D, TWO_COMPONENT
+from darkpipe.science.models import EXP_2D, EXP_T, TWO_COMPONENT
 from darkpipe.science.models.families import EXPONENTIAL
 
 PIXELS = 1500
@@ -216,3 +217,40 @@ def test_no_prediction_where_nothing_is_left_to_fit():
     assert np.isnan(fitted.held_out_adu).all()
     assert np.isfinite(fitted.parameters).all()
     assert not (fitted.dq & DQ.FIT_FAILED).any()
+
+
+def test_the_careful_fit_says_the_same_where_a_parameter_is_fixed(monkeypatch):
+    """exp_t knows no slope of temperature; its column is not 0 where the temperature was not quite the same."""
+    temperature_c = np.array([-10.05, -9.98, -10.1, -9.9, -10.02, -10.08])
+    exposure_s = np.array([10.0, 30.0, 60.0, 120.0, 200.0, 300.0])
+    made = scene(np.full(64, 2000.0), model=EXP_T, cells=(temperature_c, exposure_s), free_level=True)
+    assert not made.problem.free.all()
+    assert np.abs(made.problem.design[1]).min() > 0
+    packed = made.fit(leave_out=np.ones(6, bool))
+    really = fits.fit_packed
+
+    def too_hard(*given):
+        really(*given)
+        given[-1][:] = 2.0 * fits.CLOSER
+
+    monkeypatch.setattr(fits, "fit_packed", too_hard)
+    careful = made.fit(leave_out=np.ones(6, bool))
+    np.testing.assert_allclose(careful.held_out_variance_adu2, packed.held_out_variance_adu2, rtol=1e-3)
+    np.testing.assert_allclose(careful.by_bias, packed.by_bias, rtol=1e-3, atol=1e-12)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_bias_without_error_moves_the_parameters_as_one_with_next_to_none(monkeypatch, hard):
+    if hard:
+        really = fits.fit_packed
+
+        def too_hard(*given):
+            really(*given)
+            given[-1][:] = 2.0 * fits.CLOSER
+
+        monkeypatch.setattr(fits, "fit_packed", too_hard)
+    amplitude = np.geomspace(50.0, 5000.0, 32)
+    none, little = (scene(amplitude, bias_sigma_adu=sigma).fit() for sigma in (0.0, 1e-4))
+    assert np.abs(none.by_bias).max() > 0
+    size = np.abs(little.by_bias).max(axis=(0, 2))[:, None]
+    np.testing.assert_allclose(none.by_bias / size, little.by_bias / size, atol=2e-3)
