@@ -182,7 +182,8 @@ def test_a_dry_run_of_a_part(server: SimulatorServer, capsys: pytest.CaptureFixt
     ("fault", "how", "begun"),
     [
         ("drop", {"member": "camerastate", "first": 5, "times": 3}, 7),
-        ("drop", {"member": "ccdtemperature", "first": 12, "times": 3}, 6),
+        # on a slow machine the twelfth reading is one of those beside an exposure, whose frame is taken again
+        ("drop", {"member": "ccdtemperature", "first": 12, "times": 3}, (6, 7)),
         ("lost_answer", {"first": 3, "times": 1}, 6),
         ("truncated_image", {"first": 2, "times": 1}, 6),
         ("error_frame", {"first": 4, "times": 1}, 7),
@@ -194,7 +195,7 @@ def test_a_dry_run_of_a_part(server: SimulatorServer, capsys: pytest.CaptureFixt
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_one_fault_costs_one_retake_at_most(
-    server: SimulatorServer, fault: str, how: dict[str, Any], begun: int
+    server: SimulatorServer, fault: str, how: dict[str, Any], begun: int | tuple[int, ...]
 ) -> None:
     server.faults.set(fault, **how)
     assert acquire(server, small()) == 0
@@ -202,7 +203,8 @@ def test_one_fault_costs_one_retake_at_most(
     assert len(set(digests(folder).values())) == 6
     assert set(events(folder, "taken").values()) == {1}
     assert server.faults._armed[fault].seen >= how["first"]
-    assert sum(events(folder, "begin").values()) == begun, list(reasons(folder))
+    expected = begun if isinstance(begun, tuple) else (begun,)
+    assert sum(events(folder, "begin").values()) in expected, list(reasons(folder))
     for path in frames(folder):
         assert (header(path)["SET-TEMP"], header(path)["TEMPGATE"]) == (-10.0, True)
         assert header(path)["CCD-TEMP"] == pytest.approx(-10.0, abs=1.0)
