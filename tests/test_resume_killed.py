@@ -78,9 +78,8 @@ def test_two_runs_at_once(plain: Campaign, tmp_path: Path, capsys: pytest.Captur
     with start(both) as first:
         while not (both.out / "survey").exists() and first.poll() is None:
             time.sleep(0.005)
-        begin = time.monotonic()
         assert main(flags(both, "full", "--quiet")) == 75
-        assert time.monotonic() - begin < 1.5
+        assert first.poll() is None  # the other did not wait for its end
         said = capsys.readouterr().err
         assert "lock" in said
         assert str(first.pid) in said
