@@ -122,14 +122,11 @@ class Runner:
             key = self._journal.key(path)
             if key not in self._read_before:
                 continue
-            error = None
             try:
                 if self._journal.is_other(key, self._read_before[key]):
                     what = "this frame is another one than an earlier step has read"
-                    error = PipelineError(what, where=path, do="Run without --from_step")
-            except PipelineError as unreadable:
-                error = unreadable
-            if error is not None:
+                    raise PipelineError(what, where=path, do="Run without --from_step")
+            except PipelineError as error:
                 item.error, item.ended = error, True
                 return
 

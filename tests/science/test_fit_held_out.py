@@ -219,6 +219,16 @@ def test_no_prediction_where_nothing_is_left_to_fit():
     assert not (fitted.dq & DQ.FIT_FAILED).any()
 
 
+def leave_all_to_the_careful_fit(monkeypatch):
+    packed = fits.fit_packed
+
+    def too_hard(*given):
+        packed(*given)
+        given[-1][:] = 2.0 * fits.CLOSER
+
+    monkeypatch.setattr(fits, "fit_packed", too_hard)
+
+
 def test_the_careful_fit_says_the_same_where_a_parameter_is_fixed(monkeypatch):
     """exp_t knows no slope of temperature; its column is not 0 where the temperature was not quite the same."""
     temperature_c = np.array([-10.05, -9.98, -10.1, -9.9, -10.02, -10.08])
@@ -227,13 +237,7 @@ def test_the_careful_fit_says_the_same_where_a_parameter_is_fixed(monkeypatch):
     assert not made.problem.free.all()
     assert np.abs(made.problem.design[1]).min() > 0
     packed = made.fit(leave_out=np.ones(6, bool))
-    really = fits.fit_packed
-
-    def too_hard(*given):
-        really(*given)
-        given[-1][:] = 2.0 * fits.CLOSER
-
-    monkeypatch.setattr(fits, "fit_packed", too_hard)
+    leave_all_to_the_careful_fit(monkeypatch)
     careful = made.fit(leave_out=np.ones(6, bool))
     np.testing.assert_allclose(careful.held_out_variance_adu2, packed.held_out_variance_adu2, rtol=1e-3)
     np.testing.assert_allclose(careful.by_bias, packed.by_bias, rtol=1e-3, atol=1e-12)
@@ -242,13 +246,7 @@ def test_the_careful_fit_says_the_same_where_a_parameter_is_fixed(monkeypatch):
 @pytest.mark.parametrize("hard", [False, True])
 def test_a_bias_without_error_moves_the_parameters_as_one_with_next_to_none(monkeypatch, hard):
     if hard:
-        really = fits.fit_packed
-
-        def too_hard(*given):
-            really(*given)
-            given[-1][:] = 2.0 * fits.CLOSER
-
-        monkeypatch.setattr(fits, "fit_packed", too_hard)
+        leave_all_to_the_careful_fit(monkeypatch)
     amplitude = np.geomspace(50.0, 5000.0, 32)
     none, little = (scene(amplitude, bias_sigma_adu=sigma).fit() for sigma in (0.0, 1e-4))
     assert np.abs(none.by_bias).max() > 0
