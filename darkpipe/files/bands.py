@@ -1,19 +1,11 @@
-"""Bands of rows of planes: how high they are, rows that stand for a whole sensor, and reading one ahead."""
+"""Bands of rows of planes: how high they are, and rows that stand for a whole sensor."""
 
 from __future__ import annotations
-
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
 
 import numpy as np
 
 BAND_BYTES = 16 << 20  # of all planes of a band together: they are read once and stay in the cache
 SAMPLE_BANDS = 64
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 def rows_of(shape: tuple[int, int], bytes_a_pixel: int, multiple: int = 1) -> list[slice]:
@@ -36,16 +28,3 @@ def sample_rows(shape: tuple[int, int], pixels: int) -> list[slice]:
     height = max(1, pixels // (SAMPLE_BANDS * cols))
     starts = np.unique(np.linspace(0, rows - height, SAMPLE_BANDS).astype(int))
     return [slice(int(start), int(start) + height) for start in starts]
-
-
-def ahead(work: Callable[[A], B], items: Iterable[A], threads: int = 1) -> Iterator[B]:
-    """What `work` gives for each item, in their order; as many as there are threads are worked on ahead of what is
-    taken, no more, so that memory stays bounded."""
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[B]] = deque()
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.files.bands import ahead
+from darkpipe.files.ahead import each_ahead
 from darkpipe.files.fitting import PICTURE_SIDE, UnitFiles
 from darkpipe.files.masters import read_band
 from darkpipe.files.products import Card, Frame, Product, read_header, read_planes, read_shape
@@ -59,7 +59,7 @@ def search_glow(units: Sequence[UnitFiles], masters: Masters) -> list[Frame]:
         cells, usable = masters.read(units[0], rows)
         return reduce_blocks(cells, usable, (rows.stop - rows.start, shape[1]), side, most)
 
-    parts = list(ahead(reduced, range(0, shape[0], side), threads=2))
+    parts = list(each_ahead(reduced, range(0, shape[0], side), threads=2))
     grid = (-(-shape[0] // side), -(-shape[1] // side))
     blocks = parts[0].joined(parts[1:])
     maps = []

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.files.ahead import ahead as ahead_of
-from darkpipe.files.bands import ahead, rows_of
+from darkpipe.files.ahead import ahead, each_ahead
+from darkpipe.files.bands import rows_of
 from darkpipe.files.masters import UNUSABLE
 from darkpipe.files.products import Card, Frame, Product, blank, read_header, read_planes, read_shape
 from darkpipe.files.strips import whole_frames, write_together
@@ -95,7 +95,7 @@ def write_growth_maps(
         when a map is missing or damaged, or a file cannot be replaced.
     """
     templates = _growth_templates(files, inputs, temperature_c)
-    return write_together(paths, templates, ahead_of(_growth_strips(files, temperature_c)))
+    return write_together(paths, templates, ahead(_growth_strips(files, temperature_c)))
 
 
 def _growth_strips(
@@ -179,7 +179,7 @@ def measure_sets(
         hot = measured & ((bits & int(DQ.HOT)) != 0) & ((bits & int(MODEL_INVALID)) == 0) & np.isfinite(found.per_k)
         return signal, variance, found, (typical, measured, hot)
 
-    for signal, variance, found, chosen_pixels in ahead(read, chosen):
+    for signal, variance, found, chosen_pixels in each_ahead(read, chosen):
         for pixels, use in zip(sets, chosen_pixels, strict=True):
             _add(pixels, use, signal, variance, found.current_adu_s[use], found.current_error_adu_s[use])
     for pixels in sets:

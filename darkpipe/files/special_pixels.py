@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.files.bands import ahead, rows_of, sample_rows
+from darkpipe.files.ahead import each_ahead
+from darkpipe.files.bands import rows_of, sample_rows
 from darkpipe.files.masters import Cell, ReferenceValues
 from darkpipe.files.model_maps import saturation_frame, saturation_of
 from darkpipe.files.products import Card, Frame, Product, blank, read_header, read_planes, read_shape
@@ -57,7 +58,7 @@ def find_saturation(
         return rows, np.stack([read_planes(master, ["SCI"], rows)[0].ravel() for master in masters])
 
     def strips() -> Iterator[Strip]:
-        for rows, signal in ahead(read, rows_of(shape, 4 * len(masters))):
+        for rows, signal in each_ahead(read, rows_of(shape, 4 * len(masters))):
             level, cells = find_plateaus(signal, *charge, top_adu)
             plateaus.append(level[np.isfinite(level)])  # of a few pixels
             yield rows, {"SCI": level.reshape(-1, shape[1]), "CELLS": cells.reshape(-1, shape[1])}
@@ -143,7 +144,7 @@ def _limits(master: Product, **sigmas: float) -> Limits:
         dark, error, bits = read_planes(master, ["SCI", "ERR", "DQ"], rows)
         return dark, error, population(dark, bits)
 
-    return Limits.of_bands(lambda: ahead(read, rows_of(shape, 32)), **sigmas)
+    return Limits.of_bands(lambda: each_ahead(read, rows_of(shape, 32)), **sigmas)
 
 
 def _confirmed(found: Bits, again: Limits, dark: F4, error: F4, bits: Bits) -> Bits:
@@ -197,7 +198,7 @@ class _Look:
             yield sample[0], out
             return
         rows = rows_of(self.shape, 80)
-        yield from zip(rows, ahead(lambda band: self._look([band], like)[0], rows, threads=2), strict=True)
+        yield from zip(rows, each_ahead(lambda band: self._look([band], like)[0], rows, threads=2), strict=True)
 
     def _look(self, rows: Sequence[slice], like: FrameScatter | None) -> tuple[Bits, FrameScatter]:
         """Bits of the pixels of some rows, and their scatter; `like`: of a sample of the sensor."""
@@ -215,7 +216,7 @@ class _Look:
         scatter = FrameScatter(out.size, self.noise.read(rows), self.noise.frames, kappa, like)
         number = 0
         cells = map(self._read, self.ranked, itertools.repeat(rows))
-        for cell, signal, bits in cells if like else ahead(lambda i: self._read(i, rows), self.ranked):
+        for cell, signal, bits in cells if like else each_ahead(lambda i: self._read(i, rows), self.ranked):
             out |= bits & np.uint16(DQ.SATURATED | DQ.NO_BIAS | DQ.CLIPPED_LOW)
             out[level.reached(signal)] |= np.uint16(DQ.SATURATED)
             if cell is None:

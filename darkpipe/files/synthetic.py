@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.errors import DesignError
-from darkpipe.files.bands import ahead, rows_of
+from darkpipe.files.ahead import each_ahead
+from darkpipe.files.bands import rows_of
 from darkpipe.files.bias_files import BiasSource
 from darkpipe.files.frame_match import Window
 from darkpipe.files.layout import ModelDir
@@ -54,7 +55,7 @@ def write_synthetic(path: Path, folder: ModelDir, description: Description, want
     made = _making(folder, description, wanted, None)
     part, cards = made.part, made.cards()
     shape = (part.rows, part.cols)
-    strips = ahead(made.window, rows_of((part.rows, description.shape[1]), 60), threads=2)
+    strips = each_ahead(made.window, rows_of((part.rows, description.shape[1]), 60), threads=2)
     signal, dq = blank(shape, np.float32), blank(shape, np.uint16)
     if wanted.dtype == "float32":
         template = Frame(signal, signal, dq, header=cards, extra={"MASK": blank(shape, np.uint8)})
@@ -93,7 +94,7 @@ def synthetic_frame(folder: ModelDir, description: Description, wanted: Wanted, 
         if room is None or any(plane is not own for plane, own in zip(planes, room, strict=True)):
             signal[here], error[here], dq[here] = planes
 
-    for _ in ahead(make, rows_of((part.rows, description.shape[1]), 60), threads=2):
+    for _ in each_ahead(make, rows_of((part.rows, description.shape[1]), 60), threads=2):
         pass
     return Frame(signal, error, dq, header=made.cards())
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.errors import DesignError, SettingsError
-from darkpipe.files.bands import ahead, halves
+from darkpipe.files.ahead import each_ahead
+from darkpipe.files.bands import halves
 from darkpipe.files.layout import ModelDir, cell_name
 from darkpipe.files.model_maps import Description, FittedModel, ModelMaps, read_bits, read_description, read_maps
 from darkpipe.files.products import read_header, read_planes
@@ -217,7 +218,7 @@ class DarkModel:
         def make(rows: slice) -> None:
             maps.band(rows).signal(temperature, seconds_in_all, out[rows])
 
-        for _ in ahead(make, halves(self.shape[0]), threads=2):
+        for _ in each_ahead(make, halves(self.shape[0]), threads=2):
             pass
         return out
 

@@ -1,4 +1,4 @@
-"""One item ahead, in another thread."""
+"""Items that are made ahead, in other threads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from darkpipe.files.ahead import ahead
+from darkpipe.files.ahead import ahead, each_ahead
 
 
 def test_items_come_in_order_and_from_another_thread() -> None:
@@ -58,3 +58,27 @@ def test_who_stops_early_leaves_no_thread() -> None:
     next(following)
     following.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_work_ahead_keeps_order_and_bounds(threads: int) -> None:
+    begun, taken, lock = [0], 0, threading.Lock()
+
+    def work(item: int) -> int:
+        with lock:
+            begun[0] += 1
+        return item * item
+
+    for number, value in enumerate(each_ahead(work, range(20), threads)):
+        assert value == number * number
+        taken += 1
+        assert begun[0] <= taken + threads
+    assert taken == 20
+
+
+def test_an_error_of_the_work_comes_through() -> None:
+    def work(item: int) -> int:
+        return 1 // item
+
+    with pytest.raises(ZeroDivisionError):
+        list(each_ahead(work, [1, 0, 1]))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import threading
 
 import pytest
 
-from darkpipe.files.bands import BAND_BYTES, ahead, rows_of, sample_rows
+from darkpipe.files.bands import BAND_BYTES, rows_of, sample_rows
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (64, 48), (2048, 2048), (6388, 9576)])
@@ -26,27 +25,3 @@ def test_a_sample_is_the_whole_of_a_small_sensor_and_a_part_of_a_large_one() -> 
     assert rows[0].start == 0
     assert rows[-1].stop == 6388
     assert all(a.stop <= b.start for a, b in itertools.pairwise(rows))
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_work_ahead_keeps_order_and_bounds(threads: int) -> None:
-    begun, taken, lock = [0], 0, threading.Lock()
-
-    def work(item: int) -> int:
-        with lock:
-            begun[0] += 1
-        return item * item
-
-    for number, value in enumerate(ahead(work, range(20), threads)):
-        assert value == number * number
-        taken += 1
-        assert begun[0] <= taken + threads
-    assert taken == 20
-
-
-def test_an_error_of_the_work_comes_through() -> None:
-    def work(item: int) -> int:
-        return 1 // item
-
-    with pytest.raises(ZeroDivisionError):
-        list(ahead(work, [1, 0, 1]))
