@@ -22,6 +22,7 @@ from darkpipe.files.tables import read_table
 from darkpipe.science.ageing import CellChange, CellOfCheck, compare_cell, leverage
 from darkpipe.science.flags import DQ, MODEL_INVALID
 from darkpipe.science.noise import MAD_TO_SIGMA, robust_median
+from darkpipe.science.quadrature import quadrature
 
 F4 = NDArray[np.float32]
 Bits = NDArray[np.uint16]
@@ -63,7 +64,7 @@ def predict(
     if description.has_bias and description.bias_exposure_s > 0:
         signal = signal - maps.signal(cell.temperature_c, description.bias_exposure_s)
     level, level_error, _ = BiasSource(source, cell.temperature_c).read(rows)
-    return Prediction(signal, level, np.hypot(error, level_error).astype(np.float32), dq)
+    return Prediction(signal, level, quadrature(error, level_error), dq)
 
 
 def master_noise(

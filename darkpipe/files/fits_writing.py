@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from darkpipe.files.fits_bytes import BLOCK, CARD
 from darkpipe.files.fits_cards import Cards
-from darkpipe.science.bit_planes import sum_words
+from darkpipe.science.bit_planes import sum_stored, sum_words
 
 CHECKSUM_COMMENT = "of this HDU"  # a fixed one: astropy's holds the time of writing
 _NO_SUM = "0" * 16
@@ -129,14 +129,16 @@ def write_units(units: Iterable[Unit], stream: BinaryIO) -> None:
 def word_sum(raw: bytes | memoryview) -> int:
     """Ones' complement sum of the big-endian 32-bit words of bytes, filled up with zeros."""
     whole = len(raw) // 4 * 4
-    total = int(np.frombuffer(raw, ">u4", whole // 4).sum(dtype=np.uint64))
+    total = sum_stored(np.frombuffer(raw, np.uint32, whole // 4))
     return folded(total + int.from_bytes(bytes(raw[whole:]).ljust(4, b"\0"), "big"))
 
 
 def pixel_sum(plane: NDArray[Any]) -> int:
-    """The same of an array as it will be stored, taken in the byte order of this machine."""
+    """The same of an array as it will be stored, taken in the byte order of this machine where that tells it."""
     size = plane.dtype.itemsize
-    if size == 1 or sys.byteorder != "little":
+    if size == 1:
+        return word_sum(np.ascontiguousarray(plane).reshape(-1).data)
+    if sys.byteorder != "little":
         return folded(sum(word_sum(piece) for piece in stored_pieces(plane)))
     _, zero = stored_kind(plane.dtype)
     flat, total = plane.reshape(-1), 0

@@ -14,12 +14,12 @@ from darkpipe.errors import FrameError, one_line
 from darkpipe.files.fits_bytes import BLOCK, EMPTY_PRIMARY, ImageLayout
 from darkpipe.files.quiet import quietly
 from darkpipe.files.sources import Source
+from darkpipe.science.bit_planes import unsigned_of
 
 Pixels = NDArray[Any]
 
 _WIDEST_HISTOGRAM = 1 << 22
 _CHUNK = 1 << 20
-_PIECE = 1 << 17  # pixels that stay in the cache
 _DAMAGED = "the compressed image is damaged"
 
 
@@ -45,10 +45,7 @@ def decode(source: Source, layout: ImageLayout, buffer: NDArray[np.uint16] | Non
     stored = np.frombuffer(source.read_at(layout.begin, layout.count), stored_type(layout))
     if layout.is_uint16 and buffer is not None and buffer.size >= stored.size:
         values = buffer[: stored.size]
-        for first in range(0, stored.size, _PIECE):
-            part = values[first : first + _PIECE]
-            part[...] = stored[first : first + _PIECE].view(">u2")
-            part ^= np.uint16(0x8000)
+        unsigned_of(stored, values)
         return values.reshape(layout.rows, layout.cols)
     return physical(stored.reshape(layout.rows, layout.cols), layout)
 

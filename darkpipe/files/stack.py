@@ -22,6 +22,7 @@ from darkpipe.files.quiet import quietly
 from darkpipe.files.sources import GzipSource, source_of
 from darkpipe.files.unit_file import opened_unit
 from darkpipe.regular import regular
+from darkpipe.science.bit_planes import unsigned_of
 
 RawSource = Path | NDArray[Any]
 """A raw frame, in a file or in memory: (rows, cols) raw counts."""
@@ -151,8 +152,7 @@ class _Frame:
             stored = np.frombuffer(view, kind).reshape(last - first, self.layout.cols)
             part = out[first - r0 : last - r0]
             if self.is_uint16 and part.dtype == np.uint16:
-                part[...] = stored.view(">u2")
-                part ^= np.uint16(0x8000)
+                unsigned_of(stored, part)
             else:
                 part[...] = physical(stored, self.layout)
 

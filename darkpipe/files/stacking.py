@@ -20,6 +20,7 @@ from darkpipe.science.clamp import hidden_charge
 from darkpipe.science.combine import clipped_mean
 from darkpipe.science.flags import DQ
 from darkpipe.science.noise import pair_sigma
+from darkpipe.science.quadrature import quadrature
 
 STRIP_BYTES = 16 << 20  # of samples; two strips are held
 MOST_BYTES = 64 << 20  # of so many frames that a strip would have a row or two: each strip opens them anew
@@ -163,7 +164,7 @@ def _combine_strip(samples: NDArray[Any], rows: slice, known: _Known) -> dict[st
         mean[unread] = flat[:, unread].mean(axis=0, dtype=np.float64) / reference.scale_factor + stack.pedestal_adu
     if known.bias is not None:
         mean = mean - level
-        error = np.hypot(error, bias_error)
+        error = quadrature(error, bias_error)
     dq = dq if bits is None else dq | bits
     planes: tuple[NDArray[Any], ...] = (
         mean, error, dq, made.count, made.rejected, made.chi2, made.scatter, bias_error,

@@ -22,6 +22,7 @@ from darkpipe.files.strips import InStrips, write_primary_strips
 from darkpipe.files.thread_memory import ThreadMemory
 from darkpipe.files.with_bias import error_of_sum, knows_shared, shared_variance
 from darkpipe.science.models import MODELS
+from darkpipe.science.quadrature import quadrature
 
 F4 = NDArray[np.float32]
 
@@ -151,7 +152,7 @@ class _Making:
         if self.beside is not None:
             # half of the difference: what no frame has shown may follow either law, or lie between them
             another = read_maps(self.folder, self.beside, rows).signal(wanted.temperature_c, exposure_s)
-            error = np.where(np.isfinite(another), np.hypot(error, 0.5 * np.abs(signal - another)), error)
+            error = np.where(np.isfinite(another), quadrature(error, 0.5 * np.abs(signal - another)), error)
         if not wanted.include_bias:
             return signal, error.astype(np.float32, copy=False), dq
         bias, bias_error = _level(self.folder, self.description, self.model, wanted, rows)

@@ -11,6 +11,7 @@ from darkpipe.files.model_maps import BY_BIAS, Description, FittedModel, ModelMa
 from darkpipe.files.products import read_header, read_planes
 from darkpipe.science.bias import covariance_with
 from darkpipe.science.models import MODELS
+from darkpipe.science.quadrature import quadrature
 
 F4 = NDArray[np.float32]
 
@@ -66,7 +67,7 @@ def _shared_parameters(folder: ModelDir, description: Description, model: Fitted
 def error_of_sum(error: F4, bias_error: F4, shared_adu2: F4 | None) -> F4:
     """1 sigma of dark and bias together [ADU]; no less than the difference of theirs, which no covariance exceeds.
     Without `shared_adu2` it is an upper limit."""
-    apart = np.hypot(error, bias_error)
+    apart = quadrature(error, bias_error)
     if shared_adu2 is None:
         return np.asarray(apart, np.float32)
     least = (error - bias_error) ** 2

@@ -14,6 +14,7 @@ from darkpipe.library.held_frames import images_of
 from darkpipe.science.combine import clipped_mean, median
 from darkpipe.science.hot_pixels import classify
 from darkpipe.science.noise import read_noise_from_pairs
+from darkpipe.science.quadrature import quadrature
 
 SATURATION_RAW = 0.95 * 65535.0
 
@@ -96,7 +97,7 @@ def combine_frames(
     if given is not None:
         science = science - base
     if isinstance(bias, Frame) and bias.error is not None:
-        error = np.hypot(error, bias.error.ravel())
+        error = quadrature(error, bias.error.ravel())
     cards: tuple[Card, ...] = (("NCOMBINE", n, "frames in the mean"), ("SCALE", scale_factor, "raw counts per adu"))
     return Frame(
         np.asarray(science, np.float32).reshape(shape), np.asarray(error, np.float32).reshape(shape),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,48 @@ def _sum_words(words: Words, flip: np.uint32) -> np.uint64:
     for i in range(words.size):
         total += np.uint64(words[i] ^ flip)
     return total
+
+
+@kernel
+def _unsigned(stored: Bits, out: Bits) -> None:
+    for i in range(stored.size):
+        word = stored[i]
+        turned = np.uint16(word << np.uint16(8)) | np.uint16(word >> np.uint16(8))
+        out[i] = np.uint16(turned ^ np.uint16(0x8000))
+
+
+def unsigned_of(stored: NDArray[Any], out: Bits) -> None:
+    """Unsigned numbers of 16 bits from how FITS stores them: big-endian, with the highest bit turned over.
+
+    Parameters
+    ----------
+    stored : contiguous, of a type of 16 bits, as the bytes stand in the file. out : of its shape, contiguous.
+    """
+    words = stored.reshape(-1).view(np.uint16)
+    if sys.byteorder == "big":
+        np.bitwise_xor(words, np.uint16(0x8000), out=out.reshape(-1))
+        return
+    run: Any = _unsigned
+    run(words, out.reshape(-1))
+
+
+@kernel
+def _sum_turned(words: Words) -> np.uint64:
+    total = np.uint64(0)
+    for i in range(words.size):
+        w = words[i]
+        ends = (w << np.uint32(24)) | (w >> np.uint32(24))
+        middle = ((w & np.uint32(0xFF00)) << np.uint32(8)) | ((w >> np.uint32(8)) & np.uint32(0xFF00))
+        total += np.uint64(np.uint32(ends | middle))  # numba shifts in 64 bits
+    return total
+
+
+def sum_stored(words: Words) -> int:
+    """The sum of big-endian numbers of 32 bits, contiguous, up to 2^32 of them."""
+    if sys.byteorder == "big":
+        return sum_words(words, 0)
+    run: Any = _sum_turned
+    return int(run(words))
 
 
 def without_value(values: F4, dq: Bits, bits: int) -> NDArray[np.uint8]:

@@ -376,30 +376,39 @@ def _clip_block(
 
 
 @kernel
-def _clip_chosen(
-    raw: Any, chosen: Any, net: Any, offset: Any, limits: Any, noise2: Any, bias: Any, model: Any,
+def _others(calm: Any, first: int, others: Any) -> int:
+    """The pixels that are not calm, counted from `first` on; returns how many."""
+    found = 0
+    for k in range(calm.size):
+        if calm[k] == 0:
+            others[found] = first + k
+            found += 1
+    return found
+
+
+@kernel
+def _take_columns(raw: Any, columns: Any, out: Any) -> None:
+    for i in range(raw.shape[0]):
+        row, taken = raw[i], out[i]
+        for k in range(columns.size):
+            taken[k] = row[columns[k]]
+
+
+@kernel
+def _clip_taken(
+    taken: Any, pixels: Any, net: Any, offset: Any, limits: Any, noise2: Any, bias: Any, model: Any,
     floats: Any, counts: Any,
 ) -> None:  # fmt: skip
-    """`_clip_block` for some columns of raw, put together so that they fill blocks of their own."""
-    n = raw.shape[0]
-    width = block_width(n)
-    for s in range(0, chosen.size, width):
-        columns = chosen[s : s + width]
-        w = columns.size
-        mine = np.empty((n, w), raw.dtype)
-        for i in range(n):
-            row, out = raw[i], mine[i]
-            for k in range(w):
-                out[k] = row[columns[k]]
-        bias_of, noise_of = bias[columns], noise2[columns]
-        mine_f, mine_n = np.empty((4, w), np.float32), np.empty((3, w), np.uint16)
-        _clip_block(mine, net, offset, limits, noise_of, bias_of, model, mine_f, mine_n)
-        for plane in range(4):
-            for k in range(w):
-                floats[plane, columns[k]] = mine_f[plane, k]
-        for plane in range(3):
-            for k in range(w):
-                counts[plane, columns[k]] = mine_n[plane, k]
+    """`_clip_block` for the samples (n, w) of some pixels (w,) of a strip."""
+    w = pixels.size
+    mine_f, mine_n = np.empty((4, w), np.float32), np.empty((3, w), np.uint16)
+    _clip_block(taken, net, offset, limits, noise2[pixels], bias[pixels], model, mine_f, mine_n)
+    for plane in range(4):
+        for k in range(w):
+            floats[plane, pixels[k]] = mine_f[plane, k]
+    for plane in range(3):
+        for k in range(w):
+            counts[plane, pixels[k]] = mine_n[plane, k]
 
 
 @kernel
@@ -414,9 +423,10 @@ def clip_strip(
     n, p = raw.shape
     scale, sums = limits[0], np.empty(SUMS, np.float32)
     within = surely_within(limits, offset)
-    calm, others = np.empty(WIDTH, np.uint8), np.empty(p, np.int64)
-    found = 0
-    few = np.uint16(_FEW if n < 2 else 0)
+    calm, others = np.empty(WIDTH, np.uint8), np.empty(WIDTH, np.int64)
+    width, held = block_width(n), 0
+    taken, pixels = np.empty((n, width), raw.dtype), np.empty(width, np.int64)
+    counts[0], counts[1], counts[2] = np.uint16(n), np.uint16(0), np.uint16(_FEW if n < 2 else 0)
     for s in range(0, p, WIDTH):
         e = min(p, s + WIDTH)
         bias_of, noise_of, judged = bias[s:e], noise2[s:e], calm[: e - s]
@@ -426,11 +436,20 @@ def clip_strip(
             judge_closely(raw, s, e, within, scale, offset, model, bias_of, noise_of, sums, judged)
         out = floats[0, s:e], floats[1, s:e], floats[2, s:e], floats[3, s:e]
         conclude(n, bias_of, noise_of, model, sums, out[0], out[1], out[2], out[3])
-        if some > 0:
-            for k in range(e - s):
-                others[found] = s + k
-                found += judged[k] == 0
-    counts[0], counts[1], counts[2] = np.uint16(n), np.uint16(0), few
-    if n < 2:
-        floats[3] = np.float32(np.nan)
-    _clip_chosen(raw, others[:found], net, offset, limits, noise2, bias, model, floats, counts)
+        if n < 2:
+            floats[3, s:e] = np.float32(np.nan)
+        if some == 0:
+            continue
+        found = _others(judged, s, others)
+        done = 0
+        while done < found:  # taken out while the samples of this block are in the cache
+            more = min(found - done, width - held)
+            _take_columns(raw, others[done : done + more], taken[:, held : held + more])
+            pixels[held : held + more] = others[done : done + more]
+            done, held = done + more, held + more
+            if held == width:
+                _clip_taken(taken, pixels, net, offset, limits, noise2, bias, model, floats, counts)
+                held = 0
+    if held:
+        rest = np.ascontiguousarray(taken[:, :held])
+        _clip_taken(rest, pixels[:held], net, offset, limits, noise2, bias, model, floats, counts)

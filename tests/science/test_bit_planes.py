@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from astropy.io import fits
 
-from darkpipe.science.bit_planes import sum_words, tally, without_value
+from darkpipe.science.bit_planes import sum_stored, sum_words, tally, unsigned_of, without_value
 
 SHAPES = [(1, 1), (3, 7), (300, 437)]
 
@@ -37,3 +40,21 @@ def test_sums_of_words_are_exact(flip: int) -> None:
     words = np.random.default_rng(3).integers(0, 1 << 32, 100_003).astype(np.uint32)
     assert sum_words(words, flip) == sum(int(w) ^ flip for w in words)
     assert sum_words(np.full(70_000, 0xFFFFFFFF, np.uint32), 0) == 70_000 * 0xFFFFFFFF
+
+
+def test_sums_of_stored_words_are_those_of_big_endian_numbers() -> None:
+    raw = np.random.default_rng(5).bytes(4 * 100_003)
+    assert sum_stored(np.frombuffer(raw, np.uint32)) == int(np.frombuffer(raw, ">u4").sum(dtype=np.uint64))
+    assert sum_stored(np.empty(0, np.uint32)) == 0
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_unsigned_numbers_come_out_as_astropy_reads_them(shape: tuple[int, int]) -> None:
+    numbers = np.random.default_rng(4).integers(0, 1 << 16, shape).astype(np.uint16)
+    numbers.reshape(-1)[:1] = 0xFFFF
+    file = io.BytesIO()
+    fits.PrimaryHDU(numbers).writeto(file)
+    stored = np.frombuffer(file.getvalue(), ">i2", numbers.size, offset=2880).reshape(shape)
+    out = np.empty(shape, np.uint16)
+    unsigned_of(stored, out)
+    np.testing.assert_array_equal(out, numbers)

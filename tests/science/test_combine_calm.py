@@ -40,7 +40,7 @@ def both(samples: NDArray[Any], offset: NDArray[np.float32]) -> tuple[list[NDArr
         floats, counts = np.empty((4, p), np.float32), np.empty((3, p), np.uint16)
         given = (net, offset, limits, noise2, bias, model, floats, counts)
         if slow:
-            combine_kernels._clip_chosen(samples, np.arange(p), *given)
+            combine_kernels._clip_taken(samples, np.arange(p), *given)
         else:
             combine_kernels.clip_strip(samples, *given)
         found.append([*floats, *counts])
