@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from darkpipe.science.combine_calm import (
     COUNTED,
+    MANY,
     SUMS,
     WIDTH,
     conclude,
@@ -389,9 +390,8 @@ def _others(calm: Any, first: int, others: Any) -> int:
 @kernel
 def _take_columns(raw: Any, columns: Any, out: Any) -> None:
     for i in range(raw.shape[0]):
-        row, taken = raw[i], out[i]
         for k in range(columns.size):
-            taken[k] = row[columns[k]]
+            out[i, k] = raw[i, np.uint64(columns[k])]  # unsigned: no look at whether it counts from the end
 
 
 @kernel
@@ -412,6 +412,25 @@ def _clip_taken(
 
 
 @kernel
+def _settle(
+    taken: Any, pixels: Any, within: Any, sums: Any, net: Any, offset: Any, limits: Any, noise2: Any, bias: Any,
+    model: Any, floats: Any, counts: Any,
+) -> None:  # fmt: skip
+    """Look closely at pixels (w,) of a strip whose samples are the first columns of `taken` (n, width), and clip those
+    that are not calm then either; sums: to work with."""
+    n, w = taken.shape[0], pixels.size
+    columns = np.arange(w)
+    if n >= COUNTED:
+        calm = np.zeros(w, np.uint8)
+        gather_sums(taken, 0, w, limits[0], offset, sums)
+        judge_closely(taken, 0, within, limits[0], offset, bias[pixels], noise2[pixels], model, sums, calm)
+        columns = columns[: _others(calm, 0, columns)]
+    mine = np.empty((n, columns.size), taken.dtype)
+    _take_columns(taken, columns, mine)
+    _clip_taken(mine, pixels[columns], net, offset, limits, noise2, bias, model, floats, counts)
+
+
+@kernel
 def clip_strip(
     raw: Any, net: Any, offset: Any, limits: Any, noise2: Any, bias: Any, model: Any, floats: Any, counts: Any
 ) -> None:
@@ -424,7 +443,7 @@ def clip_strip(
     scale, sums = limits[0], np.empty(SUMS, np.float32)
     within = surely_within(limits, offset)
     calm, others = np.empty(WIDTH, np.uint8), np.empty(WIDTH, np.int64)
-    width, held = block_width(n), 0
+    width, held = min(WIDTH, block_width(n)), 0
     taken, pixels = np.empty((n, width), raw.dtype), np.empty(width, np.int64)
     counts[0], counts[1], counts[2] = np.uint16(n), np.uint16(0), np.uint16(_FEW if n < 2 else 0)
     for s in range(0, p, WIDTH):
@@ -432,8 +451,8 @@ def clip_strip(
         bias_of, noise_of, judged = bias[s:e], noise2[s:e], calm[: e - s]
         gather_sums(raw, s, e, scale, offset, sums)
         some = judge(n, within, bias_of, noise_of, model, sums, judged)
-        if n > COUNTED and some > 0:
-            judge_closely(raw, s, e, within, scale, offset, model, bias_of, noise_of, sums, judged)
+        if n >= COUNTED and some > MANY:
+            judge_closely(raw, s, within, scale, offset, bias_of, noise_of, model, sums, judged)
         out = floats[0, s:e], floats[1, s:e], floats[2, s:e], floats[3, s:e]
         conclude(n, bias_of, noise_of, model, sums, out[0], out[1], out[2], out[3])
         if n < 2:
@@ -448,8 +467,8 @@ def clip_strip(
             pixels[held : held + more] = others[done : done + more]
             done, held = done + more, held + more
             if held == width:
-                _clip_taken(taken, pixels, net, offset, limits, noise2, bias, model, floats, counts)
+                _settle(taken, pixels, within, sums, net, offset, limits, noise2, bias, model, floats, counts)
                 held = 0
     if held:
-        rest = np.ascontiguousarray(taken[:, :held])
-        _clip_taken(rest, pixels[:held], net, offset, limits, noise2, bias, model, floats, counts)
+        left = pixels[:held]
+        _settle(taken, left, within, sums, net, offset, limits, noise2, bias, model, floats, counts)
