@@ -17,7 +17,7 @@ from darkpipe import plain_yaml
 from darkpipe.errors import DesignError, ProductError
 from darkpipe.files.atomic import replace_text
 from darkpipe.files.layout import ModelDir
-from darkpipe.files.products import Card, Frame, Product, read_header, read_planes
+from darkpipe.files.products import Card, Frame, Product, read_header, read_into_plane, read_planes
 from darkpipe.files.thread_memory import ThreadMemory
 from darkpipe.regular import read_text
 from darkpipe.same_file import Identity, identity
@@ -300,9 +300,12 @@ def read_maps(
     dq = read_bits(folder, model, rows, memory)
     shape = (3, *dq.shape)
     parameters = np.empty(shape, np.float32) if memory is None else memory.plane("maps", shape, np.float32)
-    parameters[:] = 0.0
-    for p in spec.parameters:
-        (parameters[p.slot],) = read_planes(folder.product(files[p.name]), ["SCI"], rows, memory)
+    slots = {p.slot: folder.product(files[p.name]) for p in spec.parameters}
+    for slot, plane in enumerate(parameters):
+        if slot in slots:
+            read_into_plane(slots[slot], "SCI", rows, plane)
+        else:
+            plane[:] = 0.0
     (covariance,) = read_planes(folder.product(folder.covariance(model.name, model.cell)), ["SCI"], rows, memory)
     level = np.broadcast_to(np.float32(np.inf), dq.shape)
     if folder.has(folder.saturation_map):
@@ -317,9 +320,9 @@ def read_bits(
 ) -> NDArray[np.uint16]:
     """DQ of hot-pixel mask and fit together, (rows, cols); `memory` and what it raises as `read_maps`."""
     first = next(iter(folder.maps(model.name, model.cell).values()))  # the same bits stand in all of them
-    dq: NDArray[np.uint16] = read_planes(folder.product(first), ["DQ"], rows, memory)[0].astype(np.uint16)
+    dq: NDArray[np.uint16] = read_planes(folder.product(first), ["DQ"], rows, memory)[0].astype(np.uint16, copy=False)
     if folder.has(folder.hot_pixel_mask):
-        dq |= read_planes(folder.product(folder.hot_pixel_mask), ["DQ"], rows, memory)[0].astype(np.uint16)
+        dq |= read_planes(folder.product(folder.hot_pixel_mask), ["DQ"], rows, memory)[0].astype(np.uint16, copy=False)
     return dq
 
 

@@ -5,11 +5,12 @@ The same content gives the same bytes: no date stands in a product, and the chec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import zip_longest
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from darkpipe.errors import ProductError
 from darkpipe.files import keywords as kw
 from darkpipe.files.atomic import replace_file
 from darkpipe.files.fits_cards import Cards
-from darkpipe.files.fits_reading import Unplain, planes_of
+from darkpipe.files.fits_reading import MakePlane, Unplain, planes_of
 from darkpipe.files.fits_writing import Unit, image_header, text_table, write_in_strips, write_units
 from darkpipe.files.thread_memory import ThreadMemory
 from darkpipe.regular import check_regular
@@ -202,8 +203,36 @@ def read_planes(
     """
     if isinstance(path, Frame):
         return [np.array(path.planes[name][..., rows, :]) for name in names]
+
+    def room(name: str) -> MakePlane:
+        return np.empty if memory is None else partial(memory.plane, f"{path} {name}")
+
+    return _read(path, names, rows, room)
+
+
+def read_into_plane(path: Product, name: str, rows: slice, out: NDArray[Any]) -> None:
+    """The same of one extension, into an array that is there, of the shape and type that these rows have.
+
+    Raises
+    ------
+    ProductError
+        as `read_planes`.
+    """
+    if isinstance(path, Frame):
+        out[...] = path.planes[name][..., rows, :]
+        return
+
+    def room(shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
+        return out.reshape(shape) if prod(shape) == out.size and out.dtype == kind else np.empty(shape, kind)
+
+    (found,) = _read(path, [name], rows, lambda _: room)
+    if not np.may_share_memory(found, out):
+        out[...] = found
+
+
+def _read(path: Path, names: Sequence[str], rows: slice, room: Callable[[str], MakePlane]) -> list[NDArray[Any]]:
     try:
-        return _read_plain(path, names, rows, memory)
+        return _read_plain(path, names, rows, room)
     except Unplain:
         return _read_any(path, names, rows)
     except FileNotFoundError:
@@ -212,7 +241,7 @@ def read_planes(
         raise _unreadable(path, error) from error
 
 
-def _read_plain(path: Path, names: Sequence[str], rows: slice, memory: ThreadMemory | None) -> list[NDArray[Any]]:
+def _read_plain(path: Path, names: Sequence[str], rows: slice, room: Callable[[str], MakePlane]) -> list[NDArray[Any]]:
     planes = planes_of(path)
     if rows.step not in (None, 1) or any(name not in planes for name in names):
         raise Unplain
@@ -220,8 +249,7 @@ def _read_plain(path: Path, names: Sequence[str], rows: slice, memory: ThreadMem
         bounds = [rows.indices(planes[name].shape[-2])[:2] for name in names]
         found = []
         for name, (first, last) in zip(names, bounds, strict=True):
-            plane = np.empty if memory is None else partial(memory.plane, f"{path} {name}")
-            found.append(planes[name].read(stream.fileno(), first, max(first, last), plane))
+            found.append(planes[name].read(stream.fileno(), first, max(first, last), room(name)))
         return found
 
 
