@@ -35,7 +35,7 @@ from darkpipe.science.packed import (
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
 
-STEPS = 2
+STEPS, STEPS_LINEAR = 2, 3  # a step without an exponential costs next to nothing
 REGULAR = 1e-5  # of the unit diagonal: below, nothing is left of seven digits
 HUGE = 1e30
 AHEAD = 64  # pixels: so far ahead memory is asked for, of more rows than a processor looks after by itself
@@ -177,7 +177,7 @@ def first_steps(
 ) -> None:
     """From the start of pixels i to i + 15 towards their minimum; fills rough.p."""
     p0, p1, p2 = load_single(start, 0, i), load_single(start, 1, i), load_single(start, 2, i)
-    for _ in range(STEPS):
+    for _ in range(STEPS_LINEAR if law.family == LINEAR else STEPS):
         _tables(law, order, rough, p1, p2)
         t0, t1, t2, well = _step(law, order, rough, relative, own, mean, precision, i, p0, p1, p2)
         p0 = where_above(well, 0.5, bounded(law, 0, p0 + t0), p0)

@@ -45,21 +45,17 @@ def _slopes(block: Block, q: int, k: int) -> tuple[Packed, Packed, Packed, Packe
 
 
 @inlined
-def _unlike(
+def _disagreement(
     order: Order, block: Block, run: int, k: int, law_variance: Packed, station_variance: F8, pkk: Packed, a0: Packed,
-    a1: Packed, a2: Packed, residual: Packed, fine: Packed,
+    a1: Packed, a2: Packed, residual: Packed,
 ) -> Packed:  # fmt: skip
-    """`fine` where cell k agrees with the others within the noise, else 0; as `fit_residuals.studentised`."""
-    if not any_above(residual * residual, pkk * (OUTLIER_SIGMA * OUTLIER_SIGMA)):
-        return fine  # errors of the temperatures could only widen the limit
+    """Square of `fit_residuals.studentised` of cell k; 0 where it alone decides a parameter."""
     w = load(block.weight, k, 0)
     scale = -(w * load(block.sums, 6 * order.run_group[run] + 5, 0))
     own = w * load(block.warm, k, 0)
     one, weighted = heat_squares(order, block, run, station_variance, own, scale, a0, a1, a2)
-    limit = (pkk + law_variance * one + weighted) * (OUTLIER_SIGMA * OUTLIER_SIGMA)
-    far = where_above(residual * residual, limit, splat(1.0), splat(0.0))
-    far = where_above(pkk, LONELY * w, far, 0.0)
-    return where_above(far, 0.5, splat(0.0), fine)
+    square = residual * residual / (pkk + law_variance * one + weighted)
+    return where_above(pkk, LONELY * w, square, 0.0)
 
 
 @inlined
@@ -141,17 +137,22 @@ def _step_out(
 
 
 @inlined
-def alike_packed(order: Order, block: Block, law_variance: Packed, station_variance: F8, fine: Packed) -> Packed:
-    """`fine` where no cell of the pixels disagrees beyond the noise, else 0. Nothing is stored on the way, so that all
-    that cells share stays in registers."""
+def worst_packed(order: Order, block: Block, law_variance: Packed, station_variance: F8) -> Packed:
+    """Which cell of each pixel disagrees most, beyond the noise; -1: none does. Nothing is stored on the way, so that
+    all that cells share stays in registers."""
+    worst, largest = splat(-1.0), splat(OUTLIER_SIGMA * OUTLIER_SIGMA)
     for run in range(order.run_group.size):
         for at in range(order.run_start[run], order.run_start[run + 1]):
             k = order.cells[at]
             pkk, a0, a1, a2, residual = _slopes(block, order.run_group[run], k)
             c0, c1, c2 = times_covariance(block, a0, a1, a2)
             pkk = pkk - (a0 * c0 + a1 * c1 + a2 * c2)
-            fine = _unlike(order, block, run, k, law_variance, station_variance, pkk, a0, a1, a2, residual, fine)
-    return fine
+            if any_above(residual * residual, pkk * (OUTLIER_SIGMA * OUTLIER_SIGMA)):
+                # errors of the temperatures only lower what it is
+                square = _disagreement(order, block, run, k, law_variance, station_variance, pkk, a0, a1, a2, residual)
+                worst = where_above(square, largest, 1.0 * k, worst)
+                largest = larger(square, largest)
+    return worst
 
 
 @inlined
