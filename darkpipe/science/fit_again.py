@@ -78,27 +78,33 @@ def fit_without_outliers(
     pixels = np.flatnonzero(left >= UNLIKE)
     if not pixels.size:
         return
-    worst = (left[pixels] - np.float32(UNLIKE)).astype(np.int64)
+    worst = _cell_of(left[pixels])
     left[pixels] = CLOSER if whole else DONE  # what holds where none may be given up
     part, start = _some_pixels(tile, start, pixels)
     here = np.count_nonzero((part.frames > 0) & np.isfinite(part.signal_adu), axis=0)[: pixels.size]
     most = _most(here, out.dof[pixels])
-    at, given_up = np.flatnonzero(most > 0), 0
-    while at.size:
+    going, given_up = most > 0, 0
+    while going.any():
+        at = np.flatnonzero(going)
+        if at.size < pixels.size:
+            part, start = _some_pixels(part, start, at)
+            pixels, worst, most = pixels[at], worst[at], most[at]
         given_up += 1
-        part.frames[worst[at], at] = 0
-        some, its_start = _some_pixels(part, start, at)
-        made, still = _fit_some(law, some, order, its_start, wanted, whole)
-        still = still[: at.size]
-        ended = np.flatnonzero((still < UNLIKE) | (most[at] == given_up))
-        into = pixels[at[ended]]
-        made.put(ended, out, into)
-        left[into] = np.where(still[ended] < UNLIKE, still[ended], DONE)
+        part.frames[worst, np.arange(pixels.size)] = 0
+        made, still = _fit_some(law, part, order, start, wanted, whole)
+        still = still[: pixels.size]
+        going = (still >= UNLIKE) & (most > given_up)
+        ended = np.flatnonzero(~going)
+        made.put(ended, out, pixels[ended])
+        left[pixels[ended]] = np.where(still[ended] < UNLIKE, still[ended], DONE)
         if whole:
-            _note(part.frames[:, at[ended]], tile, wanted, given_up, into, out, left)
-        going = np.flatnonzero((still >= UNLIKE) & (most[at] > given_up))
-        at = at[going]
-        worst[at] = (still[going] - np.float32(UNLIKE)).astype(np.int64)
+            _note(part.frames[:, ended], tile, wanted, given_up, pixels[ended], out, left)
+        worst = _cell_of(still)
+
+
+def _cell_of(left: F4) -> I8:
+    """The cell that disagrees most, where `left` is UNLIKE or beyond."""
+    return (left - np.float32(UNLIKE)).astype(np.int64)
 
 
 def _most(cells: I8, spare: NDArray[np.int16]) -> I8:
@@ -150,7 +156,7 @@ def fit_without_cells(law: Law, tile: Pixels, order: Order, wanted: Bools, out: 
     where that does not do stay so."""
     closer = np.flatnonzero((left == CLOSER) & (out.dof + out.outliers > 0)) if wanted.any() else np.empty(0, np.int64)
     left[closer] = DONE
-    for k in np.flatnonzero(wanted):
+    for k in map(int, np.flatnonzero(wanted)):
         without, alone = _unpredicted(out.held_out_adu[k], tile.frames[k], closer), np.arange(wanted.size) == k
         for first in range(0, without.size, REFITTED):
             pixels = without[first : first + REFITTED]

@@ -28,7 +28,7 @@ from darkpipe.science.jit import inlined, kernel
 from darkpipe.science.left_out import leave_cell_out, most_outliers, unknowns_of
 from darkpipe.science.left_out_packed import cells_packed, offsets_packed, worst_packed
 from darkpipe.science.models.families import evaluate
-from darkpipe.science.packed import LANES, SINGLES, load, load_single, splat, store, where_above
+from darkpipe.science.packed import LANES, SINGLES, load, load_single, row, splat, store, where_above
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
@@ -127,8 +127,8 @@ def _store(law: Law, data: Data, state: State, i: int, out: Fitted) -> None:
 def _store_packed(tile: Pixels, block: Block, i: int, out: Fitted) -> None:
     own = load(tile.pixel_law_variance_k2, 0, i)
     for slot in range(6):
-        heat_too = own * load(block.heats, slot, 0) + load(block.heats, 6 + slot, 0)
-        store(out.covariance, slot, i, load(block.matrix, 9 + slot, 0) + heat_too)
+        heat_too = own * row(block.heats, slot) + row(block.heats, 6 + slot)
+        store(out.covariance, slot, i, row(block.matrix, 9 + slot) + heat_too)
 
 
 @kernel
@@ -171,13 +171,13 @@ def fit_packed(
                     order, block, own, tile.station_variance_k2, i, out.offset_adu, out.offset_variance_adu2, by_bias
                 )
             store(out.dof, 0, i, here - unknowns)
-            worst = worst_packed(order, block, own, tile.station_variance_k2)
-            near = splat(1.0)
             if some_left_out:
-                near = cells_packed(
+                near, worst = cells_packed(
                     law, order, block, own, tile.station_variance_k2, leave_out, p0, p1, p2, here - unknowns, i,
                     out.held_out_adu, out.held_out_variance_adu2, out.held_out_common_adu2,
                 )  # fmt: skip
+            else:
+                near, worst = splat(1.0), worst_packed(order, block, own, tile.station_variance_k2)
             todo = where_above(worst, -0.5, UNLIKE + worst, where_above(near, 0.5, splat(DONE), CLOSER))
             store(left, 0, i, where_above(fine, 0.5, todo, CAREFUL))
 

@@ -43,6 +43,8 @@ class Fitted(NamedTuple):
 
     def put(self, those: NDArray[np.int64], into: Fitted, pixels: NDArray[np.int64]) -> None:
         """Write some of these pixels over others; arrays that hold nothing are left out."""
+        given: Any
+        taken: Any
         for given, taken in zip(self, into, strict=True):
             if given.shape[-1]:
                 taken[..., pixels] = given[..., those]
@@ -52,8 +54,8 @@ def nothing(groups: int, pixels: int, wanted: NDArray[np.bool_]) -> Fitted:
     """To be filled: only flags, outliers and predictions of cells that are not `wanted` (n,) are set, the rest will be
     written. If no cell is wanted, no memory is taken for predictions."""
     held = _held(wanted.size if wanted.any() else 0, pixels)
-    for array in held:
-        array[~wanted[: array.shape[0]]] = np.nan
+    for row in np.flatnonzero(~wanted[: held[0].shape[0]]):
+        held[0][row] = held[1][row] = held[2][row] = np.nan
     return Fitted(
         np.empty((3, pixels)), np.empty((6, pixels)), np.empty(pixels, np.float32), np.empty(pixels, np.int16),
         np.zeros(pixels, np.uint16), np.empty((groups, pixels), np.float32), np.empty((groups, pixels), np.float32),

@@ -16,7 +16,6 @@ from darkpipe.science.packed import (
     any_above,
     as_in,
     exponential,
-    exponential_single,
     fetch,
     floored,
     larger,
@@ -144,7 +143,7 @@ def in_single(a, whole, out, wide):
         store_single(out, 4, i, where_above(x, y, x - y, 7))
         store_single(out, 5, i, like(x, 1.0 if any_above(x, y) else 0.0))
         store_single(out, 6, i, load_single(whole, 0, i))
-        store_single(out, 7, i, exponential_single(20 * x))
+        store_single(out, 7, i, exponential(20 * x))
         store_single(wide, 0, i, x)
 
 
