@@ -30,13 +30,13 @@ REFITTED = 4096  # pixels that are fitted again at a time: what is gathered for 
 
 
 @kernel
-def _gather(array: NDArray[Any], pixels: I8, out: NDArray[Any]) -> None:
-    """Some columns of a matrix, the last one repeated."""
-    for row in range(out.shape[0]):
+def _gather(array: NDArray[Any], pixels: NDArray[np.uint64], out: NDArray[Any]) -> None:
+    """Some columns of a matrix, the last one repeated. Indices without a sign are not looked at one by one."""
+    for k in range(out.shape[0]):
+        given, taken = array[k], out[k]
         for c in range(pixels.size):
-            out[row, c] = array[row, pixels[c]]
-        for c in range(pixels.size, out.shape[1]):
-            out[row, c] = array[row, pixels[pixels.size - 1]]
+            taken[c] = given[pixels[c]]
+        taken[pixels.size :] = taken[pixels.size - 1]
 
 
 def _some_pixels(tile: Pixels, start: F8, pixels: I8) -> tuple[Pixels, F8]:
@@ -45,7 +45,7 @@ def _some_pixels(tile: Pixels, start: F8, pixels: I8) -> tuple[Pixels, F8]:
 
     def some(array: NDArray[Any]) -> NDArray[Any]:
         out = np.empty((*array.shape[:-1], size), array.dtype)
-        _gather(array.reshape(-1, array.shape[-1]), pixels, out.reshape(-1, size))
+        _gather(array.reshape(-1, array.shape[-1]), pixels.view(np.uint64), out.reshape(-1, size))
         return out
 
     return tile._replace(

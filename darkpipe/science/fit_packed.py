@@ -45,11 +45,13 @@ TURNS = 12  # after which a pixel is left to the careful fit
 NEAR = 1e-5  # predicted decrease of chi² below which the next step, a linear one, ends at the minimum
 REGULAR = 1e-9  # of the unit diagonal: below, a matrix is left to the careful fit
 HUGE = 1e30
+NO_LAW = 1e-300  # a smaller variance of a pixel's own law is none [K²]
 
 
 class Order(NamedTuple):
     """How the cells are gone through: cells (n,) by group and, within it, by station; of each group, and of each run of
-    cells of one group and station, where it begins (and the end); group and station of the runs. first, second: the
+    cells of one group and station, where it begins (and the end); group and station of the runs, and where the runs of
+    each group begin (and the end): group_run. first, second: the
     different values of both columns of the design, and which each cell has: exponentials are products of theirs. Not
     `tabled`: these would be more than one a cell."""
 
@@ -58,6 +60,7 @@ class Order(NamedTuple):
     run_start: I8
     run_group: I8
     run_station: I8
+    group_run: I8
     first: F8
     first_of: I8
     second: F8
@@ -102,6 +105,7 @@ def order_of(group: I8, groups: int, station: I8, design: F8) -> Order:
         np.append(runs, cells.size).astype(np.int64),
         pairs[0, runs].astype(np.int64),
         pairs[1, runs].astype(np.int64),
+        np.searchsorted(pairs[0, runs], np.arange(groups + 1)).astype(np.int64),
         first,
         first_of.astype(np.int64),
         second,
@@ -374,19 +378,21 @@ def _square(block: Block, first: int, z0: Packed, z1: Packed, z2: Packed) -> Pac
 
 @inlined
 def heat_squares(
-    order: Order, block: Block, run: int, station_variance: F8, own: Packed, scale: Packed, z0: Packed, z1: Packed,
-    z2: Packed,
+    order: Order, block: Block, run: int, law_variance: Packed, station_variance: F8, own: Packed, scale: Packed,
+    z0: Packed, z1: Packed, z2: Packed,
 ) -> tuple[Packed, Packed]:  # fmt: skip
-    """Sum of e² over the stations, and weighted with their variances, where an error of 1 K at a station moves
+    """Variance by the pixel's own law and by the errors of the stations, where an error of 1 K at a station moves
     something by e = b - z·h: b is `scale` times what it does to the sum of a group, that of `run`, and at the station
     of this run `own` more."""
     if station_variance.size == 0:
         return splat(0.0), splat(0.0)
-    one, weighted = _square(block, 0, z0, z1, z2), _square(block, 6, z0, z1, z2)
-    other = run
-    while other > 0 and order.run_group[other - 1] == order.run_group[run]:
-        other -= 1
-    while other < order.run_group.size and order.run_group[other] == order.run_group[run]:
+    without_law = where_above(NO_LAW, law_variance, splat(1.0), 0.0)
+    some_law = any_above(splat(0.5), without_law)
+    one, weighted = splat(0.0), _square(block, 6, z0, z1, z2)
+    if some_law:
+        one = _square(block, 0, z0, z1, z2)
+    q = order.run_group[run]
+    for other in range(order.group_run[q], order.group_run[q + 1]):
         s = order.run_station[other]
         b = scale * row(block.warm_sums, other)
         if other == run:
@@ -395,8 +401,7 @@ def heat_squares(
         e = b * (b - 2.0 * z)
         one = one + e
         weighted = weighted + e * station_variance[s]
-        other += 1
-    return larger(one, 0.0), larger(weighted, 0.0)
+    return where_above(without_law, 0.5, splat(0.0), law_variance * larger(one, 0.0)), larger(weighted, 0.0)
 
 
 @inlined

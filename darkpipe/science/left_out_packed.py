@@ -60,8 +60,8 @@ def _worse(
     w = row(block.weight, k)
     scale = -(w * row(block.sums, 6 * order.run_group[run] + 5))
     own = w * row(block.warm, k)
-    one, weighted = heat_squares(order, block, run, station_variance, own, scale, a0, a1, a2)
-    square = residual * residual / (pkk + law_variance * one + weighted)
+    by_law, common = heat_squares(order, block, run, law_variance, station_variance, own, scale, a0, a1, a2)
+    square = residual * residual / (pkk + by_law + common)
     square = where_above(pkk, LONELY * w, square, 0.0)
     return where_above(square, largest, 1.0 * k, worst), larger(square, largest)
 
@@ -138,8 +138,8 @@ def _step_out(
     scale = -(by * w * row(block.sums, 6 * q + 5)) - free * share
     warm = row(block.warm, k) * (1.0 + w * (by + free * share))
     z0, z1, z2 = j0 + by * a0 - free * s0, j1 + by * a1 - free * s1, j2 + by * a2 - free * s2
-    one, common = heat_squares(order, block, run, station_variance, warm, scale, z0, z1, z2)
-    variance = variance + law_variance * one
+    by_law, common = heat_squares(order, block, run, law_variance, station_variance, warm, scale, z0, z1, z2)
+    variance = variance + by_law
     value = where_above(free, 0.5, value + sr * share, value)
     return near, value, variance, common
 
@@ -196,18 +196,18 @@ def offsets_packed(
 ) -> None:  # fmt: skip
     """Offsets of the groups with their variances, and how the parameters move with their biases, of pixels i to i + 7;
     as `fit_residuals.offset_variance` and `parameter_by_bias`. by_bias is (G·3, P)."""
-    run = 0
     for q in range(block.precision.shape[0]):
         share = row(block.sums, 6 * q + 5)
         s0, s1, s2 = row(block.sums, 6 * q + 1), row(block.sums, 6 * q + 2), row(block.sums, 6 * q + 3)
         c0, c1, c2 = times_covariance(block, s0, s1, s2)
         variance = share + share * share * (s0 * c0 + s1 * c1 + s2 * c2)
-        while run < order.run_group.size - 1 and order.run_group[run] < q:
-            run += 1
-        if order.run_group[run] == q:
+        run = order.group_run[q]
+        if order.group_run[q + 1] > run:
             nothing = splat(0.0)
-            one, weighted = heat_squares(order, block, run, station_variance, nothing, splat(1.0), s0, s1, s2)
-            variance = variance + share * share * (law_variance * one + weighted)
+            by_law, common = heat_squares(
+                order, block, run, law_variance, station_variance, nothing, splat(1.0), s0, s1, s2
+            )
+            variance = variance + share * share * (by_law + common)
         store(offset, q, i, row(block.sums, 6 * q + 4) * share)
         store(square, q, i, variance)
         known = row(block.precision, q)
