@@ -22,7 +22,7 @@ SINGLES = 16
 
 Packed = Any
 """Eight float64; exists in compiled code alone. What is written with operators, and with functions of vectors that say
-nothing else, does for sixteen float32 (`load_single`) as well; the two do not mix."""
+nothing else, does for sixteen float32 (`load_single`, `row`) as well; the two do not mix."""
 
 
 def _of_numba(name: str) -> Any:
