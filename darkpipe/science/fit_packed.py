@@ -3,9 +3,10 @@
 Gauss-Newton with weights from the noise model at the current signal, refreshed at each step, errors of shared biases
 marginalised, and a prior. Full steps without a look at the cost: of pixels with a sensible start, two steps in single
 precision behind them (`fit_single`), 98 of 100 are at the minimum when they are looked at once. Pixels that are not (no
-convergence, a bound, too few cells, a matrix that is nearly singular) are left to the careful fit of single pixels, those
-with an outlier to a fit without it (`fit_again`). The careful fit is also what judges this one: both end at the same
-minimum, within 2e-4 of its errors (5e-4 with outliers); of pixels without a signal, whose minimum is flat, within 2e-3.
+convergence, a bound, too few cells, a matrix that is nearly singular) are left to the careful fit of single pixels,
+those with an outlier to a fit without it (`fit_again`). The careful fit is also what judges this one: both end at the
+same minimum, within 2e-4 of its errors (5e-4 with outliers); of pixels without a signal, whose minimum is flat, within
+2e-3.
 
 A lane that has converged stands still whatever its neighbours do, so a pixel comes out the same in any company.
 """
