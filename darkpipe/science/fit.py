@@ -18,22 +18,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from darkpipe.science.fit_again import fit_without_cells, fit_without_outliers
 from darkpipe.science.fit_kernel import Law, Pixels
-from darkpipe.science.fit_loops import (
-    CLOSER,
-    Fitted,
-    fit_packed,
-    fit_singly,
-    residuals_of_tile,
-)
+from darkpipe.science.fit_loops import CAREFUL, CLOSER, fit_packed, fit_singly, residuals_of_tile
 from darkpipe.science.fit_packed import Order, order_of
+from darkpipe.science.fitted import Fitted, nothing
 from darkpipe.science.packed import SINGLES
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
 U2 = NDArray[np.uint16]
-
-REFITTED = 4096  # pixels that are fitted again at a time: what is gathered for them stays in the cache
 
 __all__ = ["Cells", "Fitted", "Prior", "Problem", "Stations", "fit_tile", "residuals"]
 
@@ -227,104 +221,33 @@ def fit_tile(
     n, pixels = cells.signal_adu.shape
     wanted = np.zeros(n, np.bool_) if leave_out is None else np.asarray(leave_out, np.bool_)
     if pixels == 0:
-        return _whole(_nothing(cells.group_variance_adu2.shape[0], 0, wanted), n)
+        return _whole(nothing(cells.group_variance_adu2.shape[0], 0, wanted), n)
     if pixels < SINGLES:
         some = np.minimum(np.arange(SINGLES), pixels - 1)
         return fit_tile(problem, cells.at(some), prior.at(some), start[:, some], leave_out).first(pixels)
     tile = _pixels(cells, prior)
-    out = _nothing(cells.group_variance_adu2.shape[0], pixels, wanted)
+    out = nothing(cells.group_variance_adu2.shape[0], pixels, wanted)
     left = np.empty(pixels, np.float32)
     order = _order(cells.group_variance_adu2.shape[0], *map(_Frozen, (cells.group, tile.station, problem.design)))
-    start = np.ascontiguousarray(start)
-    fit_packed(problem.law, tile, order, start, wanted, True, out, out.by_bias.reshape(-1, pixels), left)
-    careful = np.flatnonzero(left > CLOSER)
-    if careful.size:
-        for array in out:
-            array[..., careful] = np.nan if array.dtype.kind == "f" else 0
-        fit_singly(problem.law, tile, start, wanted, careful, False, out)
+    law, start = problem.law, np.ascontiguousarray(start)
+    fit_packed(law, tile, order, start, wanted, True, out, out.by_bias.reshape(-1, pixels), left)
+    fit_without_outliers(law, tile, order, out.parameters, wanted, True, out, left)
+    fit_without_cells(law, tile, order, wanted, out, left)
+    careful = (left == CAREFUL) | ((left == CLOSER) & (out.outliers > 0))
+    _fit_carefully(law, tile, start, wanted, np.flatnonzero(careful), out)
     if wanted.any():
-        closer = _refit_packed(problem, cells, prior, order, wanted, np.flatnonzero(left == CLOSER), out)
-        fit_singly(problem.law, tile, start, wanted, closer, True, out)
+        fit_singly(law, tile, start, wanted, np.flatnonzero((left == CLOSER) & ~careful), True, out)
     return _whole(out, n)
 
 
-def _refit_packed(
-    problem: Problem,
-    cells: Cells,
-    prior: Prior,
-    order: Order,
-    wanted: NDArray[np.bool_],
-    pixels: NDArray[np.int64],
-    out: Fitted,
-) -> NDArray[np.int64]:
-    """Predict cells of these pixels that one step from the fit of all cells cannot, by the fit without them, eight
-    pixels at a time; returns the pixels where that is not enough."""
-    closer: list[NDArray[np.int64]] = []
-    prior = Prior(prior.mean, prior.precision)  # the rest would be gathered for nothing
-    fitted = pixels[out.dof[pixels] > 0]
-    for k in np.flatnonzero(wanted):
-        without = fitted[np.isnan(out.held_out_adu[k].take(fitted))]
-        without = without[cells.count[k].take(without) > 0]
-        for begin in range(0, without.size, REFITTED):
-            some = without[begin : begin + REFITTED]
-            left = _refit_without(problem, cells, prior, order, int(k), some, out)
-            closer.append(some[left > 0])
-    return np.unique(np.concatenate(closer)) if closer else pixels[:0]
-
-
-def _refit_without(
-    problem: Problem, cells: Cells, prior: Prior, order: Order, k: int, pixels: NDArray[np.int64], out: Fitted
-) -> F4:
-    """Predict cell k of these pixels by the fit without it; returns what is above 0 where that is not enough."""
-    some = pixels if pixels.size >= SINGLES else np.resize(pixels, SINGLES)
-    rest = cells.at(some)
-    rest.count[k] = 0
-    n = cells.count.shape[0]
-    made, left = _blank(n, some.size), np.empty(some.size, np.float32)
-    start, by_bias = np.take(out.parameters, some, axis=1), np.empty((0, some.size), np.float32)
-    alone = np.arange(n) == k
-    fit_packed(problem.law, _pixels(rest, prior.at(some)), order, start, alone, False, made, by_bias, left)
-    fine = left == 0
-    some, fine = (some, slice(None)) if fine.all() else (some[fine], fine)
-    for name in ("held_out_adu", "held_out_variance_adu2", "held_out_common_adu2"):
-        getattr(out, name)[k][some] = getattr(made, name)[k][fine]
-    return left[: pixels.size]
-
-
-def _blank(n: int, pixels: int) -> Fitted:
-    """For predictions alone."""
-    held = [np.empty((n, pixels), np.float32) for _ in range(3)]
-    few, many = np.empty(0, np.float32), np.empty((0, 0), np.float32)
-    parameters, covariance = np.empty((0, 0)), np.empty((0, 0))
-    whole = np.empty(0, np.int16), np.empty(0, np.uint16)
-    none = np.empty((0, 0, 0), np.float32)
-    return Fitted(
-        parameters, covariance, few, *whole, many, many, np.empty(0, np.uint8), held[0], held[1], held[2], none
-    )
-
-
-def _nothing(groups: int, pixels: int, wanted: NDArray[np.bool_]) -> Fitted:
-    """To be filled: only flags, outliers and predictions of cells that are not `wanted` (n,) are set, the rest will be
-    written. If no cell is wanted, no memory is taken for predictions."""
-    nan = np.float32(np.nan)
-    rows = wanted.size if wanted.any() else 0
-    held = [np.empty((rows, pixels), np.float32) for _ in range(3)]
-    for array in held:
-        array[~wanted[:rows]] = nan
-    return Fitted(
-        np.empty((3, pixels)),
-        np.empty((6, pixels)),
-        np.empty(pixels, np.float32),
-        np.empty(pixels, np.int16),
-        np.zeros(pixels, np.uint16),
-        np.empty((groups, pixels), np.float32),
-        np.empty((groups, pixels), np.float32),
-        np.zeros(pixels, np.uint8),
-        held[0],
-        held[1],
-        held[2],
-        np.empty((groups, 3, pixels), np.float32),
-    )
+def _fit_carefully(
+    law: Law, tile: Pixels, start: F8, wanted: NDArray[np.bool_], pixels: NDArray[np.int64], out: Fitted
+) -> None:
+    """Fit pixels one by one, whatever was written of them."""
+    if pixels.size:
+        for array in out:
+            array[..., pixels] = np.nan if array.dtype.kind == "f" else 0
+        fit_singly(law, tile, start, wanted, pixels, False, out)
 
 
 def _whole(out: Fitted, cells: int) -> Fitted:

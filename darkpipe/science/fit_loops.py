@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +22,13 @@ from darkpipe.science.fit_residuals import (
     residual_parts,
 )
 from darkpipe.science.fit_single import first_steps, load_sixteen, new_rough, widen
+from darkpipe.science.fitted import Fitted
 from darkpipe.science.flags import DQ
 from darkpipe.science.jit import inlined, kernel
 from darkpipe.science.left_out import leave_cell_out, most_outliers, unknowns_of
-from darkpipe.science.left_out_packed import alike_packed, cells_packed, offsets_packed
+from darkpipe.science.left_out_packed import cells_packed, offsets_packed, worst_packed
 from darkpipe.science.models.families import evaluate
-from darkpipe.science.packed import LANES, SINGLES, load, load_single, splat, store, where_above
+from darkpipe.science.packed import LANES, SINGLES, load, load_single, row, splat, store, where_above
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
@@ -39,38 +39,9 @@ _BIT_BOUND = int(DQ.AT_BOUND)
 _BIT_OUTLIER = int(DQ.OUTLIER)
 _BIT_FEW = int(DQ.FEW_SAMPLES)
 
-CLOSER = 1.0
-"""Mark of a pixel that was fitted, but for cells that are to be left out with a closer look; beyond: it was not."""
-
-
-class Fitted(NamedTuple):
-    """Parameters (3, P), covariance (6, P), chi² (P,), degrees of freedom (P,), DQ bits (P,), the offsets of the groups
-    (G, P) [ADU] with their variances, and the number of outliers left out (P,).
-
-    held_out_adu, held_out_variance_adu2 : (n, P), what each master should read by the fit of the others, and the
-    variance of (master - prediction) without the master's own dark noise; NaN where it was not asked for, or the
-    pixel cannot be fitted without the cell. held_out_common_adu2 : (n, P), what errors of the temperatures add to it.
-    These move all pixels together: no spread over pixels shows them.
-    by_bias : (G, 3, P), by how much the parameters move where the bias of a group is 1 ADU higher; 0 for a free level.
-    """
-
-    parameters: F8
-    covariance: F8
-    chi2: F4
-    dof: NDArray[np.int16]
-    dq: U2
-    offset_adu: F4
-    offset_variance_adu2: F4
-    outliers: NDArray[np.uint8]
-    held_out_adu: F4
-    held_out_variance_adu2: F4
-    held_out_common_adu2: F4
-    by_bias: F4
-
-    def first(self, pixels: int) -> Fitted:
-        """The first of the pixels."""
-        kept: Any = (np.ascontiguousarray(array[..., :pixels]) for array in self)
-        return Fitted(*kept)
+DONE, CLOSER, CAREFUL, UNLIKE = 0.0, 1.0, 2.0, 3.0
+"""What `fit_packed` leaves to do of a pixel: nothing; cells that are to be left out with a closer look; all of it; from
+UNLIKE on, it was fitted, and its cell of this number less UNLIKE disagrees most, beyond the noise."""
 
 
 @kernel
@@ -156,8 +127,8 @@ def _store(law: Law, data: Data, state: State, i: int, out: Fitted) -> None:
 def _store_packed(tile: Pixels, block: Block, i: int, out: Fitted) -> None:
     own = load(tile.pixel_law_variance_k2, 0, i)
     for slot in range(6):
-        heat_too = own * load(block.heats, slot, 0) + load(block.heats, 6 + slot, 0)
-        store(out.covariance, slot, i, load(block.matrix, 9 + slot, 0) + heat_too)
+        heat_too = own * row(block.heats, slot) + row(block.heats, 6 + slot)
+        store(out.covariance, slot, i, row(block.matrix, 9 + slot) + heat_too)
 
 
 @kernel
@@ -165,8 +136,8 @@ def fit_packed(
     law: Law, tile: Pixels, order: Order, start: F8, leave_out: NDArray[np.bool_], whole: bool, out: Fitted,
     by_bias: F4, left: F4,
 ) -> None:  # fmt: skip
-    """Fit pixels eight at a time; `left` (P,) is above 0 where that is not enough. by_bias is a view (3G, P). Not
-    `whole`: predictions of cells are all that is stored."""
+    """Fit pixels eight at a time; `left` (P,) says what that leaves to do. by_bias is a view (3G, P). Not `whole`:
+    predictions of cells and degrees of freedom are all that is stored."""
     n, pixels = tile.signal_adu.shape
     stations = tile.station_variance_k2.size
     groups = tile.group_variance_adu2.shape[0]
@@ -196,18 +167,19 @@ def fit_packed(
                 store(out.parameters, 2, i, p2)
                 _store_packed(tile, block, i, out)
                 store(out.chi2, 0, i, chi2_packed(order, block, own, stations))
-                store(out.dof, 0, i, here - unknowns)
                 offsets_packed(
                     order, block, own, tile.station_variance_k2, i, out.offset_adu, out.offset_variance_adu2, by_bias
                 )
-            fine = alike_packed(order, block, own, tile.station_variance_k2, fine)
-            near = splat(1.0)
+            store(out.dof, 0, i, here - unknowns)
             if some_left_out:
-                near = cells_packed(
+                near, worst = cells_packed(
                     law, order, block, own, tile.station_variance_k2, leave_out, p0, p1, p2, here - unknowns, i,
                     out.held_out_adu, out.held_out_variance_adu2, out.held_out_common_adu2,
                 )  # fmt: skip
-            store(left, 0, i, where_above(fine, 0.5, where_above(near, 0.5, splat(0.0), CLOSER), 2.0 * CLOSER))
+            else:
+                near, worst = splat(1.0), worst_packed(order, block, own, tile.station_variance_k2)
+            todo = where_above(worst, -0.5, UNLIKE + worst, where_above(near, 0.5, splat(DONE), CLOSER))
+            store(left, 0, i, where_above(fine, 0.5, todo, CAREFUL))
 
 
 @inlined

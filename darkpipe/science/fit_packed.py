@@ -3,9 +3,10 @@
 Gauss-Newton with weights from the noise model at the current signal, refreshed at each step, errors of shared biases
 marginalised, and a prior. Full steps without a look at the cost: of pixels with a sensible start, two steps in single
 precision behind them (`fit_single`), 98 of 100 are at the minimum when they are looked at once. Pixels that are not (no
-convergence, a bound, an outlier, too few cells, a matrix that is nearly singular) are left to the careful fit of single
-pixels, which is also what judges this one: both end at the same minimum, within 2e-4 of its
-errors; of pixels without a signal, whose minimum is flat, within 2e-3.
+convergence, a bound, too few cells, a matrix that is nearly singular) are left to the careful fit of single pixels,
+those with an outlier to a fit without it (`fit_again`). The careful fit is also what judges this one: both end at the
+same minimum, within 2e-4 of its errors (5e-4 with outliers); of pixels without a signal, whose minimum is flat, within
+2e-3.
 
 A lane that has converged stands still whatever its neighbours do, so a pixel comes out the same in any company.
 """
@@ -13,7 +14,7 @@ A lane that has converged stands still whatever its neighbours do, so a pixel co
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,26 +29,30 @@ from darkpipe.science.packed import (
     larger,
     load,
     magnitude,
+    row,
+    set_row,
     smaller,
     splat,
     square_root,
-    store,
     where_above,
 )
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
+Rows = NDArray[Any]  # of float64, or of float32 in which there are twice as many pixels
 
 TURNS = 12  # after which a pixel is left to the careful fit
 NEAR = 1e-5  # predicted decrease of chi² below which the next step, a linear one, ends at the minimum
 REGULAR = 1e-9  # of the unit diagonal: below, a matrix is left to the careful fit
 HUGE = 1e30
+NO_LAW = 1e-300  # a smaller variance of a pixel's own law is none [K²]
 
 
 class Order(NamedTuple):
     """How the cells are gone through: cells (n,) by group and, within it, by station; of each group, and of each run of
-    cells of one group and station, where it begins (and the end); group and station of the runs. first, second: the
+    cells of one group and station, where it begins (and the end); group and station of the runs, and where the runs of
+    each group begin (and the end): group_run. first, second: the
     different values of both columns of the design, and which each cell has: exponentials are products of theirs. Not
     `tabled`: these would be more than one a cell."""
 
@@ -56,6 +61,7 @@ class Order(NamedTuple):
     run_start: I8
     run_group: I8
     run_station: I8
+    group_run: I8
     first: F8
     first_of: I8
     second: F8
@@ -100,6 +106,7 @@ def order_of(group: I8, groups: int, station: I8, design: F8) -> Order:
         np.append(runs, cells.size).astype(np.int64),
         pairs[0, runs].astype(np.int64),
         pairs[1, runs].astype(np.int64),
+        np.searchsorted(pairs[0, runs], np.arange(groups + 1)).astype(np.int64),
         first,
         first_of.astype(np.int64),
         second,
@@ -121,21 +128,23 @@ def new_block(n: int, groups: int, stations: int, order: Order) -> Block:
 
 
 @inlined
-def _tables(law: Law, order: Order, block: Block, p1: Packed, p2: Packed) -> None:
+def fill_tables(law: Law, order: Order, first: Rows, second: Rows, p1: Packed, p2: Packed) -> None:
+    """The exponentials whose products are those of the cells, in rows; of eight pixels or sixteen."""
     if law.family == LINEAR or not order.tabled:
         return
     for j in range(order.first.size):
-        store(block.first, j, 0, growth_packed(law.family, order.first[j], 0.0, p1, p2))
+        set_row(first, j, growth_packed(law.family, order.first[j], 0.0, p1, p2))
     for j in range(order.second.size):
-        store(block.second, j, 0, growth_packed(law.family, 0.0, order.second[j], p1, p2))
+        set_row(second, j, growth_packed(law.family, 0.0, order.second[j], p1, p2))
 
 
 @inlined
-def _growth(law: Law, order: Order, block: Block, k: int, p1: Packed, p2: Packed) -> Packed:
+def growth_of(law: Law, order: Order, first: Rows, second: Rows, k: int, p1: Packed, p2: Packed) -> Packed:
+    """The exponential of cell k, from `fill_tables` where there are any."""
     if law.family == LINEAR:
         return p1
     if order.tabled:
-        return load(block.first, order.first_of[k], 0) * load(block.second, order.second_of[k], 0)
+        return row(first, order.first_of[k]) * row(second, order.second_of[k])
     return growth_packed(law.family, law.x[0, k], law.x[1, k], p1, p2)
 
 
@@ -158,35 +167,35 @@ def _add_cells(
         sw, s0, s1, s2, sr = splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(0.0)
         for at in range(order.group_start[q], order.group_start[q + 1]):
             k = order.cells[at]
-            growth = _growth(law, order, block, k, p1, p2)
+            growth = growth_of(law, order, block.first, block.second, k, p1, p2)
             s, j0, j1, j2 = evaluate_packed(law.family, law.x, k, p0, p1, p2, growth)
-            r = load(block.y, k, 0) - s
-            noise = load(block.base, k, 0) + load(block.shot, k, 0) * larger(s, 0.0)
+            r = row(block.y, k) - s
+            noise = row(block.base, k) + row(block.shot, k) * larger(s, 0.0)
             w = 1.0 / (noise + (own + relative[k]) * (s * s))
-            store(block.signal, k, 0, s)
-            store(block.weight, k, 0, w)
-            store(block.jac, 3 * k, 0, j0)
-            store(block.jac, 3 * k + 1, 0, j1)
-            store(block.jac, 3 * k + 2, 0, j2)
+            set_row(block.signal, k, s)
+            set_row(block.weight, k, w)
+            set_row(block.jac, 3 * k, j0)
+            set_row(block.jac, 3 * k + 1, j1)
+            set_row(block.jac, 3 * k + 2, j2)
             a0, a1, a2 = w * j0, w * j1, w * j2
             m00, m01, m02 = m00 + a0 * j0, m01 + a0 * j1, m02 + a0 * j2
             m11, m12, m22 = m11 + a1 * j1, m12 + a1 * j2, m22 + a2 * j2
             g0, g1, g2 = g0 + a0 * r, g1 + a1 * r, g2 + a2 * r
             sw, sr = sw + w, sr + w * r
             s0, s1, s2 = s0 + a0, s1 + a1, s2 + a2
-        share = share_of(load(block.precision, q, 0), sw)
+        share = share_of(row(block.precision, q), sw)
         b0, b1, b2 = s0 * share, s1 * share, s2 * share
         m00, m01, m02 = m00 - s0 * b0, m01 - s0 * b1, m02 - s0 * b2
         m11, m12, m22 = m11 - s1 * b1, m12 - s1 * b2, m22 - s2 * b2
         g0, g1, g2 = g0 - b0 * sr, g1 - b1 * sr, g2 - b2 * sr
-        store(block.sums, 6 * q, 0, sw)
-        store(block.sums, 6 * q + 1, 0, s0)
-        store(block.sums, 6 * q + 2, 0, s1)
-        store(block.sums, 6 * q + 3, 0, s2)
-        store(block.sums, 6 * q + 4, 0, sr)
-        store(block.sums, 6 * q + 5, 0, share)
+        set_row(block.sums, 6 * q, sw)
+        set_row(block.sums, 6 * q + 1, s0)
+        set_row(block.sums, 6 * q + 2, s1)
+        set_row(block.sums, 6 * q + 3, s2)
+        set_row(block.sums, 6 * q + 4, sr)
+        set_row(block.sums, 6 * q + 5, share)
     for slot, value in enumerate((m00, m01, m02, m11, m12, m22, g0, g1, g2)):
-        store(block.matrix, slot, 0, value)
+        set_row(block.matrix, slot, value)
 
 
 @inlined
@@ -195,10 +204,10 @@ def _add_prior(block: Block, mean: F8, precision: F8, i: int, p0: Packed, p1: Pa
     w00, w01, w02 = load(precision, 0, i), load(precision, 1, i), load(precision, 2, i)
     w11, w12, w22 = load(precision, 3, i), load(precision, 4, i), load(precision, 5, i)
     for slot, value in enumerate((w00, w01, w02, w11, w12, w22)):
-        store(block.matrix, slot, 0, load(block.matrix, slot, 0) + value)
-    store(block.matrix, 6, 0, load(block.matrix, 6, 0) - (w00 * d0 + w01 * d1 + w02 * d2))
-    store(block.matrix, 7, 0, load(block.matrix, 7, 0) - (w01 * d0 + w11 * d1 + w12 * d2))
-    store(block.matrix, 8, 0, load(block.matrix, 8, 0) - (w02 * d0 + w12 * d1 + w22 * d2))
+        set_row(block.matrix, slot, row(block.matrix, slot) + value)
+    set_row(block.matrix, 6, row(block.matrix, 6) - (w00 * d0 + w01 * d1 + w02 * d2))
+    set_row(block.matrix, 7, row(block.matrix, 7) - (w01 * d0 + w11 * d1 + w12 * d2))
+    set_row(block.matrix, 8, row(block.matrix, 8) - (w02 * d0 + w12 * d1 + w22 * d2))
 
 
 @inlined
@@ -206,10 +215,10 @@ def _fixed(law: Law, block: Block) -> None:
     """Take fixed parameters out of normal matrix and gradient."""
     for i in range(3):
         if not law.free[i]:
-            store(block.matrix, 6 + i, 0, splat(0.0))
+            set_row(block.matrix, 6 + i, splat(0.0))
             for j in range(3):
                 a, b = min(i, j), max(i, j)
-                store(block.matrix, a * (5 - a) // 2 + b, 0, splat(1.0 if i == j else 0.0))
+                set_row(block.matrix, a * (5 - a) // 2 + b, splat(1.0 if i == j else 0.0))
 
 
 @inlined
@@ -234,24 +243,24 @@ def inverse_of(
 def _invert(law: Law, block: Block) -> Packed:
     """Covariance, 0 for fixed parameters; returns 1 where the matrix is well conditioned, else 0."""
     c00, c01, c02, c11, c12, c22, fine = inverse_of(
-        load(block.matrix, 0, 0), load(block.matrix, 1, 0), load(block.matrix, 2, 0), load(block.matrix, 3, 0),
-        load(block.matrix, 4, 0), load(block.matrix, 5, 0), REGULAR,
+        row(block.matrix, 0), row(block.matrix, 1), row(block.matrix, 2), row(block.matrix, 3),
+        row(block.matrix, 4), row(block.matrix, 5), REGULAR,
     )  # fmt: skip
     f0, f1, f2 = 1.0 * law.free[0], 1.0 * law.free[1], 1.0 * law.free[2]
-    store(block.matrix, 9, 0, c00 * f0)
-    store(block.matrix, 10, 0, c01 * (f0 * f1))
-    store(block.matrix, 11, 0, c02 * (f0 * f2))
-    store(block.matrix, 12, 0, c11 * f1)
-    store(block.matrix, 13, 0, c12 * (f1 * f2))
-    store(block.matrix, 14, 0, c22 * f2)
+    set_row(block.matrix, 9, c00 * f0)
+    set_row(block.matrix, 10, c01 * (f0 * f1))
+    set_row(block.matrix, 11, c02 * (f0 * f2))
+    set_row(block.matrix, 12, c11 * f1)
+    set_row(block.matrix, 13, c12 * (f1 * f2))
+    set_row(block.matrix, 14, c22 * f2)
     return fine
 
 
 @inlined
 def times_covariance(block: Block, x0: Packed, x1: Packed, x2: Packed) -> tuple[Packed, Packed, Packed]:
     """C x."""
-    c00, c01, c02 = load(block.matrix, 9, 0), load(block.matrix, 10, 0), load(block.matrix, 11, 0)
-    c11, c12, c22 = load(block.matrix, 12, 0), load(block.matrix, 13, 0), load(block.matrix, 14, 0)
+    c00, c01, c02 = row(block.matrix, 9), row(block.matrix, 10), row(block.matrix, 11)
+    c11, c12, c22 = row(block.matrix, 12), row(block.matrix, 13), row(block.matrix, 14)
     return c00 * x0 + c01 * x1 + c02 * x2, c01 * x0 + c11 * x1 + c12 * x2, c02 * x0 + c12 * x1 + c22 * x2
 
 
@@ -273,12 +282,12 @@ def inside(law: Law, i: int, p: Packed, fine: Packed) -> Packed:
 def _last_step(block: Block, t0: Packed, t1: Packed, t2: Packed) -> None:
     """Signals and Σwr after a step so small that they are linear over it."""
     for k in range(block.y.shape[0]):
-        moved = load(block.jac, 3 * k, 0) * t0 + load(block.jac, 3 * k + 1, 0) * t1 + load(block.jac, 3 * k + 2, 0) * t2
-        store(block.signal, k, 0, load(block.signal, k, 0) + moved)
+        moved = row(block.jac, 3 * k) * t0 + row(block.jac, 3 * k + 1) * t1 + row(block.jac, 3 * k + 2) * t2
+        set_row(block.signal, k, row(block.signal, k) + moved)
     for q in range(block.precision.shape[0]):
-        moved = load(block.sums, 6 * q + 1, 0) * t0 + load(block.sums, 6 * q + 2, 0) * t1
-        moved = moved + load(block.sums, 6 * q + 3, 0) * t2
-        store(block.sums, 6 * q + 4, 0, load(block.sums, 6 * q + 4, 0) - moved)
+        moved = row(block.sums, 6 * q + 1) * t0 + row(block.sums, 6 * q + 2) * t1
+        moved = moved + row(block.sums, 6 * q + 3) * t2
+        set_row(block.sums, 6 * q + 4, row(block.sums, 6 * q + 4) - moved)
 
 
 @inlined
@@ -291,12 +300,12 @@ def descend_packed(
     moving = splat(1.0)
     t0, t1, t2 = splat(0.0), splat(0.0), splat(0.0)
     for _ in range(TURNS):
-        _tables(law, order, block, p1, p2)
+        fill_tables(law, order, block.first, block.second, p1, p2)
         _add_cells(law, order, block, relative, own, p0, p1, p2)
         _add_prior(block, mean, precision, i, p0, p1, p2)
         _fixed(law, block)
         regular = _invert(law, block)
-        g0, g1, g2 = load(block.matrix, 6, 0), load(block.matrix, 7, 0), load(block.matrix, 8, 0)
+        g0, g1, g2 = row(block.matrix, 6), row(block.matrix, 7), row(block.matrix, 8)
         t0, t1, t2 = times_covariance(block, g0, g1, g2)
         predicted = t0 * g0 + t1 * g1 + t2 * g2
         fine = where_above(regular, 0.5, where_above(HUGE, magnitude(predicted), fine, 0.0), splat(0.0))
@@ -320,27 +329,27 @@ def heat_packed(law: Law, order: Order, block: Block, p0: Packed, p1: Packed, p2
     if stations == 0:
         return
     for slot in range(3 * stations):
-        store(block.shift, slot, 0, splat(0.0))
+        set_row(block.shift, slot, splat(0.0))
     for run in range(order.run_group.size):
         q, s = order.run_group[run], order.run_station[run]
         total, a0, a1, a2 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
         for at in range(order.run_start[run], order.run_start[run + 1]):
             k = order.cells[at]
-            u = warming_packed(law.family, law.x, law.dx, k, p0, p1, p2, load(block.signal, k, 0))
-            store(block.warm, k, 0, u)
-            wu = load(block.weight, k, 0) * u
+            u = warming_packed(law.family, law.x, law.dx, k, p0, p1, p2, row(block.signal, k))
+            set_row(block.warm, k, u)
+            wu = row(block.weight, k) * u
             total = total + wu
-            a0 = a0 + wu * load(block.jac, 3 * k, 0)
-            a1 = a1 + wu * load(block.jac, 3 * k + 1, 0)
-            a2 = a2 + wu * load(block.jac, 3 * k + 2, 0)
-        store(block.warm_sums, run, 0, total)
-        pull = total * load(block.sums, 6 * q + 5, 0)
-        a0 = a0 - load(block.sums, 6 * q + 1, 0) * pull
-        a1 = a1 - load(block.sums, 6 * q + 2, 0) * pull
-        a2 = a2 - load(block.sums, 6 * q + 3, 0) * pull
-        store(block.shift, 3 * s, 0, load(block.shift, 3 * s, 0) + a0)
-        store(block.shift, 3 * s + 1, 0, load(block.shift, 3 * s + 1, 0) + a1)
-        store(block.shift, 3 * s + 2, 0, load(block.shift, 3 * s + 2, 0) + a2)
+            a0 = a0 + wu * row(block.jac, 3 * k)
+            a1 = a1 + wu * row(block.jac, 3 * k + 1)
+            a2 = a2 + wu * row(block.jac, 3 * k + 2)
+        set_row(block.warm_sums, run, total)
+        pull = total * row(block.sums, 6 * q + 5)
+        a0 = a0 - row(block.sums, 6 * q + 1) * pull
+        a1 = a1 - row(block.sums, 6 * q + 2) * pull
+        a2 = a2 - row(block.sums, 6 * q + 3) * pull
+        set_row(block.shift, 3 * s, row(block.shift, 3 * s) + a0)
+        set_row(block.shift, 3 * s + 1, row(block.shift, 3 * s + 1) + a1)
+        set_row(block.shift, 3 * s + 2, row(block.shift, 3 * s + 2) + a2)
     _heats(block, station_variance)
 
 
@@ -348,55 +357,52 @@ def heat_packed(law: Law, order: Order, block: Block, p0: Packed, p1: Packed, p2
 def _heats(block: Block, station_variance: F8) -> None:
     """From the gradients by each station to the parameters, and the sums of their squares."""
     for slot in range(12):
-        store(block.heats, slot, 0, splat(0.0))
+        set_row(block.heats, slot, splat(0.0))
     for s in range(station_variance.size):
-        a0, a1, a2 = load(block.shift, 3 * s, 0), load(block.shift, 3 * s + 1, 0), load(block.shift, 3 * s + 2, 0)
+        a0, a1, a2 = row(block.shift, 3 * s), row(block.shift, 3 * s + 1), row(block.shift, 3 * s + 2)
         h0, h1, h2 = times_covariance(block, a0, a1, a2)
-        store(block.shift, 3 * s, 0, h0)
-        store(block.shift, 3 * s + 1, 0, h1)
-        store(block.shift, 3 * s + 2, 0, h2)
+        set_row(block.shift, 3 * s, h0)
+        set_row(block.shift, 3 * s + 1, h1)
+        set_row(block.shift, 3 * s + 2, h2)
         for slot, value in enumerate((h0 * h0, h0 * h1, h0 * h2, h1 * h1, h1 * h2, h2 * h2)):
-            store(block.heats, slot, 0, load(block.heats, slot, 0) + value)
-            store(block.heats, 6 + slot, 0, load(block.heats, 6 + slot, 0) + value * station_variance[s])
+            set_row(block.heats, slot, row(block.heats, slot) + value)
+            set_row(block.heats, 6 + slot, row(block.heats, 6 + slot) + value * station_variance[s])
 
 
 @inlined
 def _square(block: Block, first: int, z0: Packed, z1: Packed, z2: Packed) -> Packed:
     """zᵀ H z of one of the two sums in heats."""
-    h00, h01, h02 = load(block.heats, first, 0), load(block.heats, first + 1, 0), load(block.heats, first + 2, 0)
-    h11, h12, h22 = load(block.heats, first + 3, 0), load(block.heats, first + 4, 0), load(block.heats, first + 5, 0)
+    h00, h01, h02 = row(block.heats, first), row(block.heats, first + 1), row(block.heats, first + 2)
+    h11, h12, h22 = row(block.heats, first + 3), row(block.heats, first + 4), row(block.heats, first + 5)
     return z0 * (h00 * z0 + 2.0 * (h01 * z1 + h02 * z2)) + z1 * (h11 * z1 + 2.0 * (h12 * z2)) + h22 * (z2 * z2)
 
 
 @inlined
 def heat_squares(
-    order: Order, block: Block, run: int, station_variance: F8, own: Packed, scale: Packed, z0: Packed, z1: Packed,
-    z2: Packed,
+    order: Order, block: Block, run: int, law_variance: Packed, station_variance: F8, own: Packed, scale: Packed,
+    z0: Packed, z1: Packed, z2: Packed,
 ) -> tuple[Packed, Packed]:  # fmt: skip
-    """Sum of e² over the stations, and weighted with their variances, where an error of 1 K at a station moves
+    """Variance by the pixel's own law and by the errors of the stations, where an error of 1 K at a station moves
     something by e = b - z·h: b is `scale` times what it does to the sum of a group, that of `run`, and at the station
     of this run `own` more."""
     if station_variance.size == 0:
         return splat(0.0), splat(0.0)
-    one, weighted = _square(block, 0, z0, z1, z2), _square(block, 6, z0, z1, z2)
-    other = run
-    while other > 0 and order.run_group[other - 1] == order.run_group[run]:
-        other -= 1
-    while other < order.run_group.size and order.run_group[other] == order.run_group[run]:
+    without_law = where_above(NO_LAW, law_variance, splat(1.0), 0.0)
+    some_law = any_above(splat(0.5), without_law)
+    one, weighted = splat(0.0), _square(block, 6, z0, z1, z2)
+    if some_law:
+        one = _square(block, 0, z0, z1, z2)
+    q = order.run_group[run]
+    for other in range(order.group_run[q], order.group_run[q + 1]):
         s = order.run_station[other]
-        b = scale * load(block.warm_sums, other, 0)
+        b = scale * row(block.warm_sums, other)
         if other == run:
             b = b + own
-        z = (
-            z0 * load(block.shift, 3 * s, 0)
-            + z1 * load(block.shift, 3 * s + 1, 0)
-            + z2 * load(block.shift, 3 * s + 2, 0)
-        )
+        z = z0 * row(block.shift, 3 * s) + z1 * row(block.shift, 3 * s + 1) + z2 * row(block.shift, 3 * s + 2)
         e = b * (b - 2.0 * z)
         one = one + e
         weighted = weighted + e * station_variance[s]
-        other += 1
-    return larger(one, 0.0), larger(weighted, 0.0)
+    return where_above(without_law, 0.5, splat(0.0), law_variance * larger(one, 0.0)), larger(weighted, 0.0)
 
 
 @inlined
@@ -404,13 +410,13 @@ def chi2_packed(order: Order, block: Block, law_variance: Packed, stations: int)
     """As `fit`'s chi² of a pixel without outliers."""
     total = splat(0.0)
     for q in range(block.precision.shape[0]):
-        known = load(block.precision, q, 0)
-        offset = load(block.sums, 6 * q + 4, 0) * load(block.sums, 6 * q + 5, 0)
+        known = row(block.precision, q)
+        offset = row(block.sums, 6 * q + 4) * row(block.sums, 6 * q + 5)
         for at in range(order.group_start[q], order.group_start[q + 1]):
             k = order.cells[at]
-            w, r = load(block.weight, k, 0), load(block.y, k, 0) - load(block.signal, k, 0) - offset
+            w, r = row(block.weight, k), row(block.y, k) - row(block.signal, k) - offset
             if stations > 0:
-                u = load(block.warm, k, 0)
+                u = row(block.warm, k)
                 w = w / (1.0 + w * law_variance * (u * u))
             total = total + w * (r * r)
         total = total + where_above(math.inf, known, known * (offset * offset), 0.0)

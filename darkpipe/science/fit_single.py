@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpipe.science.fit_kernel import Law, Pixels
-from darkpipe.science.fit_packed import Block, Order, bounded, inverse_of, share_of
+from darkpipe.science.fit_packed import Block, Order, bounded, fill_tables, growth_of, inverse_of, share_of
 from darkpipe.science.jit import inlined, kernel
-from darkpipe.science.models.families import LINEAR, evaluate_packed, growth_single
+from darkpipe.science.models.families import LINEAR, evaluate_packed
 from darkpipe.science.packed import (
     SINGLES,
     Packed,
@@ -27,15 +27,15 @@ from darkpipe.science.packed import (
     load,
     load_single,
     magnitude,
-    store,
-    store_single,
+    row,
+    set_row,
     where_above,
 )
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
 
-STEPS = 2
+STEPS, STEPS_LINEAR = 2, 3  # a step without an exponential costs next to nothing
 REGULAR = 1e-5  # of the unit diagonal: below, nothing is left of seven digits
 HUGE = 1e30
 AHEAD = 64  # pixels: so far ahead memory is asked for, of more rows than a processor looks after by itself
@@ -53,7 +53,7 @@ class Rough(NamedTuple):
     first: F4
     second: F4
     about: F4
-    p: F8
+    p: F4
 
 
 @kernel
@@ -63,7 +63,7 @@ def new_rough(n: int, groups: int, order: Order) -> Rough:
     return Rough(
         np.empty((n, SINGLES), single), np.empty((n, SINGLES), single), np.empty((n, SINGLES), single),
         np.empty((groups, SINGLES), single), np.empty((order.first.size, SINGLES), single),
-        np.empty((order.second.size, SINGLES), single), np.empty((3, SINGLES), single), np.empty((3, SINGLES)),
+        np.empty((order.second.size, SINGLES), single), np.empty((3, SINGLES), single), np.empty((3, SINGLES), single),
     )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def load_sixteen(law: Law, tile: Pixels, i: int, order: Order, rough: Rough) -> 
     for q in range(rough.precision.shape[0]):
         variance = load_single(tile.group_variance_adu2, q, i)
         known = 1.0 / variance
-        store_single(rough.precision, q, 0, known)
+        set_row(rough.precision, q, known)
         fine = where_above(variance, -1.0, fine, 0.0)
         of_group = like(read, 0.0)
         for at in range(order.group_start[q], order.group_start[q + 1]):
@@ -88,15 +88,15 @@ def load_sixteen(law: Law, tile: Pixels, i: int, order: Order, rough: Rough) -> 
             there = where_above(c, 0.0, where_above(math.inf, magnitude(y), 1.0, 0.0), 0.0)
             share = 1.0 / larger(c, 1.0)
             base = read * tile.read_scale[k] * share + tile.extra_variance_adu2[k]
-            store_single(rough.y, k, 0, where_above(there, 0.5, y, 0.0))
-            store_single(rough.base, k, 0, where_above(there, 0.5, base, math.inf))
-            store_single(rough.shot, k, 0, where_above(there, 0.5, tile.inverse_gain * share, 0.0))
+            set_row(rough.y, k, where_above(there, 0.5, y, 0.0))
+            set_row(rough.base, k, where_above(there, 0.5, base, math.inf))
+            set_row(rough.shot, k, where_above(there, 0.5, tile.inverse_gain * share, 0.0))
             of_group = of_group + there
         here = here + of_group
         unknowns = unknowns + where_above(known, 0.0, 0.0, where_above(of_group, 0.5, like(read, 1.0), 0.0))
-    store_single(rough.about, 0, 0, here)
-    store_single(rough.about, 1, 0, unknowns)
-    store_single(rough.about, 2, 0, fine)
+    set_row(rough.about, 0, here)
+    set_row(rough.about, 1, unknowns)
+    set_row(rough.about, 2, fine)
 
 
 @inlined
@@ -104,31 +104,12 @@ def widen(tile: Pixels, i: int, rough: Rough, half: int, block: Block) -> tuple[
     """Eight of the sixteen pixels, from `half` on, in double precision; returns how many cells they have, their
     unknowns, and 1 where their errors are numbers."""
     for k in range(block.y.shape[0]):
-        store(block.y, k, 0, load(rough.y, k, half))
-        store(block.base, k, 0, load(rough.base, k, half))
-        store(block.shot, k, 0, load(rough.shot, k, half))
+        set_row(block.y, k, load(rough.y, k, half))
+        set_row(block.base, k, load(rough.base, k, half))
+        set_row(block.shot, k, load(rough.shot, k, half))
     for q in range(block.precision.shape[0]):
-        store(block.precision, q, 0, 1.0 / load(tile.group_variance_adu2, q, i + half))
+        set_row(block.precision, q, 1.0 / load(tile.group_variance_adu2, q, i + half))
     return load(rough.about, 0, half), load(rough.about, 1, half), load(rough.about, 2, half)
-
-
-@inlined
-def _tables(law: Law, order: Order, rough: Rough, p1: Packed, p2: Packed) -> None:
-    if law.family == LINEAR or not order.tabled:
-        return
-    for j in range(order.first.size):
-        store_single(rough.first, j, 0, growth_single(law.family, order.first[j], 0.0, p1, p2))
-    for j in range(order.second.size):
-        store_single(rough.second, j, 0, growth_single(law.family, 0.0, order.second[j], p1, p2))
-
-
-@inlined
-def _growth(law: Law, order: Order, rough: Rough, k: int, p1: Packed, p2: Packed) -> Packed:
-    if law.family == LINEAR:
-        return p1
-    if order.tabled:
-        return load_single(rough.first, order.first_of[k], 0) * load_single(rough.second, order.second_of[k], 0)
-    return growth_single(law.family, law.x[0, k], law.x[1, k], p1, p2)
 
 
 @inlined
@@ -146,10 +127,10 @@ def _step(
         sw, s0, s1, s2, sr = like(p0, 0.0), like(p0, 0.0), like(p0, 0.0), like(p0, 0.0), like(p0, 0.0)
         for at in range(order.group_start[q], order.group_start[q + 1]):
             k = order.cells[at]
-            growth = _growth(law, order, rough, k, p1, p2)
+            growth = growth_of(law, order, rough.first, rough.second, k, p1, p2)
             s, j0, j1, j2 = evaluate_packed(law.family, law.x, k, p0, p1, p2, growth)
-            r = load_single(rough.y, k, 0) - s
-            noise = load_single(rough.base, k, 0) + load_single(rough.shot, k, 0) * larger(s, 0.0)
+            r = row(rough.y, k) - s
+            noise = row(rough.base, k) + row(rough.shot, k) * larger(s, 0.0)
             w = 1.0 / (noise + (own + relative[k]) * (s * s))
             a0, a1, a2 = w * j0, w * j1, w * j2
             m00, m01, m02 = m00 + a0 * j0, m01 + a0 * j1, m02 + a0 * j2
@@ -157,7 +138,7 @@ def _step(
             g0, g1, g2 = g0 + a0 * r, g1 + a1 * r, g2 + a2 * r
             sw, sr = sw + w, sr + w * r
             s0, s1, s2 = s0 + a0, s1 + a1, s2 + a2
-        share = share_of(load_single(rough.precision, q, 0), sw)
+        share = share_of(row(rough.precision, q), sw)
         b0, b1, b2 = s0 * share, s1 * share, s2 * share
         m00, m01, m02 = m00 - s0 * b0, m01 - s0 * b1, m02 - s0 * b2
         m11, m12, m22 = m11 - s1 * b1, m12 - s1 * b2, m22 - s2 * b2
@@ -177,12 +158,12 @@ def first_steps(
 ) -> None:
     """From the start of pixels i to i + 15 towards their minimum; fills rough.p."""
     p0, p1, p2 = load_single(start, 0, i), load_single(start, 1, i), load_single(start, 2, i)
-    for _ in range(STEPS):
-        _tables(law, order, rough, p1, p2)
+    for _ in range(STEPS_LINEAR if law.family == LINEAR else STEPS):
+        fill_tables(law, order, rough.first, rough.second, p1, p2)
         t0, t1, t2, well = _step(law, order, rough, relative, own, mean, precision, i, p0, p1, p2)
         p0 = where_above(well, 0.5, bounded(law, 0, p0 + t0), p0)
         p1 = where_above(well, 0.5, bounded(law, 1, p1 + t1), p1)
         p2 = where_above(well, 0.5, bounded(law, 2, p2 + t2), p2)
-    store_single(rough.p, 0, 0, p0)
-    store_single(rough.p, 1, 0, p1)
-    store_single(rough.p, 2, 0, p2)
+    set_row(rough.p, 0, p0)
+    set_row(rough.p, 1, p1)
+    set_row(rough.p, 2, p2)

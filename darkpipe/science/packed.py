@@ -22,7 +22,7 @@ SINGLES = 16
 
 Packed = Any
 """Eight float64; exists in compiled code alone. What is written with operators, and with functions of vectors that say
-nothing else, does for sixteen float32 (`load_single`) as well; the two do not mix."""
+nothing else, does for sixteen float32 (`load_single`, `row`) as well; the two do not mix."""
 
 
 def _of_numba(name: str) -> Any:
@@ -30,6 +30,8 @@ def _of_numba(name: str) -> Any:
 
 
 splat: Any = _of_numba("splat")
+is_single: Any = _of_numba("is_single")
+"""Whether lanes are of single precision; the compiler drops what is for the others."""
 like: Any = _of_numba("like")
 """like(x, a): a, in all lanes if it is one number; a vector of the kind of x."""
 square_root: Any = _of_numba("square_root")
@@ -60,50 +62,41 @@ store: Any = _of_numba("store")
 load_single: Any = _of_numba("load_single")
 """As `load`, sixteen numbers in single precision."""
 store_single: Any = _of_numba("store_single")
+row: Any = _of_numba("row")
+"""row(array, r): row r of a matrix of float64 whose rows are of eight, or of float32 of sixteen. Its place in memory
+takes no multiplication to find, and of a matrix with other rows it is wrong."""
+set_row: Any = _of_numba("set_row")
+"""set_row(array, r, value): write such a row."""
 fetch: Any = _of_numba("fetch")
 """Ask for the memory of element i of a row, which need not exist, before it is needed."""
 
 
 _TO_POWERS = 1.4426950408889634
-_SHIFT = 6755399441055744.0  # 1.5·2^52: the sum with it is rounded to a whole number
+_SHIFT, _SINGLE_SHIFT = 6755399441055744.0, 12582912.0  # 1.5·2^52, 1.5·2^23: a sum with it is rounded to a whole number
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
-
-
-@inlined
-def exponential(x: Packed) -> Packed:
-    """exp(x) of each lane to a few units of the last place, x limited to ±700: 2^k exp(r) with |r| < ln 2 / 2, by
-    the Taylor series."""
-    x = larger(smaller(x, 700.0), -700.0)
-    shifted = x * _TO_POWERS + _SHIFT
-    k = shifted - _SHIFT
-    r = (x - k * _LN2_HIGH) - k * _LN2_LOW
-    p = r * 2.08767569878681e-09 + 2.505210838544172e-08
-    p = p * r + 2.755731922398589e-07
-    p = p * r + 2.7557319223985893e-06
-    p = p * r + 2.48015873015873e-05
-    p = p * r + 0.0001984126984126984
-    p = p * r + 0.001388888888888889
-    p = p * r + 0.008333333333333333
-    p = p * r + 0.041666666666666664
-    p = p * r + 0.16666666666666666
-    p = p * r + 0.5
-    p = p * r + 1.0
-    p = p * r + 1.0
-    return _by_power_of_two(p, shifted)
-
-
-_SINGLE_SHIFT = 12582912.0  # 1.5·2^23
 _SINGLE_HIGH, _SINGLE_LOW = 0.693145751953125, 1.4286068202862268e-06
 
 
 @inlined
-def exponential_single(x: Packed) -> Packed:
-    """exp(x) of sixteen float32 to some units of the last place, x limited to ±87; as `exponential`."""
-    x = larger(smaller(x, 87.0), -87.0)
-    shifted = x * _TO_POWERS + _SINGLE_SHIFT
-    k = shifted - _SINGLE_SHIFT
-    r = (x - k * _SINGLE_HIGH) - k * _SINGLE_LOW
-    p = r * 0.0001984126984126984 + 0.001388888888888889
+def exponential(x: Packed) -> Packed:
+    """exp(x) of each lane to a few units of the last place, x limited to ±700, in single precision to ±87: 2^k exp(r)
+    with |r| < ln 2 / 2, by the Taylor series."""
+    single = is_single(x)  # known when it is compiled, as is what hangs on it
+    limit, shift = (87.0, _SINGLE_SHIFT) if single else (700.0, _SHIFT)
+    high, low = (_SINGLE_HIGH, _SINGLE_LOW) if single else (_LN2_HIGH, _LN2_LOW)
+    x = larger(smaller(x, limit), -limit)
+    shifted = x * _TO_POWERS + shift
+    k = shifted - shift
+    r = (x - k * high) - k * low
+    if single:
+        p = like(x, 0.0001984126984126984)
+    else:
+        p = r * 2.08767569878681e-09 + 2.505210838544172e-08
+        p = p * r + 2.755731922398589e-07
+        p = p * r + 2.7557319223985893e-06
+        p = p * r + 2.48015873015873e-05
+        p = p * r + 0.0001984126984126984
+    p = p * r + 0.001388888888888889
     p = p * r + 0.008333333333333333
     p = p * r + 0.041666666666666664
     p = p * r + 0.16666666666666666

@@ -151,6 +151,10 @@ def _any(builder: Any, kind: Any, a: Any, b: Any) -> Any:
     return builder.icmp_unsigned("!=", found, ir.Constant(ir.IntType(kind.lanes), 0))
 
 
+def _is_single(builder: Any, kind: Any, a: Any) -> Any:
+    return ir.Constant(ir.IntType(1), int(kind is _single))
+
+
 def _scaled_by_two(builder: Any, kind: Any, mantissa: Any, shifted: Any) -> Any:
     """mantissa · 2^k, with k in the low bits of 1.5·2^52 + k (of float32: 1.5·2^23 + k)."""
     power = builder.shl(builder.bitcast(shifted, kind.words), kind.whole(kind.digits))
@@ -178,6 +182,7 @@ def _fraction(builder: Any, kind: Any, a: Any) -> Any:
 
 splat: Any = _compiled("splat", 1, lambda builder, kind, a: a)
 like: Any = _compiled("like", 2, lambda builder, kind, a, b: b)
+is_single: Any = _compiled("is_single", 1, _is_single, types.boolean)
 square_root: Any = _compiled("square_root", 1, _llvm("llvm.sqrt"))
 rounded: Any = _compiled("rounded", 1, _llvm("llvm.rint"))
 floored: Any = _compiled("floored", 1, _llvm("llvm.floor"))
@@ -258,6 +263,52 @@ load: Any = _loaded(_packed, "load")
 load_single: Any = _loaded(_single, "load_single")
 store: Any = _stored(_packed, "store")
 store_single: Any = _stored(_single, "store_single")
+
+
+def _row_address(context: Any, builder: Any, kind: Any, array_type: Any, array: Any, given: Any, r: Any) -> Any:
+    """Where a row as long as a vector begins."""
+    data = context.make_array(array_type)(context, builder, array).data
+    whole = builder.bitcast(data, kind.vector.as_pointer())
+    return builder.gep(whole, [context.cast(builder, r, given, types.intp)], inbounds=True)
+
+
+def _rows_of(array: Any) -> Any:
+    """The type of vectors that the rows of a matrix are; None if they are none."""
+    if not _checked(array) or array.ndim != 2:
+        return None
+    return next((kind for kind in (_packed, _single) if array.dtype == kind.scalar), None)
+
+
+def _row(typing: Any, array: Any, r: Any) -> Any:
+    kind = _rows_of(array)
+    if kind is None:
+        return None
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = _row_address(context, builder, kind, array, args[0], sig.args[1], args[1])
+        found = builder.load(pointer)
+        found.align = array.dtype.bitwidth // 8
+        return found
+
+    return kind(array, r), codegen
+
+
+def _set_row(typing: Any, array: Any, r: Any, value: Any) -> Any:
+    kind = _rows_of(array)
+    if kind is None or value != kind:
+        return None
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = _row_address(context, builder, kind, array, args[0], sig.args[1], args[1])
+        builder.store(args[2], pointer, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.none(array, r, value), codegen
+
+
+_row.__name__, _set_row.__name__ = "row", "set_row"
+row: Any = intrinsic(_row)
+set_row: Any = intrinsic(_set_row)
 
 
 def _fetch(typing: Any, array: Any, row: Any, i: Any) -> Any:

@@ -16,7 +16,6 @@ from darkpipe.science.packed import (
     any_above,
     as_in,
     exponential,
-    exponential_single,
     fetch,
     floored,
     larger,
@@ -26,6 +25,8 @@ from darkpipe.science.packed import (
     logarithm,
     magnitude,
     rounded,
+    row,
+    set_row,
     smaller,
     splat,
     square_root,
@@ -87,8 +88,8 @@ def test_rounding_follows_numpy():
     rounding(a, b, np.empty(8, np.float32), out, whole)
     x, y = a[0], b[0]
     expected = [np.floor(x), x * y - y, x.astype(np.float32).astype(float), x, np.abs(x).view(np.int64) >> 42]
-    for row, wanted in zip(out, expected, strict=True):
-        np.testing.assert_array_equal(row, wanted)
+    for one, wanted in zip(out, expected, strict=True):
+        np.testing.assert_array_equal(one, wanted)
     np.testing.assert_array_equal(whole[0], (1e6 * np.abs(x)).astype(np.uint32))
 
 
@@ -128,8 +129,8 @@ def test_lanes_follow_numpy(kind):
     a, b = (rng.normal(0, 1, (1, 64)).astype(kind) for _ in range(2))
     out = np.empty((9, 64))
     arithmetic(a, b, out)
-    for row, wanted in zip(out, expected(a[0].astype(float), b[0].astype(float)), strict=True):
-        np.testing.assert_allclose(row, wanted, rtol=1e-14, atol=1e-15)
+    for one, wanted in zip(out, expected(a[0].astype(float), b[0].astype(float)), strict=True):
+        np.testing.assert_allclose(one, wanted, rtol=1e-14, atol=1e-15)
 
 
 @kernel
@@ -144,7 +145,7 @@ def in_single(a, whole, out, wide):
         store_single(out, 4, i, where_above(x, y, x - y, 7))
         store_single(out, 5, i, like(x, 1.0 if any_above(x, y) else 0.0))
         store_single(out, 6, i, load_single(whole, 0, i))
-        store_single(out, 7, i, exponential_single(20 * x))
+        store_single(out, 7, i, exponential(20 * x))
         store_single(wide, 0, i, x)
 
 
@@ -160,9 +161,23 @@ def test_sixteen_lanes_follow_numpy_in_single_precision(kind):
     wanted = [x + 2 * y, -x / y, np.maximum(x, np.minimum(y, np.float32(0.5))), np.sqrt(np.abs(x)),
               np.where(x > y, x - y, 7), some, whole[0], np.exp(20 * x.astype(float))]  # fmt: skip
     assert 0 < (x > y).sum() < 64
-    for row, right in zip(out, wanted, strict=True):
-        np.testing.assert_allclose(row, right, rtol=3e-6)  # an argument of 60 has an error of 2e-6
+    for one, right in zip(out, wanted, strict=True):
+        np.testing.assert_allclose(one, right, rtol=3e-6)  # an argument of 60 has an error of 2e-6
     np.testing.assert_array_equal(wide[0], x)
+
+
+@kernel
+def turned(a, out):
+    for k in range(a.shape[0]):
+        set_row(out, a.shape[0] - 1 - k, 2.0 * row(a, k))
+
+
+@pytest.mark.parametrize(("kind", "lanes"), [(np.float64, 8), (np.float32, SINGLES)])
+def test_rows_are_read_and_written(kind, lanes):
+    a = np.arange(5 * lanes, dtype=kind).reshape(5, lanes)
+    out = np.empty_like(a)
+    turned(a, out)
+    np.testing.assert_array_equal(out, 2 * a[::-1])
 
 
 def test_exponentials_in_single_precision_end_at_its_range():

@@ -20,7 +20,6 @@ from darkpipe.science.packed import (
     LANES,
     Packed,
     exponential,
-    exponential_single,
     larger,
     like,
     load,
@@ -86,18 +85,10 @@ def warming(
 
 @inlined
 def growth_packed(family: int, x0: float, x1: float, p1: Packed, p2: Packed) -> Packed:
-    """The exponential of a cell for eight pixels. It is a product: that of (x0, 0) times that of (0, x1)."""
+    """The exponential of a cell, of eight pixels or sixteen: the product of that of (x0, 0) and that of (0, x1)."""
     if family == EXPONENTIAL:
         return exponential(p1 * x0 + p2 * x1)
     return exponential(p2 * x1)
-
-
-@inlined
-def growth_single(family: int, x0: float, x1: float, p1: Packed, p2: Packed) -> Packed:
-    """As `growth_packed` for sixteen pixels in single precision."""
-    if family == EXPONENTIAL:
-        return exponential_single(p1 * x0 + p2 * x1)
-    return exponential_single(p2 * x1)
 
 
 @inlined
