@@ -68,11 +68,17 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
         return
     subject = Subject.of(out)
     samples = _samples_job(subject)
-    if samples is not None:
-        yield [samples]
-    pictures = _picture_jobs(subject, samples is not None and bool(read_sample_pixels(out.sample_pixels, OVER[0])))
-    yield pictures
-    drawn = [path for job in pictures for path in job.outputs]
+    masters, tables = _pictures_of_masters(subject), _pictures_of_tables(subject)
+    yield [*([] if samples is None else [samples]), *masters, *tables]
+    curves: list[Job] = []
+    if samples is not None and read_sample_pixels(out.sample_pixels, OVER[0]):
+        names = ("dark_vs_exposure", "dark_vs_temperature")
+        curves = [
+            Job(draw_samples, (out.sample_pixels,), (out.picture(name),), {"over": over}, label=f"sample pixels {over}")
+            for name, over in zip(names, OVER, strict=True)
+        ]
+        yield curves
+    drawn = [path for job in (*masters, *curves, *tables) for path in job.outputs]
     yield [_page_job(subject, drawn, settings)]
 
 
@@ -112,7 +118,8 @@ def sample(
     return {outputs[0]: write_sample_pixels(outputs[0], source, brightest)}
 
 
-def _picture_jobs(subject: Subject, samples: bool) -> list[Job]:
+def _pictures_of_masters(subject: Subject) -> list[Job]:
+    """The brightest master and one in the middle, what a model leaves of them, and how many pixels are how bright."""
     out, place = subject.out, subject.place
     ranked = subject.ranked()
     shown = dict.fromkeys([ranked[-1], ranked[len(ranked) // 2]])
@@ -128,9 +135,13 @@ def _picture_jobs(subject: Subject, samples: bool) -> list[Job]:
             label="hot-pixel curve",
         )
     )
-    if samples:
-        names = ("dark_vs_exposure", "dark_vs_temperature")
-        jobs.append(Job(draw_samples, (out.sample_pixels,), tuple(map(out.picture, names)), {}, label="sample pixels"))
+    return jobs
+
+
+def _pictures_of_tables(subject: Subject) -> list[Job]:
+    """Accuracy of each cell, glow, levels of the biases, temperature logs; each where there is such a thing."""
+    out, place = subject.out, subject.place
+    jobs: list[Job] = []
     if out.evaluation_table.is_file():
         jobs += [
             Job(
@@ -211,15 +222,14 @@ def draw_curve(
     return _saved(outputs[0], hot_pixel_curve(signal, temperature_c, exposure_s))
 
 
-def draw_samples(inputs: tuple[Path, ...], outputs: tuple[Path, ...]) -> dict[Path, str]:
-    """Pixels against exposure, and against 1/T."""
-    draw = (dark_vs_exposure_and_temperature, dark_vs_inverse_temperature)
-    titles = ("Dark signal against exposure: masters and model", "Dark signal against 1/T: masters and model")
-    digests: dict[Path, str] = {}
-    for path, over, figure, title in zip(outputs, OVER, draw, titles, strict=True):
-        pixels = read_sample_pixels(inputs[0], over)
-        digests |= _saved(path, figure(pixels, title, across=2))
-    return digests
+def draw_samples(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, over: str) -> dict[Path, str]:
+    """Pixels against exposure, or against 1/T."""
+    draw, axis = {
+        OVER[0]: (dark_vs_exposure_and_temperature, "exposure"),
+        OVER[1]: (dark_vs_inverse_temperature, "1/T"),
+    }[over]
+    title = f"Dark signal against {axis}: masters and model"
+    return _saved(outputs[0], draw(read_sample_pixels(inputs[0], over), title, across=2))
 
 
 def draw_grid(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, name: str) -> dict[Path, str]:

@@ -179,7 +179,7 @@ def measure_sets(
         hot = measured & ((bits & int(DQ.HOT)) != 0) & ((bits & int(MODEL_INVALID)) == 0) & np.isfinite(found.per_k)
         return signal, variance, found, (typical, measured, hot)
 
-    for signal, variance, found, chosen_pixels in each_ahead(read, chosen):
+    for signal, variance, found, chosen_pixels in each_ahead(read, chosen, threads=2):
         for pixels, use in zip(sets, chosen_pixels, strict=True):
             _add(pixels, use, signal, variance, found.current_adu_s[use], found.current_error_adu_s[use])
     for pixels in sets:

@@ -12,6 +12,7 @@ from darkpipe.files.evaluating import Held, held_out_plane
 from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import read_cells, read_reference
 from darkpipe.files.model_maps import read_description, read_maps
+from darkpipe.files.products import read_shape
 from darkpipe.files.shared_maps import maps_of, maps_shared
 from darkpipe.science.reduced import Reduced
 
@@ -71,16 +72,16 @@ def test_shared_maps_are_read_once_and_let_go(finished: Campaign, monkeypatch: p
     folder, model = ModelDir.at(finished.model), read_description(finished.model / "model.yaml").find(MODEL)
     asked = []
 
-    def reading(folder, model, rows=slice(None)):
+    def reading(folder, model, rows=slice(None), memory=None):
         asked.append(rows)
-        return read_maps(folder, model, rows)
+        return read_maps(folder, model, rows, memory)
 
     monkeypatch.setattr(shared_maps, "read_maps", reading)
     with maps_shared():
         with maps_shared():
             first = maps_of(folder, model, slice(0, 5))
         second = maps_of(folder, model, slice(3, 5))
-    assert asked == [slice(None)]
+    assert asked == [slice(0, read_shape(folder.hot_pixel_mask)[0])]  # all rows, once
     assert np.array_equal(first.parameters[:, 3:], second.parameters, equal_nan=True)
     maps_of(folder, model, slice(3, 5))
     assert asked[1:] == [slice(3, 5)]  # nobody shares any more
