@@ -31,7 +31,6 @@ from darkpipe.jobs.report import Failure, NoProgress, Progress, RunReport
 from darkpipe.jobs.runner import Runner
 from darkpipe.jobs.stamps import say_waited
 from darkpipe.jobs.walk import Check, Walk
-from darkpipe.report.painters import painting
 from darkpipe.same_file import Stamp
 from steps.focal_plane import Plan, has_many, run_detectors
 from steps.modes import (
@@ -246,8 +245,7 @@ class MasterController:
             engine = lease or _engine(settings, out.root)
             runner = Runner(journal, engine, settings.workers, progress, stop)
             runner.rely_on([self.steps[number] for number in self.numbers(mode) if number < min(numbers)])
-            painters = settings.workers if settings.engine == "threads" else 0  # other engines draw in their workers
-            with _failures_told(report), painting(painters), contextlib.closing(runner):
+            with _failures_told(report), contextlib.closing(runner):
                 of_all = [self.steps[number] for number in numbers if _sees_all(number)]
                 of_campaign = [self.steps[number] for number in numbers if not _sees_all(number)]
                 prunable = () if self._instead(mode_named(mode)) else mode_named(mode).prunes
