@@ -25,7 +25,7 @@ from master_controller import MODES, MasterController, mode_named
 from steps.flags import DETECTORS, FLAGS, Flag, number, numbers
 
 INTERRUPTED = 130
-OBJECTS_A_SEARCH = 50_000  # new ones after which Python looks for cycles; after 700 it looks through numba too often
+SEARCHES = (10_000, 10, 2)  # for cycles, see gc.set_threshold: Python's own 700 looks through all of numba too often
 EXIT_CODES = """exit codes:
   0 made, or up to date; 1 a step failed; 2 wrong flags or settings; 3 check_model: the model has drifted or is stale
   (modes that fit the model again say so as a warning, and end with 0);
@@ -204,7 +204,7 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 if __name__ == "__main__":
-    gc.set_threshold(OBJECTS_A_SEARCH)
+    gc.set_threshold(*SEARCHES)
     code = main()
     gc.freeze()  # or Python looks through all that was imported once more before it ends, which takes a second
     sys.exit(code)
