@@ -23,7 +23,6 @@ from darkpipe.science.models import MODELS, Reference
 from darkpipe.science.sensor import Growth, Spread, growth
 
 BAND_BYTES = 16 << 20
-BLOCK_PIXELS = 1 << 13  # of which a dozen float64 planes stay in the cache
 SAMPLE_PIXELS = 4 << 20  # that means and spreads are taken of; more would cost minutes and tell no more
 SAMPLE_BANDS = 32
 NO_MEASUREMENT = DQ.DEAD | DQ.SATURATED | DQ.FIT_FAILED
@@ -49,18 +48,13 @@ class ModelFiles:
         spec = MODELS[self.model]
         planes = {name: read_planes(path, ["SCI", "DQ"], rows) for name, path in self.maps.items()}
         bits = next(iter(planes.values()))[1]
-        covariance = read_planes(self.covariance, ["SCI"], rows)[0].reshape(6, -1)
+        parameters = np.zeros((3, bits.size))
+        for p in spec.parameters:
+            parameters[p.slot] = planes[p.name][0].ravel()
+        covariance = read_planes(self.covariance, ["SCI"], rows)[0].reshape(6, -1).astype(np.float64)
         quoted = Reference(float(header["T-REF"]), 1.0, float(header["EGAP"]))
         longest = float(header["EXPMAX"])
-        found = np.empty((4, bits.size))
-        for first in range(0, bits.size, BLOCK_PIXELS):
-            block = slice(first, min(first + BLOCK_PIXELS, bits.size))
-            parameters = np.zeros((3, block.stop - block.start))
-            for p in spec.parameters:
-                parameters[p.slot] = planes[p.name][0].reshape(-1)[block]
-            grown = growth(spec, parameters, covariance[:, block], quoted, temperature_c, longest)
-            found[:, block] = grown.current_adu_s, grown.current_error_adu_s, grown.per_k, grown.error_per_k
-        return Growth(temperature_c, *found), bits.ravel().astype(np.uint16)
+        return growth(spec, parameters, covariance, quoted, temperature_c, longest), bits.ravel().astype(np.uint16)
 
 
 def bands(shape: tuple[int, int], planes: int) -> list[slice]:
