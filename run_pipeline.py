@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import gc
 import os
 import re
 import signal
@@ -24,6 +25,7 @@ from master_controller import MODES, MasterController, mode_named
 from steps.flags import DETECTORS, FLAGS, Flag, number, numbers
 
 INTERRUPTED = 130
+SEARCHES = (10_000, 10, 2)  # for cycles, see gc.set_threshold: Python's own 700 looks through all of numba too often
 EXIT_CODES = """exit codes:
   0 made, or up to date; 1 a step failed; 2 wrong flags or settings; 3 check_model: the model has drifted or is stale
   (modes that fit the model again say so as a warning, and end with 0);
@@ -202,4 +204,7 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    gc.set_threshold(*SEARCHES)
+    code = main()
+    gc.freeze()  # or Python looks through all that was imported once more before it ends, which takes a second
+    sys.exit(code)

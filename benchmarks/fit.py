@@ -26,7 +26,7 @@ from scipy.optimize import curve_fit
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import noise_maps
 from benchmarks.table import Line, markdown
-from darkpipe.files.assembling import count_rows, held_out, read_sums, write_map
+from darkpipe.files.assembling import count_rows, held_out, read_sums, write_maps
 from darkpipe.files.fitting import UnitFiles, fit_band, tile_bands, write_tile
 from darkpipe.files.masters import Cell, Master, ReferenceValues, master_frame
 from darkpipe.files.products import Frame, write_frame
@@ -228,10 +228,10 @@ def disk_to_disk(quick: bool) -> list[Line]:
                 tiles = list(pool.map(fit, tile_bands(shape, len(files.cells))))
                 rows = count_rows(tiles)
                 maps = [*(p.name for p in files.unit.model.parameters), "covariance", "chi2", "status"]
-                made = [pool.submit(write_map, folder / f"map_{name}.fits", files, name, tiles, rows) for name in maps]
+                targets = {name: folder / f"map_{name}.fits" for name in maps}
+                made = pool.submit(write_maps, targets, files, tiles, rows)
                 held_out(files, read_sums(tiles))
-                for one in made:
-                    one.result()
+                made.result()
 
         taken = best(work, 2, time.perf_counter)
         size = sum(p.stat().st_size for p in paths)

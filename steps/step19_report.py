@@ -68,11 +68,14 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
         return
     subject = Subject.of(out)
     samples = _samples_job(subject)
-    if samples is not None:
-        yield [samples]
-    pictures = _picture_jobs(subject, samples is not None and bool(read_sample_pixels(out.sample_pixels, OVER[0])))
-    yield pictures
-    drawn = [path for job in pictures for path in job.outputs]
+    masters, tables = _pictures_of_masters(subject), _pictures_of_tables(subject)
+    yield [*([] if samples is None else [samples]), *masters, *tables]
+    curves: list[Job] = []
+    if samples is not None and read_sample_pixels(out.sample_pixels, OVER[0]):
+        names = ("dark_vs_exposure", "dark_vs_temperature")
+        curves = [Job(draw_samples, (out.sample_pixels,), tuple(map(out.picture, names)), {}, label="sample pixels")]
+        yield curves
+    drawn = [path for job in (*masters, *curves, *tables) for path in job.outputs]
     yield [_page_job(subject, drawn, settings)]
 
 
@@ -112,7 +115,8 @@ def sample(
     return {outputs[0]: write_sample_pixels(outputs[0], source, brightest)}
 
 
-def _picture_jobs(subject: Subject, samples: bool) -> list[Job]:
+def _pictures_of_masters(subject: Subject) -> list[Job]:
+    """The brightest master and one in the middle, what a model leaves of them, and how many pixels are how bright."""
     out, place = subject.out, subject.place
     ranked = subject.ranked()
     shown = dict.fromkeys([ranked[-1], ranked[len(ranked) // 2]])
@@ -128,9 +132,13 @@ def _picture_jobs(subject: Subject, samples: bool) -> list[Job]:
             label="hot-pixel curve",
         )
     )
-    if samples:
-        names = ("dark_vs_exposure", "dark_vs_temperature")
-        jobs.append(Job(draw_samples, (out.sample_pixels,), tuple(map(out.picture, names)), {}, label="sample pixels"))
+    return jobs
+
+
+def _pictures_of_tables(subject: Subject) -> list[Job]:
+    """Accuracy of each cell, glow, levels of the biases, temperature logs; each where there is such a thing."""
+    out, place = subject.out, subject.place
+    jobs: list[Job] = []
     if out.evaluation_table.is_file():
         jobs += [
             Job(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from darkpipe.errors import DesignError
-from darkpipe.files.assembling import count_rows, held_out, read_sums, write_map
+from darkpipe.files.assembling import count_rows, held_out, read_sums, write_maps
 from darkpipe.files.bias_files import bias_of_model
 from darkpipe.files.check_history import last_check
 from darkpipe.files.clamp import clamp_notes
@@ -292,8 +292,8 @@ def assemble(
     parameters = [p.name for p in MODELS[unit["model"]].parameters]
     kept = [by_name[name] for name in (*parameters, "covariance", "offset") if name in by_name]
     with keeping_replaced(OutputDir(inputs[0].parent, "").model, unit["model"], unit["scope"], kept):
-        maps, rows = [name for name in named if name not in HELD_OUT], count_rows(inputs[1:])
-        digests = {by_name[name]: write_map(by_name[name], files, name, inputs[1:], rows) for name in maps}
+        maps = {name: path for name, path in by_name.items() if name not in HELD_OUT}
+        digests = write_maps(maps, files, inputs[1:], count_rows(inputs[1:]))
     table, errors = held_out(files, read_sums(inputs[1:]))
     digests[by_name["held_out"]] = write_table(by_name["held_out"], table)
     return digests | {by_name["held_out_maps"]: write_frame(by_name["held_out_maps"], errors)}

@@ -48,7 +48,7 @@ log = logging.getLogger("darkpipe")
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
-    """Errors and pictures of each cell, then the table and the summary.
+    """Errors and pictures of each cell, and what needs none of these; then the table; then the summary.
 
     Raises
     ------
@@ -77,14 +77,11 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
         jobs.append(_cell_job(out, place, folder, description, settings, cell, key, own, cell.name in known))
     if not jobs:
         raise DesignError("the model fits none of these masters", where=folder.path)
+    beside = [_candidates_job(out, folder, description, own), *_picture_jobs(out, folder, description, settings)]
     with maps_shared() if len(jobs) >= MANY else nullcontext():
-        yield jobs
+        yield [*jobs, *beside]
     measured = tuple(j.outputs[0] for j in jobs)
-    tables = [
-        _table_job(out, folder, description, measured, own, known),
-        _candidates_job(out, folder, description, own),
-    ]
-    yield [*tables, *_picture_jobs(out, folder, description, settings)]
+    yield [_table_job(out, folder, description, measured, own, known)]
     yield [_summary_job(out, description)]
 
 

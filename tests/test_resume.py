@@ -74,7 +74,7 @@ def test_one_new_frame_remakes_its_cell_and_what_hangs_on_it(work: Campaign) -> 
         frame.name, INDEX, BIAS_TABLE, REFERENCE, LEVELS,
         "cells of darks", "master dark T-5.0C_texp100s",
         "levels of saturation", "mask of special pixels",
-        *FIT, *DARKS, *evaluations(CELL_NAMES), "evaluation.ecsv", "candidates.ecsv", "evaluation_summary.png",
+        *FIT, *DARKS, *evaluations(CELL_NAMES), "candidates.ecsv", "evaluation.ecsv", "evaluation_summary.png",
         "lists of bad pixels",
     ]  # fmt: skip
     changed = differing(products(work.out), before)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,14 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from darkpipe.errors import ProductError
 from darkpipe.files.ahead import ahead
 from darkpipe.files.arrays import read_arrays
 from darkpipe.files.bias_files import line_of_levels
 from darkpipe.files.fitting import PLANES, Tile, UnitFiles, plane_name
 from darkpipe.files.model_maps import BY_BIAS
-from darkpipe.files.products import Card, Frame, blank, write_strips
+from darkpipe.files.products import Card, Frame, blank
+from darkpipe.files.strips import write_together
 from darkpipe.files.tables import table_of
 from darkpipe.science.design import Unit
 from darkpipe.science.error_sums import ErrorSums
@@ -27,13 +28,14 @@ from darkpipe.science.metrics import CellErrors
 from darkpipe.science.models import MODELS
 
 _VARIANCE_SLOT = {0: 0, 1: 3, 2: 5}  # of the six of a covariance
+TO_DO = "run step 5 again"
 _NEEDED = {
     "covariance": ("covariance", "by_bias"),
     "chi2": ("chi2", "dof"),
     "status": ("dq",),
     "offset": ("offset",),
 }
-"""Arrays of a tile that a map is made of; that of a parameter takes a plane of two, and the bits."""
+"""Arrays of a tile that a map is made of; that of a parameter is made of parameters, covariance and bits."""
 
 
 @dataclass
@@ -80,68 +82,100 @@ def parameter_maps(files: UnitFiles, made: Assembled) -> dict[str, Frame]:
 
 def parameter_map(files: UnitFiles, name: str, tile: Tile) -> Frame:
     """One map, or a band of it: of a parameter value, 1 sigma and status."""
-    unit = files.unit
-    reference = unit.map_reference
-    base: list[Card] = [
-        ("MODEL", files.model, MODELS[files.model].formula[:40]),
-        ("SCOPE", files.scope, "cells of one exposure or temperature, if any"),
-        ("T-REF", reference.temperature_c, "[deg C] temperature the parameters are quoted at"),
-        ("T-MIN", float(files.temperature_c.min()), "[deg C] lowest fitted"),
-        ("T-MAX", float(files.temperature_c.max()), "[deg C] highest fitted"),
-        ("EXPMIN", float(files.exposure_s.min()), "[s] shortest fitted"),
-        ("EXPMAX", float(files.exposure_s.max()), "[s] longest fitted"),
-        ("EGAP", reference.energy_gap_ev, "[eV] energy gap"),
-    ]
-    if name == "covariance":
-        return _covariance_frame(files, tile, base)
-    if name == "chi2":
-        return Frame(tile["chi2"], unit="", header=base, extra={"DOF": tile["dof"]})
-    if name == "status":
-        seen = (tile["dq"] & ~np.uint16(DQ.PRIOR)) != 0  # a borrowed shape is no flaw
-        return Frame(seen.astype(np.uint8), dq=tile["dq"], unit="", header=base)
-    if name == "offset":
-        return line_of_levels(tile["offset"][0], tile["offset"][1], files.level_temperatures_c)
-    parameter = next(p for p in unit.model.parameters if p.name == name)
-    return Frame(
-        _plane(tile, "parameters", parameter.slot),
-        np.sqrt(_plane(tile, "covariance", _VARIANCE_SLOT[parameter.slot])),
-        tile["dq"],
-        parameter.unit,
-        [*base, ("PARAM", name, "parameter of this map")],
-        inputs=[c.name for c in files.cells],
-    )
+    return _Maps.of(files).frame(name, tile)
 
 
-def _plane(tile: Tile, name: str, number: int) -> NDArray[Any]:
-    """Of an array of `PLANES`, or by itself."""
-    alone = tile.get(plane_name(name, number))
-    return tile[name][number] if alone is None else alone
+@dataclass(frozen=True)
+class _Maps:
+    """Makes the maps of a unit. cards : that all of them have."""
+
+    files: UnitFiles
+    unit: Unit
+    cards: list[Card]
+
+    @classmethod
+    def of(cls, files: UnitFiles) -> _Maps:
+        unit = files.unit
+        reference = unit.map_reference
+        cards: list[Card] = [
+            ("MODEL", files.model, MODELS[files.model].formula[:40]),
+            ("SCOPE", files.scope, "cells of one exposure or temperature, if any"),
+            ("T-REF", reference.temperature_c, "[deg C] temperature the parameters are quoted at"),
+            ("T-MIN", float(files.temperature_c.min()), "[deg C] lowest fitted"),
+            ("T-MAX", float(files.temperature_c.max()), "[deg C] highest fitted"),
+            ("EXPMIN", float(files.exposure_s.min()), "[s] shortest fitted"),
+            ("EXPMAX", float(files.exposure_s.max()), "[s] longest fitted"),
+            ("EGAP", reference.energy_gap_ev, "[eV] energy gap"),
+        ]
+        return cls(files, unit, cards)
+
+    def frame(self, name: str, tile: Tile) -> Frame:
+        """One map, or a band of it."""
+        if name == "covariance":
+            return self._covariance(tile)
+        if name == "chi2":
+            return Frame(tile["chi2"], unit="", header=self.cards, extra={"DOF": tile["dof"]})
+        if name == "status":
+            seen = (tile["dq"] & ~np.uint16(DQ.PRIOR)) != 0  # a borrowed shape is no flaw
+            return Frame(seen.view(np.uint8), dq=tile["dq"], unit="", header=self.cards)
+        if name == "offset":
+            return line_of_levels(tile["offset"][0], tile["offset"][1], self.files.level_temperatures_c)
+        parameter = next(p for p in self.unit.model.parameters if p.name == name)
+        return Frame(
+            tile["parameters"][parameter.slot],
+            np.sqrt(tile["covariance"][_VARIANCE_SLOT[parameter.slot]]),
+            tile["dq"],
+            parameter.unit,
+            [*self.cards, ("PARAM", name, "parameter of this map")],
+            inputs=[c.name for c in self.files.cells],
+        )
+
+    def _covariance(self, tile: Tile) -> Frame:
+        """The covariance, and, where biases were subtracted, how the parameters move with them."""
+        told = ", ".join(f"{p.slot}: {p.name}" for p in self.unit.model.parameters)
+        cards = [*self.cards, ("PLANES", "00 01 02 11 12 22", f"slots {told}")]
+        if not any(cell.bias for cell in self.files.cells):
+            return Frame(tile["covariance"], unit="", header=cards)
+        slots = [p.slot for p in self.unit.model.parameters]
+        chosen = [*slots, *(3 + slot for slot in slots)]
+        planes = tile["by_bias"] if chosen == list(range(6)) else tile["by_bias"][chosen]
+        cards.append((BY_BIAS, len(slots), "parameters in BYBIAS: by 1 adu of bias, by 1 adu/K from T-REF on"))
+        return Frame(tile["covariance"], unit="", header=cards, extra={BY_BIAS: planes})
 
 
-def write_map(path: Path, files: UnitFiles, name: str, tiles: Sequence[Path], rows: int) -> str:
-    """Write one map from its tiles, in the order of their rows, one tile in memory; returns the digest.
+def write_maps(paths: Mapping[str, Path], files: UnitFiles, tiles: Sequence[Path], rows: int) -> dict[Path, str]:
+    """Write maps, by their names, from the tiles in the order of their rows: each tile is read once, and one is in
+    memory beside the next; returns the digests.
 
     rows : of all tiles together.
 
     Raises
     ------
     ProductError
-        when a tile is missing or damaged, or the map cannot be written.
+        when a tile is missing or damaged, or a map cannot be written.
     """
-    wanted = _NEEDED.get(name) or _planes_of(files.unit, name)
+    maps = _Maps.of(files)
+    wanted = {array for name in paths for array in _NEEDED.get(name, ("parameters", "covariance", "dq"))}
 
-    def bands() -> Iterator[tuple[slice, Mapping[str, NDArray[Any]]]]:
+    def bands() -> Iterator[tuple[slice, list[Mapping[str, NDArray[Any]]]]]:
         begin = 0
-        for tile in tiles:
-            planes = parameter_map(files, name, _read_tile(tile, wanted)).planes
-            end = begin + next(iter(planes.values())).shape[-2]
-            yield slice(begin, end), planes
+        for path in tiles:
+            tile = _read_tile(path, wanted)
+            end = begin + next(iter(tile.values())).shape[-2]
+            yield slice(begin, end), [maps.frame(name, tile).planes for name in paths]
             begin = end
 
-    first = parameter_map(files, name, _read_tile(tiles[0], wanted))
-    whole: dict[str, Any] = {n: blank((*p.shape[:-2], rows, p.shape[-1]), p.dtype) for n, p in first.planes.items()}
-    science, error, dq = (whole.pop(plane, None) for plane in ("SCI", "ERR", "DQ"))
-    return write_strips(path, replace(first, science=science, error=error, dq=dq, extra=whole), ahead(bands()))
+    first = _read_tile(tiles[0], wanted)
+    templates = [_blank(maps.frame(name, first), rows) for name in paths]
+    digests = write_together(list(paths.values()), templates, ahead(bands()))
+    return dict(zip(paths.values(), digests, strict=True))
+
+
+def _blank(frame: Frame, rows: int) -> Frame:
+    """The same without pixels, so many rows high."""
+    planes: dict[str, Any] = {n: blank((*p.shape[:-2], rows, p.shape[-1]), p.dtype) for n, p in frame.planes.items()}
+    science, error, dq = (planes.pop(name, None) for name in ("SCI", "ERR", "DQ"))
+    return replace(frame, science=science, error=error, dq=dq, extra=planes)
 
 
 def count_rows(tiles: Sequence[Path]) -> int:
@@ -166,33 +200,24 @@ def read_sums(tiles: Sequence[Path]) -> Assembled:
     return assemble(_read_tile(tile, ("sums", "together", "held_out_error")) for tile in tiles)
 
 
-def _planes_of(unit: Unit, name: str) -> tuple[str, ...]:
-    """What of a tile the map of a parameter is made of."""
-    slot = next(p.slot for p in unit.model.parameters if p.name == name)
-    return plane_name("parameters", slot), plane_name("covariance", _VARIANCE_SLOT[slot]), "dq"
+def _read_tile(path: Path, names: Collection[str]) -> Tile:
+    """Arrays of a tile; the planes of those of `PLANES`, which are kept one by one, put together again."""
+    whole: Tile = {}
+    parts = {plane_name(name, k): (name, k) for name in PLANES if name in names for k in range(PLANES[name])}
 
+    def place(part: str, shape: tuple[int, ...], kind: np.dtype[Any]) -> NDArray[Any]:
+        if part not in parts:
+            return np.empty(shape, kind)
+        name, number = parts[part]
+        if name not in whole:
+            whole[name] = np.empty((PLANES[name], *shape), kind)
+        plane: NDArray[Any] = whole[name][number]
+        return plane
 
-def _read_tile(path: Path, names: Sequence[str]) -> Tile:
-    """Arrays of a tile, or single planes of them."""
-    whole = [name for name in names if name in PLANES]
-    parts = {name: [plane_name(name, number) for number in range(PLANES[name])] for name in whole}
-    tile = read_arrays(path, "a tile", "run step 5 again", [*names, *itertools.chain(*parts.values())])
-    return tile | {name: np.stack([tile.pop(part) for part in planes]) for name, planes in parts.items()}
-
-
-def _covariance_frame(files: UnitFiles, tile: Tile, base: Sequence[Card]) -> Frame:
-    """The covariance, and, where biases were subtracted, how the parameters move with them."""
-    cards = [*base, ("PLANES", "00 01 02 11 12 22", "slots " + _slots(files.unit))]
-    if not any(cell.bias for cell in files.cells):
-        return Frame(tile["covariance"], unit="", header=cards)
-    slots = [p.slot for p in files.unit.model.parameters]
-    planes = tile["by_bias"][[*slots, *(3 + slot for slot in slots)]]
-    cards.append((BY_BIAS, len(slots), "parameters in BYBIAS: by 1 adu of bias, by 1 adu/K from T-REF on"))
-    return Frame(tile["covariance"], unit="", header=cards, extra={BY_BIAS: planes})
-
-
-def _slots(unit: Unit) -> str:
-    return ", ".join(f"{p.slot}: {p.name}" for p in unit.model.parameters)
+    found = read_arrays(path, "a tile", TO_DO, {*names, *parts}, place)
+    if missing := [name for name in parts if name not in found]:
+        raise ProductError(f"a tile lacks {', '.join(missing)}", where=path, do=TO_DO)
+    return {name: array for name, array in found.items() if name not in parts} | whole
 
 
 def held_out(files: UnitFiles, made: Assembled) -> tuple[Table, Frame]:

@@ -28,7 +28,7 @@ from darkpipe.regular import read_text
 from darkpipe.science.band_order import ValueCounts
 from darkpipe.science.blocks import block_side
 from darkpipe.science.flags import MODEL_INVALID
-from darkpipe.science.metrics import CellErrors, accumulate
+from darkpipe.science.metrics import CellErrors, ErrorCounts
 from darkpipe.science.reduced import Reduced, error_blocks
 
 F4 = NDArray[np.float32]
@@ -92,17 +92,17 @@ class Held:
         shape = read_shape(self.master)
         side = block_side(shape, max_side)
         bands = rows_of(shape, BYTES_A_PIXEL, side)
-        errors, counts = CellErrors.empty(), ValueCounts()
+        errors, counts = ErrorCounts(), ValueCounts()
         maps: list[list[F4]] = [[], [], []]
         for rows in bands:
             found, signal, science, noise = self.band(rows)
             flagged = (found.dq & int(MODEL_INVALID)) != 0
-            errors = errors + accumulate(signal, np.asarray(found.error, np.float32), science, noise, flagged)
+            errors.add(signal, np.asarray(found.error, np.float32), science, noise, flagged)
             counts.add(science)
             for parts, blocks in zip(maps, error_blocks(signal, science, noise, BRIGHT, side), strict=True):
                 parts.append(blocks)
         median = counts.median(self.measured(rows) for rows in bands)
-        return Compared(errors, median, *(np.concatenate(parts) for parts in maps))
+        return Compared(errors.errors(), median, *(np.concatenate(parts) for parts in maps))
 
     def residual(self, max_side: int) -> Reduced:
         """Master - model [ADU], as a picture of at most so many points a side shows it."""

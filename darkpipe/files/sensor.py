@@ -134,6 +134,9 @@ def _growth_templates(files: ModelFiles, inputs: Sequence[str], temperature_c: f
     ]
 
 
+SETS = ("typical", "all", "hot")
+
+
 @dataclass
 class PixelSet:
     """A set of pixels: its name, how many, the mean of each cell and its 1 sigma [ADU] (n,), and what the pixels differ
@@ -151,6 +154,14 @@ class PixelSet:
     weight: float = 0.0
     sampled: bool = False
 
+    def plus(self, more: PixelSet) -> None:
+        """Add the sums over further pixels, while `signal_adu` and `error_adu` are sums of values and of squares."""
+        self.number += more.number
+        self.signal_adu += more.signal_adu
+        self.error_adu += more.error_adu
+        self.weight += more.weight
+        self.spread.plus(more.spread)
+
 
 def measure_sets(
     masters: Sequence[Path], mask: Path, status: Path, model: ModelFiles, temperature_c: float
@@ -162,26 +173,27 @@ def measure_sets(
     """
     shape, n = read_shape(masters[0]), len(masters)
     header = model.header
-    sets = tuple(PixelSet(name, 0, np.zeros(n), np.zeros(n), Spread()) for name in ("typical", "all", "hot"))
     chosen = sample_bands(shape, 2 * n + 30)
 
-    def read(band: slice) -> tuple[F4, F4, Growth, tuple[Bools, ...]]:
-        """Signal and variance of the cells (n, P), what the model says, and which pixels are of each set."""
+    def part(band: slice) -> list[PixelSet]:
+        """What the pixels of some rows add to the sums of each set."""
         bits = read_planes(mask, ["DQ"], band)[0].ravel() | read_planes(status, ["DQ"], band)[0].ravel()
         measured = (bits & int(NO_MEASUREMENT)) == 0
         signal, variance = np.empty((n, bits.size), np.float32), np.empty((n, bits.size), np.float32)
         for k, path in enumerate(masters):
             sci, err, dq, count = (plane.ravel() for plane in read_planes(path, ["SCI", "ERR", "DQ", "COUNT"], band))
             measured &= np.isfinite(sci) & np.isfinite(err) & (count > 0) & ((dq & int(UNUSABLE)) == 0)
-            signal[k], variance[k] = sci, err**2
+            signal[k] = sci
+            np.square(err, out=variance[k])
         found, _ = model.growth(temperature_c, band, header)
         typical = measured & ((bits & int(UNTYPICAL)) == 0)
         hot = measured & ((bits & int(DQ.HOT)) != 0) & ((bits & int(MODEL_INVALID)) == 0) & np.isfinite(found.per_k)
-        return signal, variance, found, (typical, measured, hot)
+        return [_sums(*each, signal, variance, found) for each in zip(SETS, (typical, measured, hot), strict=True)]
 
-    for signal, variance, found, chosen_pixels in each_ahead(read, chosen):
-        for pixels, use in zip(sets, chosen_pixels, strict=True):
-            _add(pixels, use, signal, variance, found.current_adu_s[use], found.current_error_adu_s[use])
+    sets = tuple(PixelSet(name, 0, np.zeros(n), np.zeros(n), Spread()) for name in SETS)
+    for parts in each_ahead(part, chosen, threads=2):  # summed in the order of the rows, whoever is the first
+        for pixels, more in zip(sets, parts, strict=True):
+            pixels.plus(more)
     for pixels in sets:
         many = max(pixels.number, 1)
         pixels.signal_adu /= many
@@ -191,29 +203,22 @@ def measure_sets(
     return sets
 
 
-def _add(
-    pixels: PixelSet,
-    use: Bools,
-    signal: F4,
-    variance: F4,
-    current: NDArray[np.float64],
-    error: NDArray[np.float64],
-) -> None:
-    """Add the pixels in use (P,) of a band (n, P) to the sums of a set."""
-    pixels.number += current.size
-    if pixels.name == "hot":
+def _sums(name: str, use: Bools, signal: F4, variance: F4, found: Growth) -> PixelSet:
+    """Sums over the pixels in use (P,) of a band (n, P)."""
+    current, error, n = found.current_adu_s[use], found.current_error_adu_s[use], signal.shape[0]
+    sums = PixelSet(name, current.size, np.zeros(n), np.zeros(n), Spread())
+    if name == "hot":
         factor = 1.0 / current
-        pixels.signal_adu += (signal[:, use] * factor).sum(axis=1)
-        pixels.error_adu += (variance[:, use] * factor**2).sum(axis=1)
-        pixels.weight += float(factor.sum())
+        sums.signal_adu += (signal[:, use] * factor).sum(axis=1)
+        sums.error_adu += (variance[:, use] * factor**2).sum(axis=1)
+        sums.weight = float(factor.sum())
     else:
         run: Any = masked_sums
-        for total, planes in ((pixels.signal_adu, signal), (pixels.error_adu, variance)):
-            sums = np.empty(total.size)
-            run(planes, use, sums)
-            total += sums
-        pixels.weight += float(current.size)
-    pixels.spread.add(current, error)
+        run(signal, use, sums.signal_adu)
+        run(variance, use, sums.error_adu)
+        sums.weight = float(current.size)
+    sums.spread.add(current, error)
+    return sums
 
 
 def counted(mask: Path, status: Path) -> dict[str, int]:

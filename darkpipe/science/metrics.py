@@ -8,8 +8,10 @@ products the same bytes. Medians and robust spreads come from histograms, interp
 from __future__ import annotations
 
 import base64
+import binascii
 import itertools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -24,6 +26,7 @@ from darkpipe.science.packed import LANES
 DEFAULT_EDGES_ADU: Final = (300.0, 1000.0, 5000.0)
 """Borders of the signal classes [ADU]."""
 
+_MOST_A_TALLY = 1 << 27  # pixels, see `metrics_kernel.LIMB`
 _MEAN_ABS_NORMAL = math.sqrt(2.0 / math.pi)  # E|x| of a unit normal
 
 
@@ -188,25 +191,64 @@ def accumulate(
     ------
     ValueError : shapes differ, or edges that do not rise.
     """
-    given = [prediction, prediction_error, reference, reference_error]
-    if class_signal is not None:
-        given.append(class_signal)
-    arrays = [np.asarray(item) for item in given]
-    if total_error is not None:
-        arrays.append(np.asarray(total_error))
-    single = all(array.dtype == np.float32 for array in arrays)
-    shape = arrays[2].shape
-    dtype = np.float32 if single else np.float64
-    flat = [_eight(_flat(array.astype(dtype, copy=False), shape), np.nan) for array in arrays]
-    signal = flat[4] if class_signal is not None else flat[0]
-    model, own, master, noise = flat[:4]
-    both: NDArray[Any] = flat[-1] if total_error is not None else np.empty(0, dtype)
-    flags = _eight(_flat(np.asarray(flagged, np.bool_), shape).view(np.uint8), 0)
-    borders = _checked_edges(edges)
-    tally = new_tally(2 * (len(borders) + 1))
-    if master.size:
-        at.count_pixels(Planes(model, own, master, noise, flags, signal, both), np.array(borders, np.float64), tally)
-    return errors_of(tally, borders)
+    found = ErrorCounts(edges)
+    found.add(
+        prediction,
+        prediction_error,
+        reference,
+        reference_error,
+        flagged,
+        class_signal=class_signal,
+        total_error=total_error,
+    )
+    return found.errors()
+
+
+class ErrorCounts:
+    """What `accumulate` finds of tiles that come one after the other, counted into the same memory."""
+
+    def __init__(self, edges: Sequence[float] = DEFAULT_EDGES_ADU) -> None:
+        self._edges = _checked_edges(edges)
+        self._borders = np.array(self._edges, np.float64)
+        self._tally = new_tally(2 * (len(self._edges) + 1))
+        self._full, self._number = CellErrors.empty(self._edges), 0
+
+    def add(
+        self,
+        prediction: ArrayLike,
+        prediction_error: ArrayLike,
+        reference: ArrayLike,
+        reference_error: ArrayLike,
+        flagged: ArrayLike,
+        *,
+        class_signal: ArrayLike | None = None,
+        total_error: ArrayLike | None = None,
+    ) -> None:
+        """Count a tile; parameters and errors as for `accumulate`."""
+        given = [prediction, prediction_error, reference, reference_error]
+        if class_signal is not None:
+            given.append(class_signal)
+        arrays = [np.asarray(item) for item in given]
+        if total_error is not None:
+            arrays.append(np.asarray(total_error))
+        single = all(array.dtype == np.float32 for array in arrays)
+        shape = arrays[2].shape
+        dtype = np.float32 if single else np.float64
+        flat = [_eight(_flat(array.astype(dtype, copy=False), shape), np.nan) for array in arrays]
+        model, own, master, noise = flat[:4]
+        signal = flat[4] if class_signal is not None else model
+        both: NDArray[Any] = flat[-1] if total_error is not None else np.empty(0, dtype)
+        flags = _eight(_flat(np.asarray(flagged, np.bool_), shape).view(np.uint8), 0)
+        if self._number + flags.size > _MOST_A_TALLY:
+            self._full, self._number = self.errors(), 0
+            self._tally = new_tally(len(self._tally.counts))
+        self._number += flags.size
+        if flags.size:
+            at.count_pixels(Planes(model, own, master, noise, flags, signal, both), self._borders, self._tally)
+
+    def errors(self) -> CellErrors:
+        """Of all that were counted so far."""
+        return self._full + errors_of(self._tally, self._edges)
 
 
 def errors_of(tally: at.Tally, edges_adu: tuple[float, ...]) -> CellErrors:
@@ -248,7 +290,7 @@ def _eight(array: NDArray[Any], value: float) -> NDArray[Any]:
 
 
 def _added(one: tuple[tuple[int, ...], ...], other: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(map(sum, zip(a, b, strict=True))) for a, b in zip(one, other, strict=True))
+    return tuple(tuple(map(operator.add, a, b)) for a, b in zip(one, other, strict=True))
 
 
 def _mean(total: int, n: int) -> float:
@@ -316,7 +358,10 @@ def sparse(histogram: Histogram) -> str:
 
 def fill(histogram: Histogram, text: str) -> None:
     """Add what `sparse` wrote; ValueError or IndexError where it is not that."""
-    bins, values = np.frombuffer(base64.b64decode(text, validate=True), "<i8").reshape(2, -1)
+    raw = binascii.a2b_base64(text)
+    if 3 * len(text) != 4 * (len(raw) + -len(raw) % 3):  # strict mode would tell, in twice the time
+        raise ValueError("this is no histogram: letters that do not belong there")
+    bins, values = np.frombuffer(raw, "<i8").reshape(2, -1)
     if bins.size and bins.min() < 0:
         raise IndexError("bins are counted from 0")
     histogram.reshape(-1)[bins] += values  # no bin stands twice

@@ -324,6 +324,11 @@ class Spread:
         parts = (v, v * v, noise, noise * v, noise * v * v, noise * noise)
         self._sums += np.array([float(part.sum()) for part in parts])
 
+    def plus(self, more: Spread) -> None:
+        """What was found of further pixels."""
+        self.number += more.number
+        self._sums += more._sums
+
     def deviation(self) -> tuple[float, float]:
         """The standard deviation and its 1 sigma, NaN below two pixels."""
         n = self.number

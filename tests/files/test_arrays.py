@@ -109,3 +109,17 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     content[2000] ^= 1
     path.write_bytes(content)
     assert "CRC" in refused(path)
+
+
+def test_arrays_are_put_where_they_are_wanted(tmp_path: Path) -> None:
+    path, room = tmp_path / "a.npz", np.zeros((2, 3), np.float32)
+    write_arrays(path, {"a": np.arange(3, dtype=np.float32), "b": np.ones(3, np.float32), "c": np.zeros(9)})
+    found = read_arrays(path, "a tile", "", ("b",), lambda name, shape, kind: room[1])
+    assert list(found) == ["b"]
+    assert room.tolist() == [[0, 0, 0], [1, 1, 1]]
+
+
+def test_arrays_of_columns_are_read(tmp_path: Path) -> None:
+    path, given = tmp_path / "a.npz", np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    np.savez(path, a=given)
+    assert read_arrays(path, "a tile", "")["a"].tolist() == given.tolist()

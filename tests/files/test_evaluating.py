@@ -11,9 +11,11 @@ from darkpipe.files import bands, shared_maps
 from darkpipe.files.evaluating import Held, held_out_plane
 from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import read_cells, read_reference
-from darkpipe.files.model_maps import read_description, read_maps
+from darkpipe.files.model_maps import read_description, read_maps, saturation_frame
+from darkpipe.files.products import read_shape, write_frame
 from darkpipe.files.shared_maps import maps_of, maps_shared
 from darkpipe.science.reduced import Reduced
+from darkpipe.science.saturation import Saturation
 
 MODEL = "two_component"
 
@@ -71,16 +73,16 @@ def test_shared_maps_are_read_once_and_let_go(finished: Campaign, monkeypatch: p
     folder, model = ModelDir.at(finished.model), read_description(finished.model / "model.yaml").find(MODEL)
     asked = []
 
-    def reading(folder, model, rows=slice(None)):
+    def reading(folder, model, rows=slice(None), memory=None):
         asked.append(rows)
-        return read_maps(folder, model, rows)
+        return read_maps(folder, model, rows, memory)
 
     monkeypatch.setattr(shared_maps, "read_maps", reading)
     with maps_shared():
         with maps_shared():
             first = maps_of(folder, model, slice(0, 5))
         second = maps_of(folder, model, slice(3, 5))
-    assert asked == [slice(None)]
+    assert asked == [slice(0, read_shape(folder.hot_pixel_mask)[0])]  # all rows, once
     assert np.array_equal(first.parameters[:, 3:], second.parameters, equal_nan=True)
     maps_of(folder, model, slice(3, 5))
     assert asked[1:] == [slice(3, 5)]  # nobody shares any more
@@ -88,6 +90,27 @@ def test_shared_maps_are_read_once_and_let_go(finished: Campaign, monkeypatch: p
     with maps_shared():
         maps_of(folder, model, slice(0, 2))
     assert asked[2:] == [slice(0, 2)]  # too large to hold
+
+
+@pytest.mark.parametrize("own", [[], [(0, 0)], [(r, 1) for r in range(0, 200, 2)]])
+def test_levels_of_saturation_are_shared_whoever_has_one(
+    work: Campaign, monkeypatch: pytest.MonkeyPatch, own: list[tuple[int, int]]
+) -> None:
+    """Of all rows or some, or of none: what bands say is put together."""
+    folder, model = ModelDir.at(work.model), read_description(work.model / "model.yaml").find(MODEL)
+    shape = read_shape(folder.hot_pixel_mask)
+    level = np.full(shape, np.nan, np.float32)
+    for row, col in own:
+        level[row % shape[0], col] = 1000.0 + row
+    found = Saturation(level.ravel(), np.zeros(level.size, np.uint8), 60_000.0)
+    write_frame(folder.saturation_map, saturation_frame(found, shape))
+    expected = read_maps(folder, model)
+    monkeypatch.setattr(bands, "BAND_BYTES", 1)
+    with maps_shared():
+        shared = maps_of(folder, model, slice(None))
+    for name in ("parameters", "covariance", "dq", "saturation_adu"):
+        assert np.array_equal(getattr(shared, name), getattr(expected, name), equal_nan=True)
+    assert any(shared.saturation_adu.strides) == bool(own)
 
 
 def test_a_map_that_was_replaced_is_read_anew(work: Campaign) -> None:

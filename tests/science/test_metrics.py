@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from darkpipe.science.metrics import CellErrors, accumulate, class_names, errors_of, fill, sparse
+from darkpipe.science import metrics
+from darkpipe.science.metrics import CellErrors, ErrorCounts, accumulate, class_names, errors_of, fill, sparse
 from darkpipe.science.metrics_kernel import Planes, count_pixel, count_pixels, new_tally
 
 
@@ -110,6 +111,16 @@ def test_tiles_add_up_to_the_last_digit(scene, edges):
     assert forward == whole
     assert backward.to_dict() == whole.to_dict()
     assert json.dumps(forward.summary()) == json.dumps(whole.summary())
+
+
+@pytest.mark.parametrize("most", [1 << 27, 3000])
+def test_tiles_counted_into_one_memory_add_up(scene, most, monkeypatch):
+    monkeypatch.setattr(metrics, "_MOST_A_TALLY", most)
+    counts = ErrorCounts()
+    for a, b in itertools.pairwise([0, 1, 17, 64, 130, 181]):
+        counts.add(*(item[a:b] for item in scene))
+    assert counts.errors() == accumulate(*scene)
+    assert counts.errors() == accumulate(*scene)  # to ask changes nothing
 
 
 def test_survives_json(scene):

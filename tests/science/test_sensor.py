@@ -284,7 +284,9 @@ def test_the_spread_over_pixels_is_freed_from_their_errors() -> None:
         values = true + errors * rng.normal(size=4000)
         values[:3] = np.nan
         spread.add(values[:1000], errors[:1000])
-        spread.add(values[1000:], errors[1000:])
+        rest = Spread()
+        rest.add(values[1000:], errors[1000:])
+        spread.plus(rest)
         value, error = spread.deviation()
         pulls.append((value - true[3:].std(ddof=1)) / error)
     assert spread.number == 3997
