@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -124,11 +125,12 @@ class Histogram:
     def of(cls, pixels: Pixels, step: float | None = None) -> Histogram:
         """Histogram of finite values; `step` as found unless given."""
         if pixels.dtype == np.uint16:
-            from darkpipe.science.histogram_kernel import count_uint16  # the compiler takes its time to import
+            from darkpipe.science.histogram_kernel import Counts  # the compiler takes its time to import
 
-            every = count_uint16(pixels)
-            values = np.flatnonzero(every)
-            return cls(values, every[values], float(divisor_of(values) or 1) if step is None else step)
+            every = Counts()
+            every.add(pixels)
+            values, counts = every.distinct()
+            return cls(values, counts, float(divisor_of(values) or 1) if step is None else step)
         flat = pixels.reshape(-1)
         if flat.dtype.kind == "f":
             flat = flat[np.isfinite(flat)]
@@ -140,13 +142,17 @@ class Histogram:
         values, counts = np.unique(flat, return_counts=True)
         return cls(values, counts.astype(np.int64), 0.0 if step is None else step)
 
+    @cached_property
+    def _upto(self) -> NDArray[np.int64]:
+        return np.cumsum(self.counts)
+
     def quantile(self, fraction: float) -> float:
         """Quantile, with the pixels of one value spread evenly over one step around it (sub-ADU)."""
         if not self.values.size:
             return float("nan")
         if self.values.size == 1:
             return float(self.values[0])
-        total = np.cumsum(self.counts)
+        total = self._upto
         wanted = fraction * float(total[-1])
         index = min(int(np.searchsorted(total, wanted)), self.values.size - 1)
         inside = (wanted - float(total[index] - self.counts[index])) / float(self.counts[index])
