@@ -82,6 +82,6 @@ def _distinct(tables: Any, values: Any, counts: Any) -> int:
             together = np.int64(a[v]) + np.int64(b[v]) + np.int64(c[v]) + np.int64(d[v])
             values[number] = v
             counts[number] = together
-            number += together > 0
+            number += int(together > 0)
             a[v] = b[v] = c[v] = d[v] = 0
     return number
