@@ -8,12 +8,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError, one_line
 from darkpipe.files.fits_bytes import BLOCK, EMPTY_PRIMARY, ImageLayout
-from darkpipe.files.quiet import quietly
+from darkpipe.files.quiet import late_fits, quietly
 from darkpipe.files.sources import Source
 
 Pixels = NDArray[Any]
@@ -101,6 +100,7 @@ def _decompress(source: Source, layout: ImageLayout) -> Pixels:
     # nothing but this unit: what stands before it is not astropy's to judge
     unit = bytes(source.read_at(layout.start, layout.begin + layout.count - layout.start))
     content = EMPTY_PRIMARY + unit + bytes(-len(unit) % BLOCK)
+    fits = late_fits()
     with quietly():
         try:
             with fits.open(io.BytesIO(content), memmap=False) as units:
