@@ -8,17 +8,20 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from darkpipe.deferred import import_soon
 from darkpipe.errors import FrameError, SettingsError
 from darkpipe.files.atomic import replace_text
 from darkpipe.files.frames import FrameSurvey, frames_beside, name_fault, shown_name, survey_frame
 from darkpipe.files.headers import CALIBRATION
 from darkpipe.files.index import index_rows, read_index, rejection_lines, survey_key, write_index
 from darkpipe.files.layout import OutputDir
+from darkpipe.files.tables import ASTROPY
 from darkpipe.jobs.contract import Job
 from steps.settings.step1_load_data import NAME as NAME
 from steps.settings.step1_load_data import Settings as Settings
 
 VERSION = 2
+NEEDED_NEXT = (ASTROPY, "scipy.special", "scipy.optimize")  # by those who read the frames' table, and the steps behind
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
@@ -117,6 +120,7 @@ def survey(
 ) -> dict[Path, str]:
     """Read one raw frame whole (one detector's image, where the digest of the file is known) and write what its header
     and its pixels say."""
+    import_soon(*NEEDED_NEXT)
     known = (origins or {}).get(str(inputs[0]), {}).get("digest", "")
     found = survey_frame(
         inputs[0], synonyms=synonyms, bias_max_exposure_s=bias_max_exposure_s, detector=detector, file_digest=known

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from darkpipe.errors import FrameError, NothingToModelError
+from darkpipe.files.ahead import each_ahead
 from darkpipe.files.bias_files import BiasSource, adopt_bias_model, find_bias_model, write_line_through
 from darkpipe.files.clamp import note_clamp
 from darkpipe.files.corrections import (
@@ -313,7 +314,8 @@ def correct(
     """Choose the bias of each dark and look at the level that is left after it, and whether the camera clamps it."""
     darks = read_frames(inputs[0], campaign, ["dark"])
     reference = read_reference(inputs[1])
-    levels = {name: Levels.of(BiasSource(path)) for name, path in zip(biases, inputs[2 : 2 + len(biases)], strict=True)}
+    masters = map(BiasSource, inputs[2 : 2 + len(biases)])
+    levels = dict(zip(biases, each_ahead(Levels.of, masters, threads=2), strict=True))
     table = corrected_rows(
         darks,
         Tolerances(**tolerances),

@@ -12,7 +12,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError, ProductError, one_line
-from darkpipe.files.ahead import ahead
+from darkpipe.files.ahead import ahead, each_ahead
 from darkpipe.files.bands import rows_of
 from darkpipe.files.fits_bytes import check_structure
 from darkpipe.files.products import (
@@ -90,7 +90,7 @@ def _line_through(
     masters: Sequence[Product], temperature_c: Sequence[float], t_ref_c: float, inputs: Sequence[str]
 ) -> InStrips:
     rows, cols = read_shape(masters[0])
-    strips = ahead(_line_strips(masters, temperature_c, t_ref_c, rows, cols))
+    strips = _line_strips(masters, temperature_c, t_ref_c, rows, cols)
     return InStrips(_blank_line(rows, cols, t_ref_c, inputs), strips)
 
 
@@ -101,17 +101,19 @@ def _blank_line(rows: int, cols: int, t_ref_c: float, inputs: Sequence[str]) -> 
 
 def _line_strips(
     masters: Sequence[Product], temperature_c: Sequence[float], t_ref_c: float, rows: int, cols: int
-) -> Iterator[tuple[slice, dict[str, NDArray[Any]]]]:
+) -> Iterator[Strip]:
     height = max(1, BAND_PIXELS // cols)
-    for first in range(0, rows, height):
-        band = slice(first, min(first + height, rows))
+
+    def strip(band: slice) -> Strip:
         shape = (band.stop - band.start, cols)
         planes = [read_planes(m, ["SCI", "ERR"], band) for m in masters]
         values = np.stack([p[0].ravel() for p in planes])
         errors = np.stack([p[1].ravel() for p in planes])
         line = fit_bias_line(values, errors, np.asarray(temperature_c), t_ref_c)
         cov = line.covariance.reshape(3, *shape)
-        yield band, {"SCI": line.b0.reshape(shape), "B1": line.b1.reshape(shape), "COVAR": cov}
+        return band, {"SCI": line.b0.reshape(shape), "B1": line.b1.reshape(shape), "COVAR": cov}
+
+    yield from each_ahead(strip, (slice(r, min(r + height, rows)) for r in range(0, rows, height)), threads=2)
 
 
 def adopt_bias_model(given: Sequence[Path], path: Path) -> str:

@@ -10,13 +10,15 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-
-from astropy.io import fits
+from typing import TYPE_CHECKING
 
 from darkpipe.files import keywords as kw
 from darkpipe.files.header_reader import QUANTITIES, HeaderReader
 from darkpipe.files.quiet import quietly
 from darkpipe.files.values import Card
+
+if TYPE_CHECKING:  # it takes its time to import
+    from astropy.io import fits
 
 __all__ = ["NO_SYNONYMS", "QUANTITIES", "FrameInfo", "configuration_name", "read_cards", "read_info", "usable_as"]
 

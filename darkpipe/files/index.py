@@ -8,16 +8,18 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xxhash
-from astropy.table import Table
 
 from darkpipe.errors import ProductError, SettingsError
 from darkpipe.files.frames import FrameSurvey, RawSource
 from darkpipe.files.headers import CALIBRATION, configuration_name, usable_as
 from darkpipe.files.tables import read_table, table_of, write_table
 from darkpipe.regular import read_text
+
+if TYPE_CHECKING:  # it takes its time to import
+    from astropy.table import Table
 
 ACCEPTED, REJECTED = "accepted", "rejected"
 NAN = math.nan

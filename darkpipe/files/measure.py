@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from darkpipe.files.ahead import each_ahead
 from darkpipe.files.frames import FrameStack, RawSource
 from darkpipe.files.products import Card, Frame, blank
 from darkpipe.files.strips import InStrips, Strip
@@ -23,7 +25,7 @@ PAIR_LOSS = 1.3  # cut at 3 sigma 1.2, neighbouring pairs share a frame 1.22, me
 LEAST_DOF = 15.0  # of the variances of pixels, from which on the typical pixel is told from the mean one
 MIXED = 0.015  # by which a mixture of pixels must look noisier than its median one before that is told apart
 COARSE_ADU = 1.0  # noise below which the variances of pixels are too few-valued for that
-STRIP_BYTES = 64 << 20
+STRIP_BYTES = 32 << 20  # of a stack in each of two threads
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def common_read_noise(stacks: Sequence[RawStack], scale_factor: float) -> ReadNo
     if not several:
         sigma = min(_pixel_noise(s) for s in stacks) / scale_factor
         return ReadNoiseFound(sigma, 0.1 * sigma)
-    found = [_pair_noise(stack, scale_factor) for stack in several]
+    found = list(each_ahead(lambda stack: _pair_noise(stack, scale_factor), several, threads=2))
     weight = np.array([len(s.first(MOST_FRAMES).paths) - 1.0 for s in several])
     sigma, error = np.array(found).T
     pooled = math.sqrt(float(weight @ sigma**2) / weight.sum())
@@ -118,14 +120,34 @@ def pixel_variances(
 
     relative : variance of each stack over the pooled one, that it is divided by; None: 1.
     """
-    total = freedom = np.zeros(1)
-    for stack, ratio in zip(stacks, relative or [1.0] * len(stacks), strict=True):
-        levels = np.asarray(stack.level_raw, float) / scale_factor
-        variance, dof = pixel_variance(stack.read(rows), levels, 1.0 / scale_factor)
-        total = total + np.where(dof > 0, variance * dof / ratio, 0.0)
-        freedom = freedom + dof
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return total / freedom, freedom
+    ratios = relative or [1.0] * len(stacks)
+
+    def pooled(band: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        total = freedom = np.zeros(1)
+        for stack, ratio in zip(stacks, ratios, strict=True):
+            levels = np.asarray(stack.level_raw, float) / scale_factor
+            variance, dof = pixel_variance(stack.read(band), levels, 1.0 / scale_factor)
+            total = total + np.where(dof > 0, variance * dof / ratio, 0.0)
+            freedom = freedom + dof
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return total / freedom, freedom
+
+    return _joined(each_ahead(pooled, _parts(rows, stacks), threads=2))
+
+
+def _parts(rows: slice, stacks: Sequence[RawStack]) -> list[slice]:
+    """Rows in two parts or more, of which two together hold `STRIP_BYTES` of any stack at most."""
+    most = 8 * stacks[0].cols * max(len(s.paths) for s in stacks)
+    height = max(1, min(-(-(rows.stop - rows.start) // 2), 2 * STRIP_BYTES // max(1, most)))
+    return [slice(r, min(r + height, rows.stop)) for r in range(rows.start, rows.stop, height)]
+
+
+def _joined(
+    parts: Iterable[tuple[NDArray[np.float64], NDArray[np.float64]]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Variances of bands and their degrees of freedom, put together."""
+    variance, dof = zip(*parts, strict=True)
+    return np.concatenate(variance), np.concatenate(dof)
 
 
 def _pixel_noise(stack: RawStack) -> float:
@@ -152,11 +174,13 @@ def _noise_strips(stacks: Sequence[RawStack], scale_factor: float, factor: float
     rows, cols = stacks[0].rows, stacks[0].cols
     with ExitStack() as opened:
         readers = [opened.enter_context(FrameStack(s.paths, s.hdus, rows, cols)) for s in stacks]
+        reading = [Lock() for _ in stacks]
 
         def pooled(band: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
             total, freedom = np.zeros((band.stop - band.start) * cols), np.zeros((band.stop - band.start) * cols)
-            for stack, reader in zip(stacks, readers, strict=True):
-                block = reader.read_rows(band.start, band.stop).reshape(len(stack.paths), -1)
+            for stack, reader, alone in zip(stacks, readers, reading, strict=True):
+                with alone:
+                    block = reader.read_rows(band.start, band.stop).reshape(len(stack.paths), -1)
                 levels = np.asarray(stack.level_raw, float) / scale_factor
                 variance, dof = pixel_variance(block, levels, 1.0 / scale_factor)
                 total += np.where(dof > 0, variance * dof, 0.0)
@@ -164,13 +188,15 @@ def _noise_strips(stacks: Sequence[RawStack], scale_factor: float, factor: float
             with np.errstate(invalid="ignore", divide="ignore"):
                 return total / freedom, freedom
 
-        prior = fit_variance_prior(*pooled(stacks[0].centre()))
+        def strip(band: slice) -> Strip:
+            sigma = factor * prior.sigma_map(*pooled(band)).reshape(-1, cols)
+            return band, {"SCI": np.asarray(sigma, np.float32)}
+
+        centre = _parts(stacks[0].centre(), stacks)
+        prior = fit_variance_prior(*_joined(each_ahead(pooled, centre, threads=2)))
         most = max(len(s.paths) for s in stacks)
         height = max(1, min(rows, STRIP_BYTES // max(1, 8 * cols * most)))
-        for first in range(0, rows, height):
-            band = slice(first, min(first + height, rows))
-            sigma = factor * prior.sigma_map(*pooled(band)).reshape(-1, cols)
-            yield band, {"SCI": np.asarray(sigma, np.float32)}
+        yield from each_ahead(strip, (slice(r, min(r + height, rows)) for r in range(0, rows, height)), threads=2)
 
 
 def saturation_level(headers: Sequence[float], maxima: Sequence[tuple[float, bool]], fraction: float) -> float:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError, one_line
 from darkpipe.files.fits_bytes import BLOCK, EMPTY_PRIMARY, ImageLayout
-from darkpipe.files.quiet import quietly
+from darkpipe.files.quiet import late_fits, quietly
 from darkpipe.files.sources import Source
 from darkpipe.science.bit_planes import unsigned_of
 
@@ -97,6 +97,7 @@ def _decompress(source: Source, layout: ImageLayout) -> Pixels:
     # nothing but this unit: what stands before it is not astropy's to judge
     unit = bytes(source.read_at(layout.start, layout.begin + layout.count - layout.start))
     content = EMPTY_PRIMARY + unit + bytes(-len(unit) % BLOCK)
+    fits = late_fits()
     with quietly():
         try:
             with fits.open(io.BytesIO(content), memmap=False) as units:
@@ -121,11 +122,12 @@ class Histogram:
     def of(cls, pixels: Pixels, step: float | None = None) -> Histogram:
         """Histogram of finite values; `step` as found unless given."""
         if pixels.dtype == np.uint16:
-            from darkpipe.science.histogram_kernel import count_uint16  # the compiler takes its time to import
+            from darkpipe.science.histogram_kernel import Counts  # the compiler takes its time to import
 
-            every = count_uint16(pixels)
-            values = np.flatnonzero(every)
-            return cls(values, every[values], float(divisor_of(values) or 1) if step is None else step)
+            every = Counts()
+            every.add(pixels)
+            values, counts = every.distinct()
+            return cls(values, counts, float(divisor_of(values) or 1) if step is None else step)
         flat = pixels.reshape(-1)
         if flat.dtype.kind == "f":
             flat = flat[np.isfinite(flat)]
@@ -137,13 +139,17 @@ class Histogram:
         values, counts = np.unique(flat, return_counts=True)
         return cls(values, counts.astype(np.int64), 0.0 if step is None else step)
 
+    @cached_property
+    def _upto(self) -> NDArray[np.int64]:
+        return np.cumsum(self.counts)
+
     def quantile(self, fraction: float) -> float:
         """Quantile, with the pixels of one value spread evenly over one step around it (sub-ADU)."""
         if not self.values.size:
             return float("nan")
         if self.values.size == 1:
             return float(self.values[0])
-        total = np.cumsum(self.counts)
+        total = self._upto
         wanted = fraction * float(total[-1])
         index = min(int(np.searchsorted(total, wanted)), self.values.size - 1)
         inside = (wanted - float(total[index] - self.counts[index])) / float(self.counts[index])

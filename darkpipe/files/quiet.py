@@ -1,4 +1,4 @@
-"""astropy without its warnings, safely among threads."""
+"""astropy when it is needed and without its warnings, safely among threads."""
 
 from __future__ import annotations
 
@@ -6,8 +6,18 @@ import contextlib
 import threading
 import warnings
 from collections.abc import Iterator
+from typing import Any
+
+from darkpipe.deferred import IMPORTING
 
 _LOCK = threading.Lock()  # warnings.catch_warnings changes what all threads see
+
+
+def late_fits() -> Any:
+    """astropy's reader of FITS files, which takes its time to import."""
+    with IMPORTING:
+        from astropy.io import fits
+    return fits
 
 
 @contextlib.contextmanager

@@ -9,15 +9,18 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import xxhash
-from astropy.io import fits
-from astropy.table import Table
 
+from darkpipe.deferred import imported
 from darkpipe.errors import ProductError
 from darkpipe.files.index import ACCEPTED, read_frames, read_index
-from darkpipe.files.quiet import quietly
-from darkpipe.files.tables import read_table, write_table
+from darkpipe.files.quiet import late_fits, quietly
+from darkpipe.files.tables import ASTROPY, read_table, write_table
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 FRAMES = ("file", "date_obs", "digest")
 _DIGEST = re.compile(rb"\b[0-9a-f]{32}\b")
@@ -34,7 +37,7 @@ def write_seen(
     model_files : what the model consists of. Their checksums tell later whether a refit has begun to replace them.
     temperatures : that were fitted, [°C], with 1 sigma and the number of cells.
     """
-    table = Table(rows=[list(f) for f in frames], names=FRAMES, dtype=("U", "U", "U"))
+    table: Table = imported(ASTROPY).Table(rows=[list(f) for f in frames], names=FRAMES, dtype=("U", "U", "U"))
     table.meta["files"] = {p.relative_to(path.parent).as_posix(): checksum(p) for p in model_files}
     table.meta["temperatures"] = [list(row) for row in temperatures]
     return write_table(path, table)
@@ -53,6 +56,7 @@ def checksum(path: Path) -> str:
     with path.open("rb") as stream:
         if stream.read(6) != b"SIMPLE":
             return xxhash.xxh3_64_hexdigest(path.read_bytes())
+    fits = late_fits()
     with quietly(), fits.open(path, memmap=True) as units:
         sums = [f"{unit.header.get('CHECKSUM')} {unit.header.get('DATASUM')}" for unit in units]
     return xxhash.xxh3_64_hexdigest(" ".join(sums).encode())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from darkpipe.files.strips import InStrips, Strip
 from darkpipe.science.flags import DQ
 from darkpipe.science.hot_pixels import Limits, population
 from darkpipe.science.saturation import Saturation, common_level, find_plateaus
-from darkpipe.science.unstable import CellScatter, FrameScatter
+from darkpipe.science.unstable import CellScatter, FrameScatter, NoiseFound
 from darkpipe.science.unstable_kernel import frame_variance
 
 F4 = NDArray[np.float32]
@@ -54,12 +55,12 @@ def find_saturation(
     charge = np.array(temperature_c), np.array(exposure_s)
     plateaus: list[F4] = []
 
-    def read(rows: slice) -> tuple[slice, NDArray[np.float32]]:
-        return rows, np.stack([read_planes(master, ["SCI"], rows)[0].ravel() for master in masters])
+    def look(rows: slice) -> tuple[slice, F4, NDArray[np.uint8]]:
+        signal = np.stack([read_planes(master, ["SCI"], rows)[0].ravel() for master in masters])
+        return rows, *find_plateaus(signal, *charge, top_adu)
 
     def strips() -> Iterator[Strip]:
-        for rows, signal in each_ahead(read, rows_of(shape, 4 * len(masters))):
-            level, cells = find_plateaus(signal, *charge, top_adu)
+        for rows, level, cells in each_ahead(look, rows_of(shape, 4 * len(masters)), threads=2):
             plateaus.append(level[np.isfinite(level)])  # of a few pixels
             yield rows, {"SCI": level.reshape(-1, shape[1]), "CELLS": cells.reshape(-1, shape[1])}
 
@@ -193,27 +194,47 @@ class _Look:
     def bits(self) -> Iterator[tuple[slice, Bits]]:
         """Rows and their bits (rows, cols), band by band; a sensor that is no larger than a sample is one band."""
         sample = sample_rows(self.shape, SAMPLE_PIXELS)
-        out, like = self._look(sample, None)
         if len(sample) == 1:
-            yield sample[0], out
+            yield sample[0], self._look(sample[0], None)
             return
-        rows = rows_of(self.shape, 80)
-        yield from zip(rows, each_ahead(lambda band: self._look([band], like)[0], rows, threads=2), strict=True)
+        with ThreadPoolExecutor(1) as pool:
+            like = self._sample(sample, pool)
+            rows = rows_of(self.shape, 80)
+            yield from zip(rows, each_ahead(lambda band: self._look(band, like), rows, threads=2), strict=True)
 
-    def _look(self, rows: Sequence[slice], like: FrameScatter | None) -> tuple[Bits, FrameScatter]:
-        """Bits of the pixels of some rows, and their scatter; `like`: of a sample of the sensor."""
-        levels = [saturation_of(self.saturation, part) for part in rows]
-        level = replace(
-            levels[0],
-            level_adu=np.concatenate([part.level_adu for part in levels]),
-            cells=np.concatenate([part.cells for part in levels]),
-        )
+    def _scatter(self, rows: Sequence[slice], like: FrameScatter | None) -> FrameScatter:
+        """Of the pixels of some rows, before any cell."""
+        pixels = sum(part.stop - part.start for part in rows) * self.shape[1]
+        kappa = float(read_header(self.masters[0]).get("KAPPA", 4.5))
+        return FrameScatter(pixels, self.noise.read(rows), self.noise.frames, kappa, like)
+
+    def _looks(self) -> set[int]:
+        """After how many cells that tell the pixels are tested."""
+        told = sum(self.frames[i] > 1 for i in self.ranked)
+        return {2**k for k in range(told.bit_length()) if 2**k < told} | {told}
+
+    def _sample(self, rows: Sequence[slice], pool: Executor) -> FrameScatter:
+        """What these rows say of the noise model; part of it is still sought in the pool."""
+        scatter, looks = self._scatter(rows, None), self._looks()
+
+        def measured(i: int) -> tuple[CellScatter, NoiseFound | None]:
+            cell = self._cell(i, rows, [])[0]
+            return cell, scatter.measure(cell)
+
+        telling = [i for i in self.ranked if self.frames[i] > 1]
+        for number, (cell, found) in enumerate(each_ahead(measured, telling, threads=2), 1):
+            scatter.take(cell, found)
+            if number in looks:
+                scatter.settle(pool)
+        return scatter
+
+    def _look(self, band: slice, like: FrameScatter | None) -> Bits:
+        """Bits of the pixels of some rows; `like`: of a sample of the sensor."""
+        rows, looks = [band], self._looks()
+        level = saturation_of(self.saturation, band)
         out = np.zeros(level.level_adu.shape, np.uint16)
         unstable = np.zeros_like(out)
-        told = sum(self.frames[i] > 1 for i in self.ranked)
-        looks = {2**k for k in range(told.bit_length()) if 2**k < told} | {told}
-        kappa = float(read_header(self.masters[0]).get("KAPPA", 4.5))
-        scatter = FrameScatter(out.size, self.noise.read(rows), self.noise.frames, kappa, like)
+        scatter = self._scatter(rows, like)
         number = 0
         cells = map(self._read, self.ranked, itertools.repeat(rows))
         for cell, signal, bits in cells if like else each_ahead(lambda i: self._read(i, rows), self.ranked):
@@ -226,26 +247,29 @@ class _Look:
             if number in looks:
                 # whether a pixel is constant, all cells say together
                 unstable = (unstable & np.uint16(DQ.UNSTABLE)) | scatter.flag(self.rate / len(looks))
-        return (out | unstable).reshape(-1, self.shape[1]), scatter
+        return (out | unstable).reshape(-1, self.shape[1])
 
     def _read(self, i: int, rows: Sequence[slice]) -> tuple[CellScatter | None, F4, Bits]:
         """What a master says of its frames (None of one: nothing), its signal and its bits."""
-        master = self.masters[i]
         if self.frames[i] < 2:
-            signal, bits = _joined([read_planes(master, ["SCI", "DQ"], part) for part in rows])
+            signal, bits = _joined([read_planes(self.masters[i], ["SCI", "DQ"], part) for part in rows])
             return None, signal, bits
-        names = ["SCI", "DQ", "SCATTER", "COUNT", "REJECTED", "ERR"]
-        names += ["BIASERR"] if read_header(master).get("BIAS") else []
-        signal, bits, scatter, count, rejected, error, *of_bias = _joined(
-            [read_planes(master, names, part) for part in rows]
-        )
+        cell, bits, signal = self._cell(i, rows, ["SCI"])
+        return cell, signal, bits
+
+    def _cell(self, i: int, rows: Sequence[slice], further: Sequence[str]) -> tuple[Any, ...]:
+        """What a master says of its frames, its bits, and further planes of it."""
+        master = self.masters[i]
+        of_bias = ["BIASERR"] if read_header(master).get("BIAS") else []
+        names = ["DQ", "SCATTER", "COUNT", "REJECTED", "ERR", *of_bias, *further]
+        bits, scatter, count, rejected, error, *others = _joined([read_planes(master, names, part) for part in rows])
         samples, variance = np.empty(error.shape, np.int32), np.empty(error.shape, np.float32)
         run: Any = frame_variance
         run(
-            error, of_bias[0] if of_bias else np.zeros_like(error), bits, count, rejected,
+            error, others[0] if of_bias else np.zeros_like(error), bits, count, rejected,
             int(DQ.SATURATED | DQ.CLIPPED_LOW), samples, variance,
         )  # fmt: skip
-        return CellScatter(scatter, samples, rejected, variance), signal, bits
+        return CellScatter(scatter, samples, rejected, variance), bits, *others[len(of_bias) :]
 
 
 def _joined(parts: Sequence[Sequence[NDArray[Any]]]) -> list[NDArray[Any]]:

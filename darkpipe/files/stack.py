@@ -12,13 +12,12 @@ from types import TracebackType
 from typing import Any, BinaryIO, cast
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError, one_line
 from darkpipe.files.fits_bytes import ImageLayout, locate_image
 from darkpipe.files.pixels import physical, stored_type
-from darkpipe.files.quiet import quietly
+from darkpipe.files.quiet import late_fits, quietly
 from darkpipe.files.sources import GzipSource, source_of
 from darkpipe.files.unit_file import opened_unit
 from darkpipe.regular import regular
@@ -199,6 +198,7 @@ class _CompressedFrame(_Frame):
         """Put the physical values of some rows into out, (r1 - r0, cols)."""
         if os.stat(self.path).st_size != self._size:
             raise FrameError("the frame changed its size while it was in use", where=self.path, do=_GONE)
+        fits = late_fits()
         with quietly():
             try:
                 with opened_unit(self.path, self.layout) as stream, fits.open(stream, memmap=False) as units:

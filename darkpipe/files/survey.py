@@ -18,6 +18,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from darkpipe.errors import FrameError, ProductError
+from darkpipe.files.counted import CountedPixels
 from darkpipe.files.fits_bytes import ImageLayout, locate_image, named_images
 from darkpipe.files.headers import NO_SYNONYMS, FrameInfo, read_cards
 from darkpipe.files.pixels import (
@@ -80,7 +81,8 @@ class FrameSurvey:
 
     def to_json(self) -> str:
         """One line of JSON, the same for the same survey; NaN and infinity are null."""
-        return json.dumps(_plain(dataclasses.asdict(self)), sort_keys=True, allow_nan=False) + "\n"
+        info = None if self.info is None else vars(self.info)
+        return json.dumps(_plain(vars(self) | {"info": info}), sort_keys=True, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> FrameSurvey:
@@ -139,15 +141,16 @@ def survey_frame(
     reading = {"synonyms": synonyms, "bias_max_exposure_s": bias_max_exposure_s}
     if detector and file_digest:
         return _survey_part(path, detector, file_digest, reading)
+    counted = CountedPixels()
     try:
-        content, digest = _read_whole(path)
+        content, digest = _read_whole(path, None if detector else counted)
     except FrameError as error:
         return FrameSurvey(rejected=_reason(error))
     found: dict[str, Any] = {"file_digest": digest, "bytes": len(content)}
     try:
         if path.suffix.lower() == ".xisf":
             raise FrameError(XISF_ADVICE[0], do=XISF_ADVICE[1])
-        return _survey_image(open_source(content), detector, found, reading)
+        return _survey_image(open_source(content), detector, found, reading, counted)
     except FrameError as error:
         return FrameSurvey(**found, rejected=_reason(error))
 
@@ -163,16 +166,28 @@ def _survey_part(path: Path, detector: str, file_digest: str, reading: Mapping[s
         return FrameSurvey(**found, rejected=f"cannot be read: {error.strerror or error}. Check the file.")
 
 
-def _survey_image(source: Source, detector: str, found: dict[str, Any], reading: Mapping[str, Any]) -> FrameSurvey:
-    """The survey of one image, with what is found put into `found`."""
+def _survey_image(
+    source: Source,
+    detector: str,
+    found: dict[str, Any],
+    reading: Mapping[str, Any],
+    counted: CountedPixels | None = None,
+) -> FrameSurvey:
+    """The survey of one image, with what is found put into `found`; `counted`: it, where that was possible."""
+    layout = None if counted is None else counted.layout
     try:
-        layout = locate_image(source, _unit_of(source, detector) if detector else None)
+        if layout is None:
+            layout = locate_image(source, _unit_of(source, detector) if detector else None)
         found |= {"rows": layout.rows, "cols": layout.cols, "hdu": layout.hdu}
         found["info"] = read_cards(layout.cards, **reading)
-        pixels = decode(source, layout, _room(source, layout) if layout.is_uint16 else None)
-        if isinstance(source, GzipSource):
-            source.check_rest()
-        found |= measure_pixels(pixels)
+        if counted is not None and counted.layout is not None:
+            pixels: Pixels = counted.pixels
+            found |= measure_pixels(pixels, counted.measured())
+        else:
+            pixels = decode(source, layout, _room(source, layout) if layout.is_uint16 else None)
+            if isinstance(source, GzipSource):
+                source.check_rest()
+            found |= measure_pixels(pixels)
         _judge(pixels, layout, found)
     except FrameError as error:
         return FrameSurvey(**found, rejected=_reason(error))
@@ -207,9 +222,9 @@ def _reason(error: FrameError) -> str:
 _BUFFERS = ThreadMemory()
 
 
-def _read_whole(path: Path) -> tuple[memoryview, str]:
+def _read_whole(path: Path, counted: CountedPixels | None = None) -> tuple[memoryview, str]:
     """A regular file's bytes, in a buffer that the next frame will use, and their digest, taken while they are at hand;
-    FrameError if it cannot be read or is being written."""
+    FrameError if it cannot be read or is being written. counted : is given the pieces, and may decode them."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
             raise FrameError("not a regular file", do="Leave it out.")
@@ -218,7 +233,7 @@ def _read_whole(path: Path) -> tuple[memoryview, str]:
             if before.st_size > _LARGEST_BYTES:
                 raise FrameError(f"{before.st_size} bytes: larger than any frame", do="Leave it out.")
             content = _BUFFERS.array("file", before.st_size).data[: before.st_size]
-            digest, count = _read_into(stream, content)
+            digest, count = _read_into(stream, content, counted)
             longer = bool(stream.read(1))
         after = os.stat(path)
     except OSError as error:
@@ -246,7 +261,7 @@ def read_shared(path: Path) -> memoryview:
     return _read_whole(path)[0]
 
 
-def _read_into(stream: FileIO, content: memoryview) -> tuple[str, int]:
+def _read_into(stream: FileIO, content: memoryview, counted: CountedPixels | None) -> tuple[str, int]:
     hasher, done = xxhash.xxh3_128(), 0
     while done < len(content):
         count = stream.readinto(content[done : done + _PIECE_BYTES])
@@ -254,18 +269,20 @@ def _read_into(stream: FileIO, content: memoryview) -> tuple[str, int]:
             break
         hasher.update(content[done : done + count])
         done += count
+        if counted is not None:
+            counted.take(content, done)
     return hasher.hexdigest(), done
 
 
-def measure_pixels(pixels: Pixels) -> dict[str, Any]:
-    """The fields of a survey that the pixels tell."""
-    histogram = Histogram.of(pixels)
+def measure_pixels(pixels: Pixels, counted: tuple[Histogram, str] | None = None) -> dict[str, Any]:
+    """The fields of a survey that the pixels tell; `counted`: their histogram and digest, where these are known."""
+    histogram, digest = counted or (Histogram.of(pixels), xxhash.xxh3_128_hexdigest(canonical_bytes(pixels)))
     values, counts = histogram.values, histogram.counts
     finite = int(counts.sum())
     found: dict[str, Any] = {
         "dtype": pixels.dtype.name,
         "n_nan": int(pixels.size) - finite,
-        "pixel_digest": xxhash.xxh3_128_hexdigest(canonical_bytes(pixels)),
+        "pixel_digest": digest,
     }
     if not finite:
         return found

@@ -8,16 +8,19 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-from astropy.table import Column, MaskedColumn, Table
+from typing import TYPE_CHECKING, Any
 
 from darkpipe import plain_yaml
+from darkpipe.deferred import imported
 from darkpipe.errors import ProductError
 from darkpipe.files.atomic import replace_text
 from darkpipe.regular import read_text
 from darkpipe.same_file import Identity, identity_if_there
 
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+ASTROPY = "astropy.table"  # imported when the first table is made or read: it takes longer than all the rest
 _FORMAT = "ascii.ecsv"
 _MOST_KEPT_BYTES = 4_000_000
 
@@ -25,7 +28,8 @@ _MOST_KEPT_BYTES = 4_000_000
 def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
     """A table with the union of the rows' columns, NaN where a row has none."""
     names = list(dict.fromkeys(k for r in rows for k in r))
-    return Table(rows=[[r.get(n, math.nan) for n in names] for r in rows], names=names)
+    made: Table = imported(ASTROPY).Table(rows=[[r.get(n, math.nan) for n in names] for r in rows], names=names)
+    return made
 
 
 def write_table(path: Path, table: Table) -> str:
@@ -80,13 +84,15 @@ def _parsed(path: Path) -> Table:
         raise ProductError("the file is no ECSV table", where=path, do=_REMAKE)
     try:
         plain_yaml.check(_header(text))
-        table = Table.read(text, format=_FORMAT)
+        kinds = imported(ASTROPY)
+        table: Table = kinds.Table.read(text, format=_FORMAT)
     except Exception as error:  # the reader's own errors have no common base
         raise ProductError(f"the table is damaged: {_first_line(error)}", where=path, do=_REMAKE) from error
     for name in table.colnames:
         column = table[name]
-        if isinstance(column, MaskedColumn) and column.dtype.kind in "UO":
-            table[name] = Column(column.filled(""), unit=column.unit, description=column.description, meta=column.meta)
+        if isinstance(column, kinds.MaskedColumn) and column.dtype.kind in "UO":
+            about = {"unit": column.unit, "description": column.description, "meta": column.meta}
+            table[name] = kinds.Column(column.filled(""), **about)
     return table
 
 

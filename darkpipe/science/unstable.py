@@ -8,6 +8,8 @@ n samples has the scatter chi²(n - 1 - k) + k kappa²; k is Poisson with the ra
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -53,7 +55,7 @@ class CellScatter:
 
 
 @dataclass(frozen=True)
-class _Found:
+class NoiseFound:
     """What the pixels say of a cell: borders of the classes (of a frame's variance over that of its read noise), the
     scale of chi² in each, and the cosmic rays in a pixel's samples."""
 
@@ -94,14 +96,17 @@ class FrameScatter:
         self._total, self._dof, self._read_dof = (np.zeros(pixels, np.float32) for _ in range(3))
         self._hits = 0.0
         self._untouched: Bools = np.ones(pixels, np.bool_)  # without a rejected sample
-        self._cells: list[_Found | None] = []
-        self._common: list[float] = []
+        self._cells: list[NoiseFound | None] = []
+        self._common: list[Callable[[], float]] = []  # of each test, what `_certainty_of` found or will find
 
     def add(self, cell: CellScatter) -> None:
         """Take in a cell; ValueError for arrays of another size."""
         if any(a.shape != self._total.shape for a in vars(cell).values()):
             raise ValueError(f"arrays must have shape {self._total.shape}")
-        found = self._measure(cell) if self._like is None else self._like._cells[len(self._cells)]
+        self.take(cell, self.measure(cell) if self._like is None else self._like._cells[len(self._cells)])
+
+    def take(self, cell: CellScatter, found: NoiseFound | None) -> None:
+        """The same, with what `measure` gave, of cells of the right size."""
         self._cells.append(found)
         if found is None:
             return
@@ -113,8 +118,9 @@ class FrameScatter:
             (self._total, self._largest_hit, self._dof, self._read_dof), self._untouched,
         )  # fmt: skip
 
-    def _measure(self, cell: CellScatter) -> _Found | None:
-        """What these pixels say of the noise model in a cell; None where the cell does not tell."""
+    def measure(self, cell: CellScatter) -> NoiseFound | None:
+        """What these pixels say of the noise model in a cell; None where the cell does not tell. Several cells may be
+        measured at a time, in threads."""
         counts = np.zeros(int(cell.samples.max(initial=0)) + 1, np.int64)
         run: Any = count_samples
         run(cell.scatter, cell.samples, cell.variance_adu2, counts)
@@ -131,7 +137,7 @@ class FrameScatter:
         run = classify
         run(relative, self._noisy, steps, kind)
         scale = _scales(cell.scatter, kind, _chi2_median(n - 1), coarse=2 * faint > counts[n])
-        return _Found(steps, scale, self._hits_a_pixel(cell, kind == 0, n))
+        return NoiseFound(steps, scale, self._hits_a_pixel(cell, kind == 0, n))
 
     def flag(self, rate: float) -> NDArray[np.uint16]:
         """(P,) UNSTABLE where at most `rate` of stable pixels scatter as much; DEAD where a pixel does not vary.
@@ -164,31 +170,45 @@ class FrameScatter:
         calm = cell.scatter[hit] - self._kappa2 <= _chi2_median(n - 2)
         return 2.0 * int(np.count_nonzero(calm)) / max(none, 1)
 
+    def settle(self, pool: Executor) -> None:
+        """What `flag` finds out for those that this scatter is `like` of, at the same place among the cells: for a
+        sample of which no bits are wanted. A thread of the pool finds it while cells are added."""
+        self._common.append(pool.submit(_certainty_of, *self._ordinary()).result)
+
     def _certainty(self, pixels: NDArray[np.intp]) -> F8:
         """Degrees of freedom that the variance of a frame is known with, of some pixels."""
-        if self._like is not None:
-            common = self._like._common[len(self._common)]
-        else:
-            ordinary = ~self._noisy & (self._dof > 0)
-            common = self._certainty_of_ordinary(ordinary) if ordinary.any() else SURE_DOF
-        self._common.append(common)
+        common = _certainty_of(*self._ordinary()) if self._like is None else self._like._common[len(self._common)]()
+        self._common.append(lambda: common)
         share = self._read_dof[pixels] / np.maximum(self._dof[pixels], np.float32(1))
         alone = min(float(self._noise_frames), common) if self._noise_frames else common
         of_read_noise = np.where(self._noisy[pixels], alone, common)
         spread = of_read_noise / np.maximum(share.astype(np.float64), 1e-3) ** 2
         return np.asarray(np.minimum(spread, SURE_DOF))
 
-    def _certainty_of_ordinary(self, ordinary: Bools) -> float:
-        """The same of the read noise's variance, from how widely the chi² of pixels without outliers spread."""
+    def _ordinary(self) -> tuple[F4, float, float]:
+        """Ordinary pixels without outliers: chi² over its degrees of freedom, these, and the median share of the read
+        noise in them; none where they are too few to tell."""
+        ordinary = ~self._noisy & (self._dof > 0)
+        nothing = np.zeros(0, np.float32), 0.0, 0.0
+        if not ordinary.any():
+            return nothing
         share = self._read_dof / np.maximum(self._dof, np.float32(1))
         most = median(self._dof[ordinary])
         middle = median(np.asarray(share[ordinary], np.float32))
         some = np.flatnonzero(ordinary & self._untouched & (self._dof == most) & (share > 0.8 * middle))
         if some.size < FEW_TO_FIT:
-            return SURE_DOF
+            return nothing
         some = some[:: max(1, some.size // ENOUGH_TO_FIT)]
-        spread = fit_variance_prior(self._total[some] / most, np.full(some.size, most)).core_dof
-        return min(spread * middle**2, SURE_DOF)
+        return self._total[some] / most, most, middle
+
+
+def _certainty_of(scatter: F4, dof: float, share: float) -> float:
+    """Degrees of freedom that the read noise's variance is known with, from how widely the chi² of pixels spread
+    (`FrameScatter._ordinary`)."""
+    if not scatter.size:
+        return SURE_DOF
+    spread = fit_variance_prior(scatter, np.full(scatter.size, dof)).core_dof
+    return min(spread * share**2, SURE_DOF)
 
 
 def _chi2_median(dof: int) -> float:

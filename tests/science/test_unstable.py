@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -170,3 +171,24 @@ def test_wrong_input_is_refused() -> None:
     for rate in (0.0, 1.0):
         with pytest.raises(ValueError, match="between 0 and 1"):
             test.flag(rate)
+
+
+def test_a_sample_that_is_settled_in_a_thread_tells_what_one_that_is_flagged_tells() -> None:
+    noise = np.random.default_rng(8).gamma(200.0, NOISE / 200.0, 30_000).astype(np.float32)
+    cells = [scatter_of(series(10, 30_000, seed, noise=noise), noise) for seed in range(3)]
+    flagged, settled = (FrameScatter(30_000, np.float32(NOISE), 0, KAPPA) for _ in range(2))
+    with ThreadPoolExecutor(1) as pool:
+        for cell in cells:
+            flagged.add(cell)
+            flagged.flag(1e-3)
+            settled.take(cell, settled.measure(cell))
+            settled.settle(pool)
+        found = []
+        for like in (flagged, settled):
+            band = FrameScatter(30_000, np.float32(NOISE), 0, KAPPA, like)
+            found.append([])
+            for cell in cells:
+                band.add(cell)
+                found[-1].append(band.flag(1e-3))
+    assert (found[0][-1] & DQ.UNSTABLE).any()
+    np.testing.assert_array_equal(found[0], found[1])
