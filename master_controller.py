@@ -245,7 +245,7 @@ class MasterController:
             engine = lease or _engine(settings, out.root)
             runner = Runner(journal, engine, settings.workers, progress, stop)
             runner.rely_on([self.steps[number] for number in self.numbers(mode) if number < min(numbers)])
-            with _failures_told(report), contextlib.closing(runner):
+            with _failures_told(report), _painting(settings), contextlib.closing(runner):
                 of_all = [self.steps[number] for number in numbers if _sees_all(number)]
                 of_campaign = [self.steps[number] for number in numbers if not _sees_all(number)]
                 prunable = () if self._instead(mode_named(mode)) else mode_named(mode).prunes
@@ -313,6 +313,13 @@ class MasterController:
             raise SettingsError(f"step {force} cannot be forced", do=f"This run has: {', '.join(map(str, numbers))}")
         forced = numbers if force is True else () if force is None or force is False else (force,)
         return frozenset(self.steps[number].NAME for number in forced)
+
+
+def _painting(settings: composing.RunSettings) -> contextlib.AbstractContextManager[None]:
+    """Processes that draw, beside threads: other engines draw in their workers."""
+    from darkpipe.report.painters import painting  # help and settings need no pictures
+
+    return painting(settings.workers if settings.engine == "threads" else 1)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from darkpipe.errors import DesignError, ProductError
-from darkpipe.files.atomic import replace_file, replace_text
-from darkpipe.files.evaluating import Held, read_small_maps
+from darkpipe.files.atomic import replace_text
+from darkpipe.files.evaluating import Held, read_small_maps, write_picture
 from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import Cell, read_reference
 from darkpipe.files.model_maps import read_description
@@ -35,11 +35,11 @@ from darkpipe.report.drawing import (
     glow_map,
     hot_pixel_curve,
     residual_map,
-    save_png,
     temperature_figure,
     write_page,
 )
-from darkpipe.report.sizes import SIDE
+from darkpipe.report.painters import png
+from darkpipe.report.sizes import PRINT_DPI, SIDE
 from darkpipe.report.text import GRIDS
 from darkpipe.version import __version__
 from steps.settings.step19_report import NAME as NAME
@@ -183,8 +183,8 @@ def _dark_jobs(subject: Subject, cell: Cell) -> list[Job]:
     return jobs
 
 
-def _saved(path: Path, figure: Figure) -> dict[Path, str]:
-    return {path: replace_file(path, lambda stream: save_png(figure, stream))}
+def _saved(path: Path, draw: Callable[..., Figure], *args: Any, **options: Any) -> dict[Path, str]:
+    return {path: write_picture(path, png(draw, *args, **options))}
 
 
 def draw_master(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, cell: dict[str, Any]) -> dict[Path, str]:
@@ -192,8 +192,8 @@ def draw_master(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, cell: di
     signal = reduced_plane(inputs[0], "SCI", SIDE)
     frames = f"{cell['frames']} frame{'s' if cell['frames'] != 1 else ''}"
     said = f"of {frames}, bias subtracted; stretch: asinh about the median"
-    figure = dark_image(signal, cell["temperature_c"], cell["exposure_s"], title="Master dark", subtitle=said)
-    return _saved(outputs[0], figure)
+    at = cell["temperature_c"], cell["exposure_s"]
+    return _saved(outputs[0], dark_image, signal, *at, title="Master dark", subtitle=said)
 
 
 def draw_residual(
@@ -205,10 +205,8 @@ def draw_residual(
     held = Held(ModelDir(inputs[2].parent), description, model, it, read_reference(inputs[1]), inputs[0])
     inside = description.find(model).covers(it.temperature_c, description.accumulated(it.exposure_s))
     kind = "in sample: the cell was part of the fit" if own and inside else "the cell was not part of the fit"
-    return _saved(
-        outputs[0],
-        residual_map(held.residual(SIDE), it.temperature_c, it.exposure_s, subtitle=f"{model}, {kind}"),
-    )
+    left, said = held.residual(SIDE), f"{model}, {kind}"
+    return _saved(outputs[0], residual_map, left, it.temperature_c, it.exposure_s, subtitle=said)
 
 
 def draw_curve(
@@ -216,7 +214,7 @@ def draw_curve(
 ) -> dict[Path, str]:
     """How many pixels lie above each signal."""
     signal = counted_plane(inputs[0], "SCI")
-    return _saved(outputs[0], hot_pixel_curve(signal, temperature_c, exposure_s))
+    return _saved(outputs[0], hot_pixel_curve, signal, temperature_c, exposure_s)
 
 
 def draw_samples(inputs: tuple[Path, ...], outputs: tuple[Path, ...]) -> dict[Path, str]:
@@ -226,20 +224,20 @@ def draw_samples(inputs: tuple[Path, ...], outputs: tuple[Path, ...]) -> dict[Pa
     digests: dict[Path, str] = {}
     for path, over, figure, title in zip(outputs, OVER, draw, titles, strict=True):
         pixels = read_sample_pixels(inputs[0], over)
-        digests |= _saved(path, figure(pixels, title, across=2))
+        digests |= _saved(path, figure, pixels, title, across=2)
     return digests
 
 
 def draw_grid(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, name: str) -> dict[Path, str]:
     """One figure of accuracy for each cell."""
-    return _saved(outputs[0], accuracy_grid(name, rows_of(inputs[0]), str(read_table(inputs[0]).meta["chosen"])))
+    return _saved(outputs[0], accuracy_grid, name, rows_of(inputs[0]), str(read_table(inputs[0]).meta["chosen"]))
 
 
 def draw_glow(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, shape: list[int]) -> dict[Path, str]:
     """Where the amplifier glows."""
     value, glowing = read_planes(inputs[0], ["SCI", "GLOWING"])
     side = int(read_header(inputs[0])["SIDE"])
-    return _saved(outputs[0], glow_map(value, glowing, side, (shape[0], shape[1])))
+    return _saved(outputs[0], glow_map, value, glowing, side, (shape[0], shape[1]))
 
 
 def draw_biases(inputs: tuple[Path, ...], outputs: tuple[Path, ...]) -> dict[Path, str]:
@@ -257,7 +255,7 @@ def draw_biases(inputs: tuple[Path, ...], outputs: tuple[Path, ...]) -> dict[Pat
         for r in frames
         if r["bias"] in temperatures and np.isfinite(r["level_raw"])
     ]
-    return _saved(outputs[0], bias_levels(rows))
+    return _saved(outputs[0], bias_levels, rows)
 
 
 def draw_log(inputs: tuple[Path, ...], outputs: tuple[Path, ...]) -> dict[Path, str]:
@@ -265,11 +263,7 @@ def draw_log(inputs: tuple[Path, ...], outputs: tuple[Path, ...]) -> dict[Path, 
     table = read_log(inputs[0])
     if table is None:
         raise ProductError("the temperature log cannot be read", where=inputs[0], do="run again")
-    from darkpipe.report.canvas import PRINT_DPI
-
-    figure = temperature_figure(table)
-    figure.set_dpi(PRINT_DPI)
-    return _saved(outputs[0], figure)
+    return _saved(outputs[0], temperature_figure, table, dpi=PRINT_DPI)
 
 
 def _page_job(subject: Subject, drawn: list[Path], settings: Settings) -> Job:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from darkpipe.errors import DesignError
-from darkpipe.files.atomic import replace_file
 from darkpipe.files.evaluating import (
     Held,
     held_out_plane,
@@ -21,6 +20,7 @@ from darkpipe.files.evaluating import (
     relative_name,
     write_json,
     write_maps,
+    write_picture,
 )
 from darkpipe.files.layout import ModelDir, OutputDir
 from darkpipe.files.masters import Cell, read_cells, read_reference
@@ -31,11 +31,13 @@ from darkpipe.files.shared_maps import maps_shared
 from darkpipe.files.synthetic import model_for
 from darkpipe.files.tables import read_table, table_of, write_table
 from darkpipe.jobs.contract import Job
-from darkpipe.report.drawing import dark_image, error_map, evaluation_summary, hot_pixel_map, parameter_maps, save_png
+from darkpipe.report.drawing import dark_image, error_map, evaluation_summary, hot_pixel_map, parameter_maps
+from darkpipe.report.painters import coming, png
 from darkpipe.report.sizes import GRAVITY, PANEL_SIDE, SIDE
 from darkpipe.report.text import cells_table
 from darkpipe.science.blocks import block_mean
 from darkpipe.science.models import MODELS
+from darkpipe.science.reduced import Reduced
 from steps.settings.step7_evaluate_model import NAME as NAME
 from steps.settings.step7_evaluate_model import Settings as Settings
 
@@ -130,6 +132,8 @@ def evaluate(
 ) -> dict[Path, str]:
     """Errors of the model against one master, as numbers and small maps, and three pictures: absolute and relative
     error, synthetic dark."""
+    if pictures:
+        coming()
     it = Cell(**cell)
     folder = ModelDir(inputs[2].parent)
     description = read_description(inputs[2])
@@ -158,13 +162,13 @@ def evaluate(
     said = held_out_row(inputs[-2], it.name) if held_out else found
     cell_of = (it.temperature_c, it.exposure_s)
     kind = "held out" if held_out else "in sample" if seen or (own and row["inside"]) else "new"
-    figures = (
-        error_map(absolute, "MAE", "ADU", *cell_of, kind=kind, summary=said),
-        error_map(relative, "MAPE", "%", *cell_of, kind=kind, summary=said),
-        dark_image(both.signal, *cell_of, subtitle=fitted.key),
+    drawn = (
+        png(error_map, Reduced.of(absolute, SIDE), "MAE", "ADU", *cell_of, kind=kind, summary=said),
+        png(error_map, Reduced.of(relative, SIDE), "MAPE", "%", *cell_of, kind=kind, summary=said),
+        png(dark_image, Reduced.of(both.signal, SIDE), *cell_of, subtitle=fitted.key),
     )
-    for path, figure in zip(outputs[2:], figures, strict=True):
-        digests[path] = replace_file(path, lambda stream, f=figure: save_png(f, stream))  # type: ignore[misc]
+    for path, picture in zip(outputs[2:], drawn, strict=True):
+        digests[path] = write_picture(path, picture)
     return digests
 
 
@@ -255,8 +259,7 @@ def _summary_job(out: OutputDir, description: Description) -> Job:
 
 def summarize(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, chosen: str) -> dict[Path, str]:
     """One page: errors of every cell against noise floor and baseline."""
-    figure = evaluation_summary(_summary_rows(inputs[0], only=""))
-    return {outputs[0]: replace_file(outputs[0], lambda stream: save_png(figure, stream))}
+    return {outputs[0]: write_picture(outputs[0], png(evaluation_summary, _summary_rows(inputs[0], only="")))}
 
 
 def _summary_rows(path: Path, only: str) -> list[dict[str, Any]]:
@@ -313,14 +316,13 @@ def draw_parameters(
 ) -> dict[Path, str]:
     """Maps of the parameters of the chosen model."""
     maps = {n: (reduced_plane(p, "SCI", PANEL_SIDE), u) for n, p, u in zip(names, inputs, units, strict=True)}
-    figure = parameter_maps(maps, title)
-    return {outputs[0]: replace_file(outputs[0], lambda stream: save_png(figure, stream))}
+    return {outputs[0]: write_picture(outputs[0], png(parameter_maps, maps, title))}
 
 
 def draw_mask(inputs: tuple[Path, ...], outputs: tuple[Path, ...]) -> dict[Path, str]:
     """Map of special pixels."""
-    figure = hot_pixel_map(reduced_flags(inputs[0], "DQ", GRAVITY, SIDE))
-    return {outputs[0]: replace_file(outputs[0], lambda stream: save_png(figure, stream))}
+    flags = reduced_flags(inputs[0], "DQ", GRAVITY, SIDE)
+    return {outputs[0]: write_picture(outputs[0], png(hot_pixel_map, flags))}
 
 
 def summary(out: OutputDir) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,6 +139,15 @@ def write_json(path: Path, data: Mapping[str, Any]) -> str:
     """Plain data as JSON; NaN as null. Returns the digest."""
     clean = {k: (None if isinstance(v, float) and not math.isfinite(v) else v) for k, v in data.items()}
     return replace_text(path, json.dumps(clean, indent=1) + "\n")
+
+
+def write_picture(path: Path, picture: bytes) -> str:
+    """What was drawn. Returns the digest."""
+
+    def write(stream: BinaryIO) -> None:
+        stream.write(picture)
+
+    return replace_file(path, write)
 
 
 def read_json(path: Path) -> dict[str, Any]:

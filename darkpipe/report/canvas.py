@@ -29,9 +29,9 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from darkpipe.report.lettering import Canvas
+from darkpipe.report.sizes import PRINT_DPI as PRINT_DPI
 
 SCREEN_DPI: Final = 110
-PRINT_DPI: Final = 150
 
 # Okabe & Ito (2008): told apart with every kind of colour vision
 BLACK: Final = "#000000"

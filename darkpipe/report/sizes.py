@@ -6,6 +6,7 @@ from typing import Final
 
 from darkpipe.science.flags import DQ
 
+PRINT_DPI: Final = 150
 SIDE: Final = 512  # pixels of the longer side of a map that has a page of its own
 PANEL_SIDE: Final = 420  # and of one of several
 
