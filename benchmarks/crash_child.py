@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import pkgutil
 import random
 import sys
 import traceback
@@ -19,6 +20,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
 from benchmarks import fault_shim  # noqa: E402
+from darkpipe import report  # noqa: E402
 from darkpipe.errors import PipelineError  # noqa: E402
 
 BUG = 70
@@ -133,7 +135,8 @@ def in_child(order: dict[str, Any]) -> int:
 
 def main() -> int:
     """Serve until stdin ends."""
-    for name in ("hardware.dark_capture", "master_controller"):
+    drawing = [f"{report.__name__}.{module.name}" for module in pkgutil.iter_modules(report.__path__)]
+    for name in ("hardware.dark_capture", "master_controller", *drawing):
         importlib.import_module(name)
     importlib.import_module("master_controller").load_steps()
     print("ready", flush=True)
