@@ -99,6 +99,10 @@ class FrameStack:
         return out
 
 
+def _changed(path: Path) -> FrameError:
+    return FrameError("the frame changed its size while it was in use", where=path, do=_GONE)
+
+
 class _Folder:
     """A temporary folder, made when first needed: gzip cannot be read from the middle, so it is unpacked once."""
 
@@ -139,7 +143,7 @@ class _Frame:
 
     def _fill(self, stream: FileIO, r0: int, r1: int, buffer: bytearray, out: NDArray[Any]) -> None:
         if os.fstat(stream.fileno()).st_size != self._size:
-            raise FrameError("the frame changed its size while it was in use", where=self.path, do=_GONE)
+            raise _changed(self.path)
         kind = stored_type(self.layout)
         row_bytes = self.layout.cols * kind.itemsize
         # few rows at a time: they are still in the cache when they are turned round
@@ -163,7 +167,7 @@ class _Frame:
         while done < wanted:
             count = stream.readinto(view[done:])
             if not count:
-                raise FrameError("the frame is shorter than its header says", where=self.path, do=_GONE)
+                raise _changed(self.path)  # cut since its size was looked at
             done += count
         return view
 
@@ -197,7 +201,7 @@ class _CompressedFrame(_Frame):
     def fill(self, r0: int, r1: int, buffer: bytearray, out: NDArray[Any]) -> None:
         """Put the physical values of some rows into out, (r1 - r0, cols)."""
         if os.stat(self.path).st_size != self._size:
-            raise FrameError("the frame changed its size while it was in use", where=self.path, do=_GONE)
+            raise _changed(self.path)
         fits = late_fits()
         with quietly():
             try:
