@@ -4,7 +4,8 @@
 saturation, a pixel in three hundred hot. Times are the best of several runs, from the page cache, without fsync;
 ccdproc subtracts bias and scaled dark and writes its frame, on one core as it comes, with errors and without. Light
 frames go through the jobs of step 14, two at a time as the pipeline runs them, with error, bits and hot-pixel
-thermometer. The floor of a line is to read and to write the same bytes, or, in memory, to add three maps.
+thermometer. Every file is written where none stands, as in a first run (ext4 begins to write out a file that replaces
+another there and then). The floor of a line is to read and to write the same bytes, or, in memory, to add three maps.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import logging
+import shutil
 import sys
 import tempfile
 import time
@@ -59,11 +61,13 @@ VALUES = ReferenceValues(1.0, READ_NOISE_ADU, GAIN, "setting", 65e3, 0.0, -10.0)
 F4 = np.ndarray
 
 
-def best(work: Callable[[], object], rounds: int) -> float:
-    """Seconds of the fastest of several runs, the first of which does not count."""
+def best(work: Callable[[], object], rounds: int, made: Path | None = None) -> float:
+    """Seconds of the fastest of several runs, the first of which does not count; `made` : what each writes anew."""
     work()
     taken = []
     for _ in range(rounds):
+        if made is not None:
+            made.unlink()
         start = time.perf_counter()
         work()
         taken.append(time.perf_counter() - start)
@@ -122,14 +126,15 @@ def synthesis(folder: ModelDir, rounds: int) -> list[Line]:
     whole = best(lambda: model.synthesize(LIGHT_C, LIGHT_S), rounds)
     path = folder.path / "dark.fits"
     wanted = Wanted("exp_2d", LIGHT_C, LIGHT_S)
-    to_file = best(lambda: write_synthetic(path, folder, description, wanted), rounds)
+    to_file = best(lambda: write_synthetic(path, folder, description, wanted), rounds, path)
     inputs = [
         *folder.maps("exp_2d").values(),
         folder.covariance("exp_2d"),
         folder.hot_pixel_mask,
         folder.saturation_map,
     ]
-    copied = best(lambda: copy_bytes(inputs, path.stat().st_size, folder.path / "copy"), rounds)
+    written, copy = path.stat().st_size, folder.path / "copy"
+    copied = best(lambda: copy_bytes(inputs, written, copy), rounds, copy)
     size = f"{model.shape[0]} x {model.shape[1]}"
     small = model.shape[0] < SIDE
     return [
@@ -191,15 +196,17 @@ def calibration(root: Path, folder: ModelDir, number: int) -> list[Line]:
     run(frames)
     taken = time.perf_counter() - start
     written = sum(path.stat().st_size for job in frames for path in job.outputs)
+    (copies := root / "copies").mkdir()
     start = time.perf_counter()
     for path in lights.iterdir():
-        copy_bytes([path], written // number, root / "copy")
+        copy_bytes([path], written // number, copies / path.name)
     floor = time.perf_counter() - start
+    shutil.rmtree(copies)
     peers, passed = {}, taken < FLOOR_RATIO * floor
     if importlib.util.find_spec("ccdproc") is not None:
         few = sorted(lights.iterdir())[: max(2, number // 10)]
         for name, errors in (("ccdproc with errors", True), ("ccdproc, image alone", False)):
-            peers[name] = ccdproc_s(few, folder, root / "peer.fits", errors=errors) * number / len(few)
+            peers[name] = ccdproc_s(few, folder, root / name, errors=errors) * number / len(few)
         passed = passed and min(peers.values()) > CCDPROC_RATIO * taken
     work = f"calibrate {number} light frames {description.shape[0]} x {description.shape[1]}"
     target = f"{CCDPROC_RATIO:g} x ccdproc, {FLOOR_RATIO:g} x reading and writing"
@@ -207,7 +214,8 @@ def calibration(root: Path, folder: ModelDir, number: int) -> list[Line]:
 
 
 def ccdproc_s(lights: Sequence[Path], folder: ModelDir, target: Path, *, errors: bool) -> float:
-    """Seconds of ccdproc for some frames: bias off, scaled dark off, written; with errors: of frame, bias and dark."""
+    """Seconds of ccdproc for some frames: bias off, scaled dark off, written into a folder; with errors: of frame, bias
+    and dark."""
     import ccdproc
     from astropy import units as u
     from astropy.nddata import CCDData, StdDevUncertainty
@@ -218,6 +226,7 @@ def ccdproc_s(lights: Sequence[Path], folder: ModelDir, target: Path, *, errors:
     if errors:
         bias.uncertainty = StdDevUncertainty(np.full(bias.shape, 0.1))
         dark.uncertainty = StdDevUncertainty(0.01 * dark.data)
+    target.mkdir()
     times = {"dark_exposure": 300.0 * u.s, "data_exposure": LIGHT_S * u.s}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -229,7 +238,7 @@ def ccdproc_s(lights: Sequence[Path], folder: ModelDir, target: Path, *, errors:
                     light, gain=GAIN * u.electron / u.adu, readnoise=READ_NOISE_ADU * GAIN * u.electron
                 )
             above = ccdproc.subtract_bias(light, bias)
-            ccdproc.subtract_dark(above, dark, scale=True, **times).write(target, overwrite=True)
+            ccdproc.subtract_dark(above, dark, scale=True, **times).write(target / path.name)
         return time.perf_counter() - start
 
 
