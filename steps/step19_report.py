@@ -26,7 +26,6 @@ from darkpipe.files.synthetic import model_for
 from darkpipe.files.tables import read_table
 from darkpipe.jobs.contract import Job
 from darkpipe.report.drawing import (
-    Embedded,
     accuracy_grid,
     bias_levels,
     dark_image,
@@ -38,7 +37,7 @@ from darkpipe.report.drawing import (
     temperature_figure,
     write_page,
 )
-from darkpipe.report.painters import png
+from darkpipe.report.painters import png, written
 from darkpipe.report.sizes import PRINT_DPI, SIDE
 from darkpipe.report.text import GRIDS
 from darkpipe.version import __version__
@@ -311,7 +310,7 @@ def write(
     kept = [path for name, path in tables.items() if name not in ("verdict", "checks")]
     facts["products"] = product_rows([*kept, *rest], outputs[0].parents[1], origins)
     facts |= {"campaign": campaign, "run": run, "software": software}
-    return {outputs[0]: replace_text(outputs[0], write_page(facts, Embedded(images, errors)))}
+    return {outputs[0]: replace_text(outputs[0], written(write_page, facts, images, errors))}
 
 
 def summary(out: OutputDir) -> list[tuple[str, str]]:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from darkpipe.report.figures import parameter_maps as parameter_maps
     from darkpipe.report.figures import residual_map as residual_map
     from darkpipe.report.grids import accuracy_grid as accuracy_grid
-    from darkpipe.report.page import Embedded as Embedded
     from darkpipe.report.page import write_page as write_page
     from darkpipe.report.temperature import temperature_figure as temperature_figure
 else:
@@ -57,6 +56,5 @@ else:
     parameter_maps = called_later("darkpipe.report.figures", "parameter_maps")
     residual_map = called_later("darkpipe.report.figures", "residual_map")
     accuracy_grid = called_later("darkpipe.report.grids", "accuracy_grid")
-    Embedded = called_later("darkpipe.report.page", "Embedded")
     write_page = called_later("darkpipe.report.page", "write_page")
     temperature_figure = called_later("darkpipe.report.temperature", "temperature_figure")

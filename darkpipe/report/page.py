@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -21,18 +20,16 @@ from darkpipe.report.sections import all_sections, lead_of, title_of
 _FOLDER = "html"
 
 
-@dataclass(frozen=True)
-class Embedded:
-    """Pictures as PNG by name of the file; small maps of errors by cell, with whether it was left out of the fit."""
-
-    pictures: Mapping[str, bytes]
-    maps: Mapping[str, tuple[bool, Mapping[str, NDArray[np.float32]]]]
-
-
-def write_page(facts: Mapping[str, Any], embedded: Embedded) -> str:
+def write_page(
+    facts: Mapping[str, Any],
+    pictures: Mapping[str, bytes],
+    maps: Mapping[str, tuple[bool, Mapping[str, NDArray[np.float32]]]],
+) -> str:
     """The page.
 
     facts : what `darkpipe.files.reporting.read_facts` gives, with `products`, `campaign`, `run` and `software`.
+    pictures : as PNG, by name of the file. maps : small ones of errors by cell, with whether it was left out of the
+    fit.
     """
     style, script = _part("style.css"), _part("script.js")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, finalize=_fit_to_show)
@@ -40,7 +37,7 @@ def write_page(facts: Mapping[str, Any], embedded: Embedded) -> str:
         title=title_of(facts),
         lead=lead_of(facts),
         generator=f"darkpipe {facts['software']['darkpipe']}",
-        sections=all_sections(facts, embedded.pictures, embedded.maps),
+        sections=all_sections(facts, pictures, maps),
         style=style,
         script=script,
         style_hash=_hash(style),

@@ -1,4 +1,4 @@
-"""Pictures that are drawn in processes of their own, beside the threads of a run.
+"""Pictures, and the page that shows them, made in processes of their own, beside the threads of a run.
 
 To draw is Python code, which one thread at a time may run: one picture waits for the other, and the sums for both.
 These processes import what draws and nothing else. They are no workers of `multiprocessing`, which would run the
@@ -68,27 +68,47 @@ def png(draw: Callable[..., Any], *args: Any, dpi: int | None = None, **options:
     PipelineError
         when the process that draws was killed.
     """
-    what = _Picture(draw.__module__, draw.__name__, args, options, dpi)
-    return what.drawn() if (team := _team) is None else team.draw(what)
+    made: bytes = _made(_Asked(__name__, "_png", (draw.__module__, draw.__name__, args, options, dpi)))
+    return made
 
 
-class _Picture(NamedTuple):
+def written(write: Callable[..., str], *args: Any) -> str:
+    """What a function of `darkpipe.report.drawing` writes, from plain arguments, by a process that draws; raises as
+    `png`."""
+    text: str = _made(_Asked(write.__module__, write.__name__, args))
+    return text
+
+
+def _made(what: _Asked) -> Any:
+    return what.done() if (team := _team) is None else team.do(what)
+
+
+def _png(module: str, name: str, args: tuple[Any, ...], options: dict[str, Any], dpi: int | None) -> bytes:
+    from darkpipe.report.drawing import save_png
+
+    figure = getattr(importlib.import_module(module), name)(*args, **options)
+    if dpi is not None:
+        figure.set_dpi(dpi)
+    out = BytesIO()
+    save_png(figure, out)
+    return out.getvalue()
+
+
+class _Asked(NamedTuple):
+    """A call of a function, by its name: its module is imported where it is called."""
+
     module: str
     name: str
     args: tuple[Any, ...]
-    options: dict[str, Any]
-    dpi: int | None
 
-    def drawn(self) -> bytes:
-        """The PNG, made in this process."""
-        from darkpipe.report.drawing import save_png
+    def done(self) -> Any:
+        """What it gives, in this process."""
+        return getattr(importlib.import_module(self.module), self.name)(*self.args)
 
-        figure = getattr(importlib.import_module(self.module), self.name)(*self.args, **self.options)
-        if self.dpi is not None:
-            figure.set_dpi(self.dpi)
-        out = BytesIO()
-        save_png(figure, out)
-        return out.getvalue()
+    @property
+    def subject(self) -> str:
+        """What is drawn or written, for a message."""
+        return str(self.args[1]) if self.name == _png.__name__ else self.name
 
 
 class _Team:
@@ -103,10 +123,10 @@ class _Team:
     def begin(self) -> None:
         self._all[0].begun()
 
-    def draw(self, what: _Picture) -> bytes:
+    def do(self, what: _Asked) -> Any:
         painter = self._free.get()
         try:
-            return painter.draw(what)
+            return painter.do(what)
         finally:
             self._free.put(painter)
 
@@ -116,7 +136,7 @@ class _Team:
 
 
 class _Painter:
-    """A process that draws, started when it is first needed, and anew after it was killed."""
+    """A process that draws and writes, started when it is first needed, and anew after it was killed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -132,20 +152,21 @@ class _Painter:
                     self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             return self._process
 
-    def draw(self, what: _Picture) -> bytes:
-        """The PNG; drawn here where no process can begin. Raises what drawing raised, or that the process died."""
+    def do(self, what: _Asked) -> Any:
+        """What was asked for; done here where no process can begin. Raises what that raised, or that the process
+        died."""
         process = self.begun()
         if process is None:
-            return what.drawn()
+            return what.done()
         assert process.stdin is not None
         assert process.stdout is not None
         try:
             _send(process.stdin, what)
-            answer: bytes | Exception = pickle.load(process.stdout)
+            answer = pickle.load(process.stdout)
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             self.close()
             raise PipelineError(
-                "a process that draws pictures died (out of memory?)", where=what.name, do="Try fewer --workers"
+                "a process that draws pictures died (out of memory?)", where=what.subject, do="Try fewer --workers"
             ) from error
         if isinstance(answer, Exception):
             raise answer
@@ -160,7 +181,7 @@ class _Painter:
                 process.communicate()
 
 
-def _send(stream: BinaryIO | Any, data: _Picture | bytes | Exception) -> None:
+def _send(stream: BinaryIO | Any, data: Any) -> None:
     pickle.dump(data, stream, pickle.HIGHEST_PROTOCOL)
     stream.flush()
 
@@ -177,10 +198,10 @@ def serve() -> None:
             _send(answers, _answer(pickle.load(asked)))
 
 
-def _answer(what: _Picture) -> bytes | Exception:
-    """The picture, or why there is none, with where that happened: another process raises it."""
+def _answer(what: _Asked) -> Any:
+    """The picture or text, or why there is none, with where that happened: another process raises it."""
     try:
-        return what.drawn()
+        return what.done()
     except Exception as error:
         error.add_note("in the process that draws:\n" + traceback.format_exc())
         try:
