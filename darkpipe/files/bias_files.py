@@ -68,8 +68,11 @@ class BiasSource:
             value, error = flat[0].reshape(shape), flat[1].reshape(shape)
             bits = np.zeros(shape, np.uint16)
         missing = ~np.isfinite(value)
-        bits = np.where(missing, bits | np.uint16(DQ.NO_BIAS), bits).astype(np.uint16)
-        return value.astype(np.float32), np.where(missing, np.inf, error).astype(np.float32), bits
+        value, error, bits = np.asarray(value, np.float32), np.asarray(error, np.float32), np.asarray(bits, np.uint16)
+        if missing.any():
+            bits[missing] |= np.uint16(DQ.NO_BIAS)
+            error[missing] = np.inf
+        return value, error, bits
 
 
 def line_through(

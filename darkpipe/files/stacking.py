@@ -163,9 +163,10 @@ def _combine_strip(samples: NDArray[Any], rows: slice, known: _Known) -> dict[st
         unread = np.flatnonzero(np.isnan(mean) & ((dq & np.uint16(DQ.SATURATED)) != 0))
         mean[unread] = flat[:, unread].mean(axis=0, dtype=np.float64) / reference.scale_factor + stack.pedestal_adu
     if known.bias is not None:
-        mean = mean - level
+        np.subtract(mean, level, out=mean)
         error = quadrature(error, bias_error)
-    dq = dq if bits is None else dq | bits
+    if bits is not None:
+        np.bitwise_or(dq, bits, out=dq)
     planes: tuple[NDArray[Any], ...] = (
         mean, error, dq, made.count, made.rejected, made.chi2, made.scatter, bias_error,
     )  # fmt: skip
