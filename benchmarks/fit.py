@@ -175,7 +175,7 @@ def kernels(quick: bool) -> list[Line]:
     signal = masters(pixels)
     copied = floor(signal) / pixels
     exp_2d, linear = Scene(EXP_2D, signal), Scene(TWO_COMPONENT, signal)
-    fitted, left_out = best(exp_2d.fit) / pixels, best(lambda: exp_2d.fit(True), 2) / pixels
+    fitted, left_out = best(exp_2d.fit) / pixels, best(lambda: exp_2d.fit(True)) / pixels
     others = peers_exp_2d(signal, quick)
     straight = best(linear.fit) / pixels
     ratio = others["curve_fit"] / fitted
