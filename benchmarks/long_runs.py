@@ -215,7 +215,7 @@ def rows(folder: Path, full: bool) -> tuple[list[Row], list[str]]:
     """All of it; lines with the samples on the way."""
     place = folder / "long"
     place.mkdir()
-    frames = FRAMES if full else 240
+    frames = FRAMES if full else 1200  # of fewer the half goes by while modules are still being imported
     acquired, first = acquire(place / "darks", frames)
     modelled, then = pipeline(place / "darks", acquired.tried)
     return [acquired, modelled, *loading(place, LINES)], ["  acquisition", *first, "  pipeline", *then]
