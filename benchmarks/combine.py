@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ import numpy as np
 from astropy.io import fits
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.common import best
 from benchmarks.table import Line
 from darkpipe.files.masters import ReferenceValues, write_reference
 from darkpipe.files.products import Frame, write_frame
@@ -196,24 +197,13 @@ TARGETS_MACHINE_S = 0.038  # where targets in seconds were set: two cores with v
 
 def machine(frames: Campaign) -> Line:
     """What this machine takes for a piece of work that is known of the one that targets in seconds come from."""
-    taken = frames.ask("read_and_convert", 50)["seconds"]
+    taken = frames.ask("read_and_convert", FRAMES)["seconds"]
     side = f"{frames.shape[0]} x {frames.shape[1]}"
     others = {"the machine of the targets": TARGETS_MACHINE_S} if frames.shape == (2048, 2048) else {}
-    return Line(f"the machine: 50 x {side} read and turned to float32, one core", taken, others, None, "", None)
+    return Line(f"the machine: {FRAMES} x {side} read and turned to float32, one core", taken, others, None, "", None)
 
 
 # --- the kernel ------------------------------------------------------------------------------------------------------
-
-
-def best_of(rounds: int, work: Callable[[], object]) -> float:
-    """Processor seconds of the fastest round, after one that does not count."""
-    work()
-    best = np.inf
-    for _ in range(rounds):
-        start = time.thread_time()
-        work()
-        best = min(best, time.thread_time() - start)
-    return float(best)
 
 
 def kernel(count: int, pixels: int, rounds: int) -> Line:
@@ -234,14 +224,16 @@ def kernel(count: int, pixels: int, rounds: int) -> Line:
     def by_numpy() -> object:
         return samples.mean(axis=0, dtype=np.float32), samples.std(axis=0, dtype=np.float32)
 
-    taken = best_of(rounds, combine)
-    peers = {"numpy mean and std": best_of(rounds, by_numpy)}
+    taken = best(combine, rounds, time.thread_time)
+    peers = {"numpy mean and std": best(by_numpy, rounds, time.thread_time)}
     if count > 2:
-        peers["numpy median"] = best_of(1, lambda: np.median(samples, axis=0))
+        peers["numpy median"] = best(lambda: np.median(samples, axis=0), 1, time.thread_time)
         if importlib.util.find_spec("bottleneck"):
             import bottleneck
 
-            peers["bottleneck median"] = best_of(1, lambda: bottleneck.nanmedian(samples.astype(np.float32), axis=0))
+            peers["bottleneck median"] = best(
+                lambda: bottleneck.nanmedian(samples.astype(np.float32), axis=0), 1, time.thread_time
+            )
     each = 1e9 * taken / samples.size
     note = f"{each:.2f} ns a sample, {each * count:.1f} ns a pixel"
     name = f"clipped mean, error, chi², bits: kernel, {count} x {pixels / 1e6:.2g} Mpix, one core"

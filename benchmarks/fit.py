@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from scipy.optimize import curve_fit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import noise_maps
+from benchmarks.common import best
 from benchmarks.table import Line, markdown
 from darkpipe.files.assembling import count_rows, held_out, read_sums, write_maps
 from darkpipe.files.fitting import UnitFiles, fit_band, tile_bands, write_tile
@@ -93,29 +94,15 @@ class Scene:
         return fit_tile(self.problem, self.cells, self.prior, self.start, wanted)
 
 
-def best(
-    work: Callable[[], object],
-    rounds: int = ROUNDS,
-    clock: Callable[[], float] = time.thread_time,
-    made: Callable[[], Iterable[Path]] = tuple,
-) -> float:
-    """Seconds of the fastest run, after one that compiles; of this thread on its core, whatever else runs. `made` : the
-    files that each writes where none stands."""
-    work()
-    taken = []
-    for _ in range(rounds):
-        for path in made():
-            path.unlink()
-        begin = clock()
-        work()
-        taken.append(clock() - begin)
-    return min(taken)
+def on_core(work: Callable[[], object]) -> float:
+    """Seconds of this thread on its core, whatever else runs."""
+    return best(work, ROUNDS, time.thread_time)
 
 
 def floor(signal: F4) -> float:
     """Seconds to copy masters and results, once."""
     results = np.zeros((11, signal.shape[1]))
-    return best(lambda: (signal.copy(), results.copy()))
+    return on_core(lambda: (signal.copy(), results.copy()))
 
 
 def peers_exp_2d(signal: F4, quick: bool) -> dict[str, float]:
@@ -175,9 +162,9 @@ def kernels(quick: bool) -> list[Line]:
     signal = masters(pixels)
     copied = floor(signal) / pixels
     exp_2d, linear = Scene(EXP_2D, signal), Scene(TWO_COMPONENT, signal)
-    fitted, left_out = best(exp_2d.fit) / pixels, best(lambda: exp_2d.fit(True)) / pixels
+    fitted, left_out = on_core(exp_2d.fit) / pixels, on_core(lambda: exp_2d.fit(True)) / pixels
     others = peers_exp_2d(signal, quick)
-    straight = best(linear.fit) / pixels
+    straight = on_core(linear.fit) / pixels
     ratio = others["curve_fit"] / fitted
     return [
         Line("fit exp_2d, 25 cells, a pixel", fitted, others, copied, f"{RATIO:.0f} × curve_fit", ratio >= RATIO,

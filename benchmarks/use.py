@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ import numpy as np
 from astropy.io import fits
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.common import best
 from benchmarks.table import Line, markdown
 from darkpipe import DarkModel
 from darkpipe.files.evaluating import Held
@@ -59,19 +60,6 @@ ROUNDS, QUICK_ROUNDS = 15, 5
 VALUES = ReferenceValues(1.0, READ_NOISE_ADU, GAIN, "setting", 65e3, 0.0, -10.0)
 
 F4 = np.ndarray
-
-
-def best(work: Callable[[], object], rounds: int, made: Path | None = None) -> float:
-    """Seconds of the fastest of several runs, the first of which does not count; `made` : what each writes anew."""
-    work()
-    taken = []
-    for _ in range(rounds):
-        if made is not None:
-            made.unlink()
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    return min(taken)
 
 
 def maps_of(side: int) -> dict[str, F4]:
@@ -126,7 +114,7 @@ def synthesis(folder: ModelDir, rounds: int) -> list[Line]:
     whole = best(lambda: model.synthesize(LIGHT_C, LIGHT_S), rounds)
     path = folder.path / "dark.fits"
     wanted = Wanted("exp_2d", LIGHT_C, LIGHT_S)
-    to_file = best(lambda: write_synthetic(path, folder, description, wanted), rounds, path)
+    to_file = best(lambda: write_synthetic(path, folder, description, wanted), rounds, made=lambda: [path])
     inputs = [
         *folder.maps("exp_2d").values(),
         folder.covariance("exp_2d"),
@@ -134,7 +122,7 @@ def synthesis(folder: ModelDir, rounds: int) -> list[Line]:
         folder.saturation_map,
     ]
     written, copy = path.stat().st_size, folder.path / "copy"
-    copied = best(lambda: copy_bytes(inputs, written, copy), rounds, copy)
+    copied = best(lambda: copy_bytes(inputs, written, copy), rounds, made=lambda: [copy])
     size = f"{model.shape[0]} x {model.shape[1]}"
     small = model.shape[0] < SIDE
     return [

@@ -18,9 +18,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from darkpipe.errors import PipelineError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 START = "import sys; sys.path[:] = sys.argv[1:]; from darkpipe.report.painters import serve; serve()"
 MOST = 4  # processes: a picture takes a fraction of the time of the sums that it shows
@@ -68,14 +71,14 @@ def png(draw: Callable[..., Any], *args: Any, dpi: int | None = None, **options:
     PipelineError
         when the process that draws was killed.
     """
-    made: bytes = _made(_Asked(__name__, "_png", (draw.__module__, draw.__name__, args, options, dpi)))
-    return made
+    drawn: bytes = _made(_Asked(draw.__module__, draw.__name__, args, options, True, dpi))
+    return drawn
 
 
 def written(write: Callable[..., str], *args: Any) -> str:
     """What a function of `darkpipe.report.drawing` writes, from plain arguments, by a process that draws; raises as
     `png`."""
-    text: str = _made(_Asked(write.__module__, write.__name__, args))
+    text: str = _made(_Asked(write.__module__, write.__name__, args, {}))
     return text
 
 
@@ -83,32 +86,30 @@ def _made(what: _Asked) -> Any:
     return what.done() if (team := _team) is None else team.do(what)
 
 
-def _png(module: str, name: str, args: tuple[Any, ...], options: dict[str, Any], dpi: int | None) -> bytes:
+class _Asked(NamedTuple):
+    """A call of a function, by its name: its module is imported where it is called. as_png: it gives a figure."""
+
+    module: str
+    name: str
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    as_png: bool = False
+    dpi: int | None = None
+
+    def done(self) -> Any:
+        """What it gives, in this process."""
+        made = getattr(importlib.import_module(self.module), self.name)(*self.args, **self.options)
+        return _png(made, self.dpi) if self.as_png else made
+
+
+def _png(figure: Figure, dpi: int | None) -> bytes:
     from darkpipe.report.drawing import save_png
 
-    figure = getattr(importlib.import_module(module), name)(*args, **options)
     if dpi is not None:
         figure.set_dpi(dpi)
     out = BytesIO()
     save_png(figure, out)
     return out.getvalue()
-
-
-class _Asked(NamedTuple):
-    """A call of a function, by its name: its module is imported where it is called."""
-
-    module: str
-    name: str
-    args: tuple[Any, ...]
-
-    def done(self) -> Any:
-        """What it gives, in this process."""
-        return getattr(importlib.import_module(self.module), self.name)(*self.args)
-
-    @property
-    def subject(self) -> str:
-        """What is drawn or written, for a message."""
-        return str(self.args[1]) if self.name == _png.__name__ else self.name
 
 
 class _Team:
@@ -166,7 +167,7 @@ class _Painter:
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             self.close()
             raise PipelineError(
-                "a process that draws pictures died (out of memory?)", where=what.subject, do="Try fewer --workers"
+                "a process that draws pictures died (out of memory?)", where=what.name, do="Try fewer --workers"
             ) from error
         if isinstance(answer, Exception):
             raise answer

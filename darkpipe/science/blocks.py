@@ -55,7 +55,7 @@ def block_side(shape: tuple[int, ...], max_side: int) -> int:
 
 def block_mean_of(image: NDArray[Any], side: int) -> NDArray[np.float32]:
     """As `block_mean`, of blocks of a given side: for rows of a larger image that part no block of it."""
-    if side == 1:
+    if side == 1:  # a process that draws need not import numba for that
         return np.where(np.isfinite(image), image, np.nan).astype(np.float32)
     out = np.empty((math.ceil(image.shape[0] / side), math.ceil(image.shape[1] / side)), np.float32)
     run: Any = _reduce
