@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from darkpipe.science.fit import Cells, Problem
 from darkpipe.science.jit import inlined, kernel
-from darkpipe.science.models.families import EXPONENTIAL, evaluate
+from darkpipe.science.models.families import EXPONENTIAL, evaluate_cells
 from darkpipe.science.packed import LANES, Packed, larger, load, magnitude, splat, store, where_above
 
 F8 = NDArray[np.float64]
@@ -62,14 +62,14 @@ def shape_slots(problem: Problem) -> tuple[int, ...]:
 def shape_at(problem: Problem, theta: F8) -> Shape:
     """The shape at parameters theta (m,): gamma and B, as far as they are free, or the first current's share."""
     n = problem.design.shape[1]
-    jacobian = np.empty((3, n))
+    signal, jacobian = np.empty(n), np.empty((3, n))
     slots = shape_slots(problem)
     if problem.family == EXPONENTIAL:
         p = np.array([1.0, 0.0, 0.0])
         p[list(slots)] = theta
     else:
         p = np.array([theta[0], 1.0 - theta[0], 0.0])
-    signal = np.array([evaluate(problem.family, problem.design, k, p, jacobian) for k in range(n)])
+    evaluate_cells(problem.family, problem.design, p, signal, jacobian)
     slopes = jacobian[list(slots)] if problem.family == EXPONENTIAL else jacobian[:1] - jacobian[1:2]
     return Shape(signal, np.ascontiguousarray(slopes))
 

@@ -71,6 +71,13 @@ def evaluate(
     return float(p[0] * x[0, k] + p[1] * x[1, k] + p[2] * x[2, k])
 
 
+@kernel
+def evaluate_cells(family: int, x: F8, p: F8, signal: F8, jacobian: F8) -> None:
+    """Signal (n,) of all cells and its derivatives (3, n), by `evaluate`, for parameters p (3,)."""
+    for k in range(signal.size):
+        signal[k] = evaluate(family, x, k, p, jacobian)
+
+
 @inlined
 def warming(
     family: int, x: NDArray[np.float64], dx: NDArray[np.float64], k: int, p: NDArray[np.float64], signal: float
