@@ -25,7 +25,7 @@ from darkpipe.science.masked_mean import MeanAccumulator
 from steps.settings.step11_traditional_dark import NAME as NAME
 from steps.settings.step11_traditional_dark import Settings as Settings
 
-VERSION = 1
+VERSION = 2
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:

@@ -55,7 +55,7 @@ from steps.settings.step16_characterize import Settings as Settings
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VERSION = 1
+VERSION = 2
 
 STEP: Sequence[Card] = (("STEP", NAME, "step that made this"), ("STEPVERS", VERSION, "its version"))
 WINDOW_SIDE = 200  # of the window that is drawn where none is given

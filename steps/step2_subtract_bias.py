@@ -40,7 +40,7 @@ from darkpipe.jobs.contract import Job
 from steps.settings.step2_subtract_bias import NAME as NAME
 from steps.settings.step2_subtract_bias import Settings as Settings
 
-VERSION = 4
+VERSION = 5
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:

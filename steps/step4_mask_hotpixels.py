@@ -15,7 +15,7 @@ from darkpipe.jobs.contract import Job
 from steps.settings.step4_mask_hotpixels import NAME as NAME
 from steps.settings.step4_mask_hotpixels import Settings as Settings
 
-VERSION = 3
+VERSION = 4
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:

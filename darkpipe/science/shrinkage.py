@@ -6,25 +6,36 @@ scaled inverse chi-square populations, a core and a tail; each pixel's posterior
 
 Source: the moderated variances of Smyth 2004 (Stat. Appl. Genet. Mol. Biol. 3, 3) with a second component for the
 tail; hyperparameters by maximum likelihood on the histogram of the sample variances, so that quantised and zero
-variances do no harm.
+variances do no harm. The likelihood can have more than one summit: the highest of those above three starts is taken.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpipe.science.special import fdtr, gammaln, minimize
+from darkpipe.science.special import fdtr, gammaln
 
 Floats = NDArray[np.float32]
 Array = NDArray[np.float64]
 
-_MAX_DOF = 1e4  # a population this tight is one number
 _SAMPLE = 200_000
 _BINS = 128
+_TAIL_DOF = 3.0
+# the logarithms of the core's variance, its degrees of freedom (a population of 10,000 is one number) and the ratio of
+# tail to core, and the logit of twice the tail's part
+_BOUNDS = np.array([[-700.0, math.log(2.5), math.log(1.5), -15.0], [700.0, math.log(1e4), math.log(1e4), 15.0]])
+_STARTS = np.array(
+    [[math.log(50), math.log(4), -5], [math.log(8), math.log(30), -3], [math.log(1000), math.log(50), -3]]
+)
+_STEPS = 100
+_REACH = 1.5  # of a step
+_SETTLED, _FREE = 1e-4, 0.1  # of ln L, by a step that is damped less than so
+_LEAST_CURVATURE, _MOST_DAMPING, _LEAST_PROBABILITY = 1e-6, 1e9, 1e-12
 
 
 @dataclass(frozen=True)
@@ -96,19 +107,9 @@ def fit_variance_prior(variance: NDArray[Any], dof: NDArray[Any]) -> VariancePri
     v = v[:: max(1, v.size // _SAMPLE)]
     edges, weight = _histogram(v)
     start_variance = max(float(np.median(v[v > 0])) if (v > 0).any() else 0.0, 1e-12)
-    start = np.array([np.log(start_variance), np.log(50.0), np.log(4.0), -5.0])
-
-    theta: Array = start
-    for _ in range(2):  # a second start rounds off what the first simplex left
-        found = minimize(
-            _loss,
-            theta,
-            args=(edges, weight, float(common)),
-            method="Nelder-Mead",
-            options={"maxiter": 800, "xatol": 1e-4, "fatol": 1e-3},
-        )
-        theta = np.asarray(found.x, np.float64)
-    return _unpack(theta)
+    starts = (np.array([np.log(start_variance), *rest]) for rest in _STARTS)
+    found = min((_most_likely(start, edges, weight, float(common)) for start in starts), key=lambda m: m.loss)
+    return _unpack(found.theta)
 
 
 def _histogram(v: Array) -> tuple[Array, Array]:
@@ -127,18 +128,71 @@ def _histogram(v: Array) -> tuple[Array, Array]:
     return edges, np.diff(upto_count).astype(np.float64)
 
 
-def _unpack(theta: Array) -> VariancePrior:
-    log_variance, log_dof, log_ratio, logit = theta
-    core = float(np.exp(log_variance))
-    dof = float(np.clip(np.exp(min(log_dof, 20.0)), 2.5, _MAX_DOF))
-    ratio = float(np.clip(np.exp(np.clip(log_ratio, -20.0, 20.0)), 1.5, 1e4))
-    weight = float(0.5 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0))))  # the tail is the smaller part
-    return VariancePrior(core, dof, core * ratio, 3.0, weight)
+class _Mixture(NamedTuple):
+    """Populations at theta: (4,) logarithms of the core's variance and degrees of freedom and of the ratio of tail to
+    core, and the logit of twice the tail's part. loss : -ln L. probability : of each group of the histogram. core,
+    tail : what lies below each of its inner edges, by either."""
+
+    theta: Array
+    loss: float
+    probability: Array
+    core: Array
+    tail: Array
 
 
-def _loss(theta: Array, edges: Array, weight: Array, nu: float) -> float:
+def _most_likely(theta: Array, edges: Array, weight: Array, nu: float) -> _Mixture:
+    """The mixture uphill of theta: Fisher's scoring, damped as by Levenberg, within bounds."""
+    at, damping = _mixture(np.clip(theta, *_BOUNDS), edges, weight, nu), 1e-3
+    for _ in range(_STEPS):
+        scores = _slopes(at, edges, nu) / at.probability
+        gradient, information = scores @ weight, scores * weight @ scores.T
+        out = ((at.theta <= _BOUNDS[0]) & (gradient < 0)) | ((at.theta >= _BOUNDS[1]) & (gradient > 0))
+        free = np.flatnonzero(~out)
+        before = at
+        while damping < _MOST_DAMPING:
+            curvature = information[np.ix_(free, free)]
+            damped = curvature + np.diag(damping * np.diagonal(curvature) + _LEAST_CURVATURE)
+            theta = before.theta.copy()
+            theta[free] += np.clip(np.linalg.solve(damped, gradient[free]), -_REACH, _REACH)
+            at = _mixture(np.clip(theta, *_BOUNDS), edges, weight, nu)
+            if at.loss <= before.loss:
+                break
+            at, damping = before, 5.0 * damping
+        if damping >= _MOST_DAMPING or (damping < _FREE and before.loss - at.loss < _SETTLED):
+            break
+        damping /= 10.0
+    return at
+
+
+def _mixture(theta: Array, edges: Array, weight: Array, nu: float) -> _Mixture:
     prior = _unpack(theta)
-    upto = (1.0 - prior.tail_weight) * fdtr(nu, prior.core_dof, edges / prior.core_variance)
-    upto = upto + prior.tail_weight * fdtr(nu, prior.tail_dof, edges / prior.tail_variance)
-    probability = np.diff(np.concatenate(([0.0], upto, [1.0])))
-    return -float((weight * np.log(np.maximum(probability, 1e-12))).sum())
+    core = fdtr(nu, prior.core_dof, edges / prior.core_variance)
+    tail = fdtr(nu, prior.tail_dof, edges / prior.tail_variance)
+    upto = (1.0 - prior.tail_weight) * core + prior.tail_weight * tail
+    probability = np.maximum(np.diff(upto, prepend=0.0, append=1.0), 0.0) + _LEAST_PROBABILITY
+    return _Mixture(theta, -float((weight * np.log(probability)).sum()), probability, core, tail)
+
+
+def _slopes(at: _Mixture, edges: Array, nu: float) -> Array:
+    """(4, groups) derivatives of the probabilities with theta."""
+    prior, h = _unpack(at.theta), 1e-4
+    x, w = edges / prior.core_variance, prior.tail_weight
+    by_core = (1.0 - w) * _density(x, nu, prior.core_dof)
+    by_tail = w * _density(edges / prior.tail_variance, nu, prior.tail_dof)
+    wider = (1.0 - w) * (fdtr(nu, prior.core_dof * np.exp(h), x) - at.core) / h
+    upto = np.stack([-by_core - by_tail, wider, -by_tail, w * (1.0 - 2.0 * w) * (at.tail - at.core)])
+    return np.diff(upto, prepend=0.0, append=0.0)
+
+
+def _density(x: Array, nu: float, dof: float) -> Array:
+    """x times the density of an F distribution."""
+    a, b = 0.5 * nu, 0.5 * dof
+    constant = gammaln(a + b) - gammaln(a) - gammaln(b) + b * np.log(dof)
+    return np.asarray(np.exp(constant + a * np.log(nu * x) - (a + b) * np.log(nu * x + dof)))
+
+
+def _unpack(theta: Array) -> VariancePrior:
+    log_variance, log_dof, log_ratio, logit = (float(v) for v in theta)
+    core = math.exp(log_variance)
+    weight = 0.5 / (1.0 + math.exp(-logit))  # the tail is the smaller part
+    return VariancePrior(core, math.exp(log_dof), core * math.exp(log_ratio), _TAIL_DOF, weight)

@@ -9,7 +9,6 @@ from darkpipe.deferred import called_later
 if TYPE_CHECKING:
     from scipy.ndimage import gaussian_filter as gaussian_filter
     from scipy.optimize import brentq as brentq
-    from scipy.optimize import minimize as minimize
     from scipy.special import betainc as betainc
     from scipy.special import fdtr as fdtr
     from scipy.special import fdtrc as fdtrc
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 else:
     gaussian_filter = called_later("scipy.ndimage", "gaussian_filter")
     brentq = called_later("scipy.optimize", "brentq")
-    minimize = called_later("scipy.optimize", "minimize")
     betainc = called_later("scipy.special", "betainc")
     fdtr = called_later("scipy.special", "fdtr")
     fdtrc = called_later("scipy.special", "fdtrc")

@@ -110,6 +110,23 @@ def test_the_posterior_is_calibrated() -> None:
         assert truth[inside].mean() == pytest.approx(posterior[inside].mean(), rel=0.03)
 
 
+@pytest.mark.parametrize(
+    ("dof", "core_dof", "ratio", "tail"), [(9, 3.0, 300.0, 0.3), (100, 300.0, 300.0, 0.05), (100, 3.0, 300.0, 0.004)]
+)
+def test_core_and_tail_are_told_apart_however_far_they_lie_from_the_start(
+    dof: int, core_dof: float, ratio: float, tail: float
+) -> None:
+    rng = np.random.default_rng(7)
+    p = 100_000
+    noisy = rng.random(p) < tail
+    truth = 5.0 * np.where(noisy, ratio * 3.0 / rng.chisquare(3.0, p), core_dof / rng.chisquare(core_dof, p))
+    prior = fit_variance_prior(truth * rng.chisquare(dof, p) / dof, np.full(p, dof))
+    assert prior.core_variance == pytest.approx(5.0, rel=0.03)
+    assert prior.core_dof == pytest.approx(core_dof, rel=0.15)
+    assert prior.tail_variance == pytest.approx(5.0 * ratio, rel=0.15)
+    assert prior.tail_weight == pytest.approx(tail, rel=0.1)
+
+
 def test_pixels_without_samples_get_the_prior() -> None:
     rng = np.random.default_rng(6)
     sample = rng.chisquare(5, 1000) / 5
