@@ -28,6 +28,7 @@ DEFAULT_EDGES_ADU: Final = (300.0, 1000.0, 5000.0)
 
 _MOST_A_TALLY = 1 << 27  # pixels, see `metrics_kernel.LIMB`
 _MEAN_ABS_NORMAL = math.sqrt(2.0 / math.pi)  # E|x| of a unit normal
+_SIGMA_OF_MAD = 1.4826022
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,16 +125,29 @@ class CellErrors:
         out |= self._statistics([group for group in everything if group % 2 == 0], "_unflagged")
         for number, name in enumerate(class_names(self.edges_adu)):
             for groups, suffix in (([2 * number, 2 * number + 1], ""), ([2 * number], "_unflagged")):
-                found = self._statistics(groups, suffix)
-                out[f"n_{name}{suffix}"] = found[f"n_pixels{suffix}"]
-                out[f"mae_{name}{suffix}_adu"] = found[f"mae{suffix}_adu"]
-                out[f"noise_floor_{name}{suffix}_adu"] = found[f"noise_floor{suffix}_adu"]
-                out[f"pull_spread_{name}{suffix}"] = found[f"pull_spread{suffix}"]
+                found = self._statistics_of_class(groups)
+                out[f"n_{name}{suffix}"] = found[0]
+                out[f"mae_{name}{suffix}_adu"] = found[1]
+                out[f"noise_floor_{name}{suffix}_adu"] = found[2]
+                out[f"pull_spread_{name}{suffix}"] = found[3]
         return out
 
+    def _totals(self, groups: list[int]) -> tuple[list[int], list[int]]:
+        """Pixels, by what is known of them, and sums."""
+        return (
+            [int(value) for value in self.counts[groups].sum(axis=0)],
+            [sum(self.sums[group][column] for group in groups) for column in range(6)],
+        )
+
+    def _statistics_of_class(self, groups: list[int]) -> tuple[int, float, float, float]:
+        """Pixels, mean absolute error, noise floor, and spread of the pulls."""
+        (n, n_floor, _, _), total = self._totals(groups)
+        pulls = self.pulls[groups].sum(axis=0)
+        spread = _SIGMA_OF_MAD * _central_half(pulls, _PULL_EDGES, _quantile(pulls, _PULL_EDGES, 0.5))
+        return n, _mean(total[at.ABS], n), _MEAN_ABS_NORMAL * _mean(total[at.SIGMA_REFERENCE], n_floor), spread
+
     def _statistics(self, groups: list[int], suffix: str) -> dict[str, float | int]:
-        n, n_floor, n_both, n_relative = (int(value) for value in self.counts[groups].sum(axis=0))
-        total = [sum(self.sums[group][column] for group in groups) for column in range(6)]
+        (n, n_floor, n_both, n_relative), total = self._totals(groups)
         pulls = self.pulls[groups].sum(axis=0)
         pull_median = _quantile(pulls, _PULL_EDGES, 0.5)
         low, high = (_quantile(pulls, _PULL_EDGES, q) for q in (0.158655, 0.841345))
@@ -149,7 +163,7 @@ class CellErrors:
             f"median_error{suffix}_adu": _quantile(self.errors[groups].sum(axis=0), _ERROR_EDGES, 0.5),
             f"mean_error{suffix}_adu": _mean(total[at.SIGNED], n),
             f"pull_median{suffix}": pull_median,
-            f"pull_spread{suffix}": 1.4826022 * _central_half(pulls, _PULL_EDGES, pull_median),
+            f"pull_spread{suffix}": _SIGMA_OF_MAD * _central_half(pulls, _PULL_EDGES, pull_median),
             f"pull_interval_68{suffix}": (high - low) / 2.0,
             f"pull_outlier_fraction{suffix}": float(beyond) / n_both if n_both else math.nan,
             f"noise_floor{suffix}_adu": _MEAN_ABS_NORMAL * _mean(total[at.SIGMA_REFERENCE], n_floor),
@@ -341,13 +355,14 @@ def _central_half(histogram: Histogram, edges: NDArray[np.floating], centre: flo
     total = int(histogram.sum())
     if total == 0:
         return math.nan
-    below = np.concatenate([[0], np.cumsum(histogram)])
-    low, high = 0.0, float(edges[-1] - edges[0])
-    for _ in range(60):
-        middle = (low + high) / 2.0
-        inside = np.interp(centre + middle, edges, below) - np.interp(centre - middle, edges, below)
-        low, high = (middle, high) if inside < total / 2.0 else (low, middle)
-    return high
+    below = np.concatenate([[0.0], np.cumsum(histogram)])
+    # as a function of the distance, what lies within it is straight between two edges
+    distances = np.unique(np.abs(np.append(edges, centre) - centre))
+    inside = np.interp(centre + distances, edges, below) - np.interp(centre - distances, edges, below)
+    half = total / 2.0 * (1.0 - 1e-12)  # where nothing lies between two distances: the nearer, whatever is rounded
+    k = max(int(np.searchsorted(inside, half)), 1)
+    part = (half - inside[k - 1]) / (inside[k] - inside[k - 1])
+    return float(distances[k - 1] + part * (distances[k] - distances[k - 1]))
 
 
 def sparse(histogram: Histogram) -> str:

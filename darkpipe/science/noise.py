@@ -44,7 +44,16 @@ def robust_sigma(values: NDArray[Any]) -> float:
     if data.dtype.kind in "iu":
         return integer_sigma(data)
     data = data[np.isfinite(data)].astype(np.float64)
-    return MAD_TO_SIGMA * float(np.median(np.abs(data - np.median(data)))) if data.size else float("nan")
+    return MAD_TO_SIGMA * middle(np.abs(data - middle(data))) if data.size else float("nan")
+
+
+def middle(data: NDArray[np.floating]) -> float:
+    """Median of finite numbers (n,), n > 0, as `numpy.median` gives it, in half the time: it does not look for NaN."""
+    k = data.size // 2
+    if data.size % 2:
+        return float(np.partition(data, k)[k])
+    low, high = np.partition(data, (k - 1, k))[k - 1 : k + 1]
+    return float(0.5 * (low + high))
 
 
 def integer_median(values: NDArray[Any]) -> float:
