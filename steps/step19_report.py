@@ -47,7 +47,7 @@ from steps.settings.step19_report import Settings as Settings
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VERSION = 2
+VERSION = 3
 
 MOST_LOGS = 6
 PACKAGES = ("numpy", "scipy", "astropy", "numba", "matplotlib")
@@ -72,7 +72,10 @@ def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:
     curves: list[Job] = []
     if samples is not None and read_sample_pixels(out.sample_pixels, OVER[0]):
         names = ("dark_vs_exposure", "dark_vs_temperature")
-        curves = [Job(draw_samples, (out.sample_pixels,), tuple(map(out.picture, names)), {}, label="sample pixels")]
+        curves = [
+            Job(draw_samples, (out.sample_pixels,), (out.picture(name),), {"over": over}, label=f"sample pixels {over}")
+            for name, over in zip(names, OVER, strict=True)
+        ]
         yield curves
     drawn = [path for job in (*masters, *curves, *tables) for path in job.outputs]
     yield [_page_job(subject, drawn, settings)]
@@ -216,15 +219,13 @@ def draw_curve(
     return _saved(outputs[0], hot_pixel_curve, signal, temperature_c, exposure_s)
 
 
-def draw_samples(inputs: tuple[Path, ...], outputs: tuple[Path, ...]) -> dict[Path, str]:
-    """Pixels against exposure, and against 1/T."""
-    draw = (dark_vs_exposure_and_temperature, dark_vs_inverse_temperature)
-    titles = ("Dark signal against exposure: masters and model", "Dark signal against 1/T: masters and model")
-    digests: dict[Path, str] = {}
-    for path, over, figure, title in zip(outputs, OVER, draw, titles, strict=True):
-        pixels = read_sample_pixels(inputs[0], over)
-        digests |= _saved(path, figure, pixels, title, across=2)
-    return digests
+def draw_samples(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, over: str) -> dict[Path, str]:
+    """Pixels against exposure, or against 1/T."""
+    if over == OVER[0]:
+        draw, title = dark_vs_exposure_and_temperature, "Dark signal against exposure: masters and model"
+    else:
+        draw, title = dark_vs_inverse_temperature, "Dark signal against 1/T: masters and model"
+    return _saved(outputs[0], draw, read_sample_pixels(inputs[0], over), title, across=2)
 
 
 def draw_grid(inputs: tuple[Path, ...], outputs: tuple[Path, ...], *, name: str) -> dict[Path, str]:

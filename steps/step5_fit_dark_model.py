@@ -36,6 +36,7 @@ from darkpipe.files.sensor import ModelFiles, summary_lines, write_growth_maps, 
 from darkpipe.files.sensor_rows import SummaryFiles, header_gain, sensor_rows
 from darkpipe.files.tables import read_table, write_table
 from darkpipe.jobs.contract import Job
+from darkpipe.report.painters import coming
 from darkpipe.science.design import Unit
 from darkpipe.science.drift import Drift
 from darkpipe.science.flags import DQ
@@ -287,6 +288,7 @@ def assemble(
     named: list[str],
 ) -> dict[Path, str]:
     """Maps and table of held-out errors from the tiles."""
+    coming()  # pictures of these maps follow in a few seconds, and what draws them takes one to start
     files = _unit_files(inputs[0], unit)
     by_name = dict(zip(named, outputs, strict=True))
     parameters = [p.name for p in MODELS[unit["model"]].parameters]

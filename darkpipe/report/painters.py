@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 START = "import sys; sys.path[:] = sys.argv[1:]; from darkpipe.report.painters import serve; serve()"
-MOST = 4  # processes: a picture takes a fraction of the time of the sums that it shows
+AT_FIRST, MOST = 2, 4  # processes: a picture takes a fraction of the time of the sums that it shows
 
 _lock = threading.Lock()
 _users = 0
@@ -35,13 +35,13 @@ _team: _Team | None = None
 
 @contextmanager
 def painting(workers: int) -> Iterator[None]:
-    """Until the end of this, `png` draws in processes, one for two workers of a run, which start when a picture is due
-    and are shared by all who ask for them at the same time. A single worker draws by itself."""
+    """Until the end of this, `png` draws in processes, one for two workers of a run but at least two, which start when
+    a picture is due and are shared by all who ask for them at the same time. A single worker draws by itself."""
     global _users, _team
     with _lock:
         _users += 1
         if _team is None and workers > 1:
-            _team = _Team(min(workers // 2, MOST))
+            _team = _Team(min(max(workers // 2, AT_FIRST), MOST))
     try:
         yield
     finally:
@@ -122,7 +122,8 @@ class _Team:
             self._free.put(painter)
 
     def begin(self) -> None:
-        self._all[0].begun()
+        for painter in self._all[:AT_FIRST]:
+            painter.begun()
 
     def do(self, what: _Asked) -> Any:
         painter = self._free.get()
@@ -193,7 +194,8 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asked, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # nothing but answers goes there
-    importlib.import_module("darkpipe.report.figures")
+    for module in ("figures", "page"):
+        importlib.import_module(f"darkpipe.report.{module}")
     with suppress(EOFError, BrokenPipeError):
         while True:
             _send(answers, _answer(pickle.load(asked)))
