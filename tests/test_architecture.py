@@ -169,3 +169,32 @@ def undocumented(node: ast.ClassDef) -> Iterator[str]:
             told = code_lines(method) <= 4 or method.decorator_list or ast.get_docstring(method)
             if not told:
                 yield method.name
+
+
+def test_python_calls_no_part_of_a_kernel() -> None:
+    """What is merged into kernels is not kept by itself: called by Python, it would be compiled in every run anew."""
+
+    def marks(node: ast.AST) -> set[str]:
+        marked = getattr(node, "decorator_list", [])
+        return {mark.id for mark in marked if isinstance(mark, ast.Name)}
+
+    parts = {
+        path: {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and "inlined" in marks(node)}
+        for path, tree in TREES.items()
+    }
+    assert sum(map(len, parts.values())) > 50
+    called = []
+    for path, tree in TREES.items():
+        here = set(parts[path])
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                there = parts.get(PROJECT / (node.module.replace(".", "/") + ".py"), set())
+                here |= {a.asname or a.name for a in node.names if a.name in there}
+        called += [
+            f"{name_of(path)}:{node.lineno} {node.func.id}"
+            for part in tree.body
+            if not marks(part) & {"kernel", "inlined"}
+            for node in ast.walk(part)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in here
+        ]
+    assert called == []
