@@ -38,6 +38,7 @@ from steps.modes import (
     CAMERA_ADDRESS,
     CAMERA_SECTIONS,
     DETECTORS_STEP,
+    DRAWING_STEPS,
     FIRST_STEP_OF_CAMPAIGN,
     FIRST_STEP_OF_MODEL,
     MODES,
@@ -245,7 +246,7 @@ class MasterController:
             engine = lease or _engine(settings, out.root)
             runner = Runner(journal, engine, settings.workers, progress, stop)
             runner.rely_on([self.steps[number] for number in self.numbers(mode) if number < min(numbers)])
-            with _failures_told(report), _painting(settings), contextlib.closing(runner):
+            with _failures_told(report), _painting(settings, numbers), contextlib.closing(runner):
                 of_all = [self.steps[number] for number in numbers if _sees_all(number)]
                 of_campaign = [self.steps[number] for number in numbers if not _sees_all(number)]
                 prunable = () if self._instead(mode_named(mode)) else mode_named(mode).prunes
@@ -315,11 +316,12 @@ class MasterController:
         return frozenset(self.steps[number].NAME for number in forced)
 
 
-def _painting(settings: composing.RunSettings) -> contextlib.AbstractContextManager[None]:
+def _painting(settings: composing.RunSettings, numbers: Sequence[int]) -> contextlib.AbstractContextManager[None]:
     """Processes that draw, beside threads: other engines draw in their workers."""
     from darkpipe.report.painters import painting  # help and settings need no pictures
 
-    return painting(settings.workers if settings.engine == "threads" else 1)
+    draws = any(number in DRAWING_STEPS for number in numbers)
+    return painting(settings.workers if settings.engine == "threads" else 1, soon=draws)
 
 
 @contextlib.contextmanager

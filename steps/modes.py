@@ -48,6 +48,7 @@ DETECTORS_STEP = number_of("steps.step20_find_detectors")
 FIRST_STEP_OF_CAMPAIGN = 2
 FIRST_STEP_OF_MODEL = 5  # those before it write what is known of the frames themselves
 REPLACE_MODEL = (4, 5)  # steps that write into the folder of the model
+DRAWING_STEPS = (7, 8, 16, PLAN_STEP, 19)
 
 
 @dataclass(frozen=True)

@@ -34,14 +34,17 @@ _team: _Team | None = None
 
 
 @contextmanager
-def painting(workers: int) -> Iterator[None]:
+def painting(workers: int, *, soon: bool = True) -> Iterator[None]:
     """Until the end of this, `png` draws in processes, one for two workers of a run but at least two, which start when
-    a picture is due and are shared by all who ask for them at the same time. A single worker draws by itself."""
+    a picture is due and are shared by all who ask for them at the same time. A single worker draws by itself.
+    soon : whether they also start when one is said to be coming."""
     global _users, _team
     with _lock:
         _users += 1
         if _team is None and workers > 1:
             _team = _Team(min(max(workers // 2, AT_FIRST), MOST))
+        if _team is not None:
+            _team.soon |= soon
     try:
         yield
     finally:
@@ -53,8 +56,8 @@ def painting(workers: int) -> Iterator[None]:
 
 
 def coming() -> None:
-    """Say that a picture will be due soon: what draws it begins to start."""
-    if (team := _team) is not None:
+    """Say that a picture will be due soon, where a run draws any: what draws it begins to start."""
+    if (team := _team) is not None and team.soon:
         team.begin()
 
 
@@ -116,6 +119,7 @@ class _Team:
     """Up to so many painters, each with one picture at a time; those that have begun come first."""
 
     def __init__(self, most: int) -> None:
+        self.soon = False
         self._all = [_Painter() for _ in range(most)]
         self._free: queue.LifoQueue[_Painter] = queue.LifoQueue()
         for painter in reversed(self._all):

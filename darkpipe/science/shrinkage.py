@@ -141,7 +141,8 @@ class _Mixture(NamedTuple):
 
 
 def _most_likely(theta: Array, edges: Array, weight: Array, nu: float) -> _Mixture:
-    """The mixture uphill of theta: Fisher's scoring, damped as by Levenberg, within bounds."""
+    """The mixture uphill of theta, within bounds: scoring with the products of scores (Berndt, Hall, Hall and Hausman
+    1974), damped as by Levenberg 1944."""
     at, damping = _mixture(np.clip(theta, *_BOUNDS), edges, weight, nu), 1e-3
     for _ in range(_STEPS):
         scores = _slopes(at, edges, nu) / at.probability

@@ -118,3 +118,12 @@ def test_painters_end_with_a_killed_run() -> None:
         time.sleep(0.1)
     os.kill(pid, signal.SIGKILL)
     pytest.fail("the process that draws outlives the run")
+
+
+def test_no_process_begins_before_its_time_in_a_run_that_draws_nothing() -> None:
+    with painting(2, soon=False):
+        painters.coming()
+        assert children() == []
+        with painting(2):
+            painters.coming()
+            assert len(children()) == painters.AT_FIRST
