@@ -43,7 +43,7 @@ README = (PROJECT / "README.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SMALL_DEMO = "import sys, demo; demo.SIZE, demo.TIME_SCALE = 64, 1000; sys.exit(demo.main())"
 SIMULATOR = "python -m hardware.simulator "
-SMALL_CAMERA = ["--port", "0", "--no-discovery", "--rows", "48", "--cols", "64", "--time-scale", "1000"]
+SMALL_CAMERA = ["--port", "0", "--no-discovery", "--rows", "48", "--cols", "64", "--time-scale", "400"]
 CAMERA_ADDRESS = "127.0.0.1:11111"
 
 
