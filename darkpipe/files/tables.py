@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 ASTROPY = "astropy.table"  # imported when the first table is made or read: it takes longer than all the rest
 _FORMAT = "ascii.ecsv"
 _MOST_KEPT_BYTES = 4_000_000
-_SMALL = 100_000  # characters of a header
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -84,9 +83,7 @@ def _parsed(path: Path) -> Table:
     if not text.startswith("# %ECSV"):
         raise ProductError("the file is no ECSV table", where=path, do=_REMAKE)
     try:
-        header = _header(text)
-        if len(header) > _SMALL or "*" in header:  # any other is as large as it looks, and need not be parsed twice
-            plain_yaml.check(header)
+        plain_yaml.check(_header(text))
         kinds = imported(ASTROPY)
         table: Table = kinds.Table.read(text, format=_FORMAT)
     except Exception as error:  # the reader's own errors have no common base
