@@ -30,6 +30,8 @@ Ints = NDArray[np.int64]
 
 MOST = 600  # hot pixels that are asked; more would tell little more
 SCANNED = 500  # hot pixels that are asked for the rough temperature
+GLANCED = 125  # hot pixels that are asked where that may lie
+PROMISING = 3  # places that are looked at with more of them
 FEWEST = 15  # pixels below which nothing is said
 TILES = 8  # a side of the frame, for the spread of the pixels over it
 BELOW_SATURATION = 0.8  # of the level of saturation: beyond, a hot pixel does not follow the model
@@ -283,6 +285,11 @@ class _Asked:
         parameters = np.ascontiguousarray(self.parameters[:, :, chosen])
         return _Asked(np.ascontiguousarray(self.observed[:, chosen]), parameters, self.covariance[:, chosen], noise)
 
+    def some(self, about: int) -> _Asked:
+        """About so many of them, up to twice as many, spread over all."""
+        n = self.observed.shape[1]
+        return self.take(np.arange(n) % max(1, n // about) == 0)
+
 
 @dataclass(frozen=True)
 class _Compared:
@@ -322,19 +329,25 @@ def _judged(measured: Sequence[F8], noise: FrameNoise) -> _Compared:
 def _scan(asked: _Asked, law: Law, search_c: tuple[float, float]) -> float | None:
     """The best of a ladder of temperatures, by the likelihood of Student's t; None where the ladder ends there.
 
-    It only says where to begin, so some of the probes are asked, spread over all.
+    It only says where to begin, so some of the probes are asked, spread over all: few of them at every other rung, and
+    more at the rungs around those that did best.
     """
-    n = asked.observed.shape[1]
-    some = asked.take(np.arange(n) % max(1, n // SCANNED) == 0)
     ladder = np.arange(search_c[0], search_c[1] + 0.5 * SCAN_STEP_C, SCAN_STEP_C)
-    measured = zip(*(_measured(some, law, float(temperature)) for temperature in ladder), strict=True)
-    found = _judged([np.stack(steps) for steps in measured], some.noise)
+    rough = np.append(np.arange(0, ladder.size - 1, 2), ladder.size - 1)
+    promising = rough[np.argsort(_costs(asked.some(GLANCED), law, ladder[rough]), kind="stable")[:PROMISING]]
+    near = np.unique(np.clip(promising[:, None] + np.arange(-2, 3), 0, ladder.size - 1))
+    best = int(near[np.argmin(_costs(asked.some(SCANNED), law, ladder[near]))])
+    return None if best in (0, ladder.size - 1) else float(ladder[best])
+
+
+def _costs(asked: _Asked, law: Law, temperatures_c: F8) -> F8:
+    """(k,) mean of -ln L over the probes at each of the temperatures; inf where none can be compared."""
+    measured = zip(*(_measured(asked, law, float(temperature)) for temperature in temperatures_c), strict=True)
+    found = _judged([np.stack(steps) for steps in measured], asked.noise)
     z2 = (found.residual / found.sigma) ** 2
     terms = np.log(found.sigma) + 0.5 * (STUDENT + 1.0) * np.log1p(z2 / STUDENT)
     known = np.isfinite(terms)
-    cost = [t[k].mean() if k.any() else np.inf for t, k in zip(terms, known, strict=True)]
-    best = int(np.argmin(cost))
-    return None if best in (0, ladder.size - 1) else float(ladder[best])
+    return np.array([t[k].mean() if k.any() else np.inf for t, k in zip(terms, known, strict=True)])
 
 
 def _most_telling(asked: _Asked, saturation_adu: F4, law: Law, temperature_c: float) -> Bools:

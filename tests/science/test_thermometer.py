@@ -10,6 +10,7 @@ from helpers import spread
 from simulated import Recipe, Sensor
 from sky import Sky, light_image
 
+from darkpipe.science import thermometer
 from darkpipe.science.models import EXP_2D, TWO_COMPONENT, Reference
 from darkpipe.science.neighbours import box_offsets, gather
 from darkpipe.science.thermometer import (
@@ -92,6 +93,20 @@ def test_a_wrong_exposure_is_a_wrong_temperature_as_stated() -> None:
     right, wrong = read(-5.0, 120.0), read(-5.0, 120.0, believed_s=120.0 * 0.97)
     assert wrong.temperature_c - right.temperature_c == pytest.approx(3.0 * right.exposure_lever_c, rel=0.1)
     assert 0.05 < right.exposure_lever_c < 0.2
+
+
+def test_a_glance_at_few_pixels_misses_no_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
+    field = Sky(sky_adu_s=2.0, stars=250, brightest_adu_s=500.0)
+    cases = [(t, s, sky) for t in (-40.0, -5.0, 15.0) for s, sky in ((0.1, None), (5.0, field), (100.0, field))]
+
+    def readings() -> np.ndarray:
+        found = [read(t, s, sky=sky, seed=k) for k, (t, s, sky) in enumerate(cases)]
+        return np.array([dataclasses.astuple(reading) for reading in found])
+
+    glanced = readings()
+    monkeypatch.setattr(thermometer, "PROMISING", 1000)  # every rung is looked at with all that are scanned
+    np.testing.assert_array_equal(glanced, readings())
+    assert np.isfinite(glanced[:, 0]).sum() > len(cases) // 2
 
 
 def test_cosmic_rays_on_hot_pixels_do_not_count() -> None:
