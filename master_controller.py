@@ -246,7 +246,7 @@ class MasterController:
             engine = lease or _engine(settings, out.root)
             runner = Runner(journal, engine, settings.workers, progress, stop)
             runner.rely_on([self.steps[number] for number in self.numbers(mode) if number < min(numbers)])
-            with _failures_told(report), _painting(settings, numbers), contextlib.closing(runner):
+            with _failures_told(report), _helpers(settings, numbers), contextlib.closing(runner):
                 of_all = [self.steps[number] for number in numbers if _sees_all(number)]
                 of_campaign = [self.steps[number] for number in numbers if not _sees_all(number)]
                 prunable = () if self._instead(mode_named(mode)) else mode_named(mode).prunes
@@ -316,12 +316,16 @@ class MasterController:
         return frozenset(self.steps[number].NAME for number in forced)
 
 
-def _painting(settings: composing.RunSettings, numbers: Sequence[int]) -> contextlib.AbstractContextManager[None]:
-    """Processes that draw, beside threads: other engines draw in their workers."""
-    from darkpipe.report.painters import painting  # help and settings need no pictures
+@contextlib.contextmanager
+def _helpers(settings: composing.RunSettings, numbers: Sequence[int]) -> Iterator[None]:
+    """Processes that draw and compile, beside threads: other engines do that in their workers."""
+    from darkpipe.report.painters import painting  # help and settings need neither
+    from darkpipe.science.compile_ahead import compiling_ahead
 
+    workers = settings.workers if settings.engine == "threads" else 1
     draws = any(number in DRAWING_STEPS for number in numbers)
-    return painting(settings.workers if settings.engine == "threads" else 1, soon=draws)
+    with painting(workers, soon=draws), compiling_ahead(workers > 1 and FIRST_STEP_OF_MODEL in numbers):
+        yield
 
 
 @contextlib.contextmanager

@@ -145,7 +145,8 @@ def _per_pixel(value: float | NDArray[Any], p: int, name: str) -> Floats:
     array = np.asarray(value, np.float32)
     if array.shape not in ((), (p,)):
         raise ValueError(f"{name} must be one number or ({p},), not {array.shape}")
-    return np.ascontiguousarray(np.broadcast_to(array, (p,)))
+    # never one that is only for reading: numba compiles anew for those, half a minute for the same loops
+    return np.require(array if array.shape else np.full(p, array), requirements=["C", "W"])
 
 
 def _offsets(level_adu: Sequence[float] | NDArray[Any] | None, n: int, pedestal_adu: float) -> Floats:

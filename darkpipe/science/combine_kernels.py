@@ -419,12 +419,13 @@ def _settle(
     """Look closely at pixels (w,) of a strip whose samples are the first columns of `taken` (n, width), and clip those
     that are not calm then either; sums: to work with."""
     n, w = taken.shape[0], pixels.size
+    first: Any = np.int64(0)  # a plain 0 is a type of its own, which is compiled for anew
     columns = np.arange(w)
     if n >= COUNTED:
         calm = np.zeros(w, np.uint8)
-        gather_sums(taken, 0, w, limits[0], offset, sums)
-        judge_closely(taken, 0, within, limits[0], offset, bias[pixels], noise2[pixels], model, sums, calm)
-        columns = columns[: _others(calm, 0, columns)]
+        gather_sums(taken, first, w, limits[0], offset, sums)
+        judge_closely(taken, first, within, limits[0], offset, bias[pixels], noise2[pixels], model, sums, calm)
+        columns = columns[: _others(calm, first, columns)]
     mine = np.empty((n, columns.size), taken.dtype)
     _take_columns(taken, columns, mine)
     _clip_taken(mine, pixels[columns], net, offset, limits, noise2, bias, model, floats, counts)

@@ -31,7 +31,6 @@ OF_THIS_RUN = "DARKPIPE_CACHE_OF_RUN"
 LOCK_NAME = "lock"
 OWN_PLACE = ("darkpipe", "compiled")
 NAME_LENGTH = 16
-ABOUT_S = 45  # that one core takes for the kernels of a full run
 FORGOTTEN_DAYS, TOUCH_S = 30, 86400.0
 
 log = logging.getLogger("darkpipe")
@@ -69,7 +68,7 @@ def say_if_cold() -> None:
 @cache
 def say_compiling() -> None:
     """Say it once a process."""
-    log.info("compiling kernels, once for this version (about %d s); later runs start at once", ABOUT_S)
+    log.info("compiling kernels, once for this version (a minute or two); later runs start at once")
 
 
 def _version_name() -> str:

@@ -103,6 +103,16 @@ def test_of_two_only_the_high_one_goes() -> None:
     np.testing.assert_array_equal(out.dq & DQ.FEW_SAMPLES != 0, [False, True, True, True])
 
 
+def test_a_bias_that_is_only_for_reading_is_not_compiled_for_anew() -> None:
+    raw, bias = np.full((5, 40), 700, np.uint16), np.full(40, 500.0, np.float32)
+    found = clipped_mean(raw, level_adu=None, read_noise_adu=5.0, gain_e_per_adu=1.0, bias_adu=bias)
+    known = list(combine_kernels.clip_strip.signatures)
+    bias.flags.writeable = False
+    again = clipped_mean(raw, level_adu=None, read_noise_adu=5.0, gain_e_per_adu=1.0, bias_adu=bias)
+    np.testing.assert_array_equal(again.mean, found.mean)
+    assert list(combine_kernels.clip_strip.signatures) == known
+
+
 def test_one_is_taken_as_it_is_and_said_so() -> None:
     out = combine(np.array([[1000, 60_000]], np.uint16))
     np.testing.assert_array_equal(out.mean, [1000, 60_000])
