@@ -22,6 +22,7 @@ __all__ = ["Cooling", "CoolingStatus"]
 log = logging.getLogger("darkpipe.capture")
 
 POLL_S = 2.0
+LONGEST_LOOK_S = 10.0  # what is longer between two looks is not the cooler's: a computer that slept, a line that hung
 LOST_AFTER = 3  # readings in a row that show another set point, or the cooler off
 
 
@@ -101,7 +102,8 @@ class Cooling:
         Raises
         ------
         CoolingTimeoutError
-            if it did not within `cooling_timeout`, counted from the end of the ramp.
+            if it did not within `cooling_timeout`, counted from the end of the ramp; of a longer gap between two looks
+            (a computer that slept) 10 s count.
         UnreachableTemperatureError
             if full power makes no progress; `best_reachable_c` is known then.
         ImplausibleReadingError
@@ -113,11 +115,13 @@ class Cooling:
         if self.target_c is None:
             raise CoolingError("there is no temperature to wait for", where=self.camera.where)
         watch = CoolingWatch(self.target_c, self.settings.temperature_tolerance)
-        end_s = self._deadline_s()
-        lost = 0
+        end_s, seen_s = self._deadline_s(), self.clock.monotonic_s()
+        unseen_s, lost = 0.0, 0
         while True:
             status = self.status()
             now_s = self.clock.monotonic_s()
+            late_s = max(now_s - seen_s - LONGEST_LOOK_S, 0.0)
+            seen_s, end_s, unseen_s = now_s, end_s + late_s, unseen_s + late_s
             if status.stable:
                 self._believed = True
                 return status
@@ -126,7 +130,7 @@ class Cooling:
                 raise self._lost_error(status)
             if self._set_point.note(status.set_point_c):
                 end_s = self._deadline_s()  # a ramp of the camera's own counts as one of ours
-            self._judge(watch, status, end_s - now_s)
+            self._judge(watch, status, now_s - unseen_s, end_s - now_s)
             if now_s >= end_s:
                 verdict = watch.last_word(status.slope_c_per_min, self.settings.cooling_timeout)
                 raise self._error_of(verdict) if verdict else self._timeout(status)
@@ -224,10 +228,10 @@ class Cooling:
     def _deadline_s(self) -> float:
         return self._set_point.end_s + self.settings.cooling_timeout
 
-    def _judge(self, watch: CoolingWatch, status: CoolingStatus, time_left_s: float) -> None:
+    def _judge(self, watch: CoolingWatch, status: CoolingStatus, watched_s: float, time_left_s: float) -> None:
         if status.temperature_c is None or status.target_c is None:
             return
-        watch.add(WatchedReading(self.clock.monotonic_s(), status.temperature_c, status.power_percent))
+        watch.add(WatchedReading(watched_s, status.temperature_c, status.power_percent))
         in_force_c = self._set_point.in_force_c(status.set_point_c) if self.settings.auto_cooling else None
         verdict = watch.verdict(status.target_c if in_force_c is None else in_force_c, time_left_s)
         if verdict is not None:

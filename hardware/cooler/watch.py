@@ -33,7 +33,7 @@ HEADROOM_C = 1.0  # below full power, so that there is something to regulate wit
 
 
 class WatchedReading(NamedTuple):
-    """Temperature [°C] and power [%] at a monotonic time [s]."""
+    """Temperature [°C] and power [%] at a time [s] that never goes back, without those when nobody looked."""
 
     t_s: float
     temperature_c: float

@@ -53,6 +53,24 @@ def test_a_cooler_that_only_needs_longer_is_told_so():
     assert bench.cooling.best_reachable_c is None
 
 
+@pytest.mark.parametrize("asleep", [{20: 3600}, {2: 290, 14: 290}, dict.fromkeys(range(0, 200, 2), 250)])
+def test_a_computer_that_slept_does_not_count_against_the_cooler(asleep):
+    bench = Bench()
+    left = dict(asleep)
+    bench.clock.on_sleep = lambda now_s: setattr(bench.clock, "now_s", now_s + left.pop(2 * len(bench.clock.naps), 0))
+    status = bench.cool()
+    assert status.stable
+    assert bench.clock.now_s > 300, "else the timeout was never in question"
+
+
+def test_a_line_that_hangs_at_every_look_still_comes_to_an_end():
+    bench = Bench({"cooling_timeout": 120}, time_constant_s=60000.0)
+    bench.clock.on_sleep = lambda now_s: setattr(bench.clock, "now_s", now_s + 30)
+    with pytest.raises(CoolingTimeoutError, match="within 120 s"):
+        bench.cool(-20.0)
+    assert len(bench.readings) <= 14
+
+
 def test_a_thermometer_coarser_than_the_tolerance_is_named():
     with pytest.raises(CoolingTimeoutError, match=r"steps of 0.50 °C"):
         Bench({"temperature_tolerance": 0.2}, step_c=0.5).cool(-10.25)
