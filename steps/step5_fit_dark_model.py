@@ -45,7 +45,7 @@ from darkpipe.science.sensor import grows
 from steps.settings.step5_fit_dark_model import NAME as NAME
 from steps.settings.step5_fit_dark_model import Settings as Settings
 
-VERSION = 9
+VERSION = 10
 
 
 def plan(out: OutputDir, settings: Settings) -> Iterator[list[Job]]:

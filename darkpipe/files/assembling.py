@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +20,9 @@ from darkpipe.files.model_maps import BY_BIAS
 from darkpipe.files.products import Card, Frame, blank
 from darkpipe.files.strips import write_together
 from darkpipe.files.tables import table_of
+from darkpipe.files.tile_sums import BINS, TEXT, Sums, add_sums
 from darkpipe.science.design import Unit
-from darkpipe.science.error_sums import ErrorSums
 from darkpipe.science.flags import DQ
-from darkpipe.science.metrics import CellErrors
 from darkpipe.science.models import MODELS
 
 _VARIANCE_SLOT = {0: 0, 1: 3, 2: 5}  # of the six of a covariance
@@ -46,22 +44,17 @@ class Assembled:
     arrays: Tile
     held_out_error: NDArray[np.float32]
     together: NDArray[np.float64]
-    sums: dict[str, list[Any]]
+    sums: Sums
 
 
 def assemble(tiles: Iterable[Tile]) -> Assembled:
     """Put tiles of `fit_band` together, in the order of their rows."""
     parts: dict[str, list[NDArray[Any]]] = {}
-    sums: dict[str, list[Any]] = {}
+    sums: Sums = {}
     for tile in tiles:
-        for kind, cells in json.loads(tile["sums"].tobytes()).items():
-            if kind in sums:
-                sums[kind] = [known.plus(c) for known, c in zip(sums[kind], cells, strict=True)]
-            else:
-                of: type[CellErrors] | type[ErrorSums] = CellErrors if kind == "held_out" else ErrorSums
-                sums[kind] = [of.from_dict(c) for c in cells]
+        add_sums(sums, tile)
         for name, array in tile.items():
-            if name != "sums":
+            if name not in (TEXT, BINS):
                 parts.setdefault(name, []).append(array)
     together = np.sum(parts.pop("together"), axis=0)
     joined = {name: np.concatenate(arrays, axis=-2) for name, arrays in parts.items()}
@@ -197,7 +190,7 @@ def read_sums(tiles: Sequence[Path]) -> Assembled:
     ProductError
         when a tile is missing or damaged.
     """
-    return assemble(_read_tile(tile, ("sums", "together", "held_out_error")) for tile in tiles)
+    return assemble(_read_tile(tile, (TEXT, BINS, "together", "held_out_error")) for tile in tiles)
 
 
 def _read_tile(path: Path, names: Collection[str]) -> Tile:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,6 +19,7 @@ from darkpipe.files.atomic import replace_text
 from darkpipe.files.layout import exposure_label, temperature_label
 from darkpipe.files.masters import Cell, ReferenceValues, bias_groups, effective_exposure, read_band
 from darkpipe.files.products import Product, read_planes, read_shape
+from darkpipe.files.tile_sums import pack_sums
 from darkpipe.regular import read_text
 from darkpipe.science.blocks import block_mean_of, block_side
 from darkpipe.science.design import Campaign, Unit, can_leave_out, make_unit, plan_fits
@@ -263,16 +263,7 @@ def fit_band(
         "held_out_error": reduced(made.held_out_error_adu.reshape(-1, *shape), read_shape(mask)),
         "together": made.together,
         "by_bias": made.by_bias.reshape(6, *shape),
-        "sums": np.frombuffer(
-            json.dumps(
-                {
-                    "held_out": [e.to_dict() for e in made.held_out],
-                    "in_sample": [e.to_dict() for e in made.in_sample],
-                    "baseline": [e.to_dict() for e in made.baseline],
-                }
-            ).encode(),
-            np.uint8,
-        ),
+        **pack_sums(made),
     }
     if made.offset_adu is not None:
         arrays["offset"] = made.offset_adu.reshape(2, -1, *shape)

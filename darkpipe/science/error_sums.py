@@ -45,6 +45,7 @@ Bools = NDArray[np.bool_]
 UNIT = 2.0**28
 LARGEST = 1e8  # an error beyond this counts as this
 _ROWS = 6  # of the sums of a cell: number, whole ADU, units; the same of flagged pixels
+_BLOCK = 1024  # pixels whose parameters stay in the cache from one cell to the next
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +72,16 @@ class ErrorSums:
         return ErrorSums(n, total, errors)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ErrorSums) and self.to_dict() == other.to_dict()
+        return (
+            isinstance(other, ErrorSums)
+            and (self.n, self.total) == (other.n, other.total)
+            and np.array_equal(self.errors, other.errors)
+        )
 
     __hash__ = None  # type: ignore[assignment]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Plain data for JSON, and the bins of the histogram that hold something (`sparse`); None: it is not kept."""
         found = sparse(self.errors) if self.errors.size else None
         return {"n": list(self.n), "total": list(self.total), "errors": found}
 
@@ -106,22 +111,51 @@ class ErrorSums:
         }
 
 
+Sums = tuple[Packed, Packed, Packed, Packed, Packed, Packed]
+"""The sums of a cell, in registers."""
+
+
 @inlined
-def _count(e: Packed, new: Packed, flagged: Packed, some_flagged: bool, sums: F8, row: int) -> Packed:
-    """Add the errors of eight pixels, those that are numbers and `new` (1, else 0); returns which these are."""
-    size = smaller(magnitude(e), LARGEST)
+def _known(sums: F8, row: int) -> Sums:
+    """The six rows from this one on."""
+    return (
+        load(sums, row, 0), load(sums, row + 1, 0), load(sums, row + 2, 0),
+        load(sums, row + 3, 0), load(sums, row + 4, 0), load(sums, row + 5, 0),
+    )  # fmt: skip
+
+
+@inlined
+def _keep(sums: F8, row: int, known: Sums) -> None:
+    """What `_known` reads."""
+    for column in range(_ROWS):
+        store(sums, row + column, 0, known[column])
+
+
+@inlined
+def _count(known: Sums, e: Packed, new: Packed, flagged: Packed) -> tuple[Sums, Packed]:
+    """Add the errors of eight pixels, those that are numbers and `new` (1, else 0); returns also which these are."""
     there = where_above(math.inf, magnitude(e), new, 0.0)
-    size = where_above(there, 0.5, size, 0.0)
+    size = where_above(there, 0.5, smaller(magnitude(e), LARGEST), 0.0)
     whole = rounded(size)
     units = rounded((size - whole) * UNIT)
-    store(sums, row, 0, load(sums, row, 0) + there)
-    store(sums, row + 1, 0, load(sums, row + 1, 0) + whole)
-    store(sums, row + 2, 0, load(sums, row + 2, 0) + units)
-    if some_flagged:
-        store(sums, row + 3, 0, load(sums, row + 3, 0) + there * flagged)
-        store(sums, row + 4, 0, load(sums, row + 4, 0) + whole * flagged)
-        store(sums, row + 5, 0, load(sums, row + 5, 0) + units * flagged)
-    return there
+    n, w, u, n_flagged, w_flagged, u_flagged = known
+    sums = (
+        n + there, w + whole, u + units,
+        n_flagged + there * flagged, w_flagged + whole * flagged, u_flagged + units * flagged,
+    )  # fmt: skip
+    return sums, there
+
+
+@inlined
+def _error(
+    law: Law, p: F8, group: NDArray[np.int64], offset: F4, signal: F4, limit: F4, k: int, i: int
+) -> Packed:  # fmt: skip
+    """Prediction less master of cell k and eight pixels from i on."""
+    p0, p1, p2, top = load(p, 0, i), load(p, 1, i), load(p, 2, i), load(limit, 0, i)
+    growth = p1 if law.family == LINEAR else growth_packed(law.family, law.x[0, k], law.x[1, k], p1, p2)
+    value, _, _, _ = evaluate_packed(law.family, law.x, k, p0, p1, p2, growth)
+    value = value + load(offset, group[k], i)
+    return where_above(value, top, top, value) - load(signal, k, i)
 
 
 @kernel
@@ -134,24 +168,20 @@ def _in_sample(
     n, pixels = signal.shape
     lanes, bins = np.empty((1, LANES)), np.empty((1, LANES), np.uint32)
     lanes[0] = np.arange(LANES)
-    for begin in range(0, pixels, LANES):
-        i = min(begin, pixels - LANES)
-        new = where_above(load(lanes, 0, 0) + 0.5, 1.0 * (begin - i), splat(1.0), splat(0.0))
-        p0, p1, p2 = load(p, 0, i), load(p, 1, i), load(p, 2, i)
-        top, marked = load(limit, 0, i), load(flagged, 0, i)
-        some = any_above(marked, splat(0.5))
+    for first in range(0, pixels, _BLOCK):
         for k in range(n):
-            growth = p1 if law.family == LINEAR else growth_packed(law.family, law.x[0, k], law.x[1, k], p1, p2)
-            value, _, _, _ = evaluate_packed(law.family, law.x, k, p0, p1, p2, growth)
-            value = value + load(offset, group[k], i)
-            value = where_above(value, top, top, value)
-            e = value - load(signal, k, i)
-            there = _count(e, new, marked, some, sums, _ROWS * k)
-            found = octaves(magnitude(e), STEPS / RELATIVE_STEPS, HALF - 1.0)
-            found = where_above(0.0, e, HALF - 1.0 - found, HALF + found) + 2.0 * HALF * k
-            store(bins, 0, 0, where_above(there, 0.5, found, 2.0 * HALF * n))
-            for lane in range(LANES):
-                histogram[bins[0, lane]] += 1
+            known = _known(sums, _ROWS * k)
+            for begin in range(first, min(first + _BLOCK, pixels), LANES):
+                i = min(begin, pixels - LANES)
+                new = where_above(load(lanes, 0, 0) + 0.5, 1.0 * (begin - i), splat(1.0), splat(0.0))
+                e = _error(law, p, group, offset, signal, limit, k, i)
+                known, there = _count(known, e, new, load(flagged, 0, i))
+                found = octaves(magnitude(e), STEPS / RELATIVE_STEPS, HALF - 1.0)
+                found = where_above(0.0, e, HALF - 1.0 - found, HALF + found) + 2.0 * HALF * k
+                store(bins, 0, 0, where_above(there, 0.5, found, 2.0 * HALF * n))
+                for lane in range(LANES):
+                    histogram[bins[0, lane]] += 1
+            _keep(sums, _ROWS * k, known)
 
 
 @kernel
@@ -161,13 +191,14 @@ def _scaled(
     """sums (6, 8). Pixels without a prediction are left out, or counted `whatever`."""
     lanes = np.empty((1, LANES))
     lanes[0] = np.arange(LANES)
+    known = _known(sums, 0)
     for begin in range(0, signal.size, LANES):
         i = min(begin, signal.size - LANES)
         new = where_above(load(lanes, 0, 0) + 0.5, 1.0 * (begin - i), splat(1.0), splat(0.0))
         if not whatever:
             new = where_above(math.inf, magnitude(load(prediction, 0, i)), new, 0.0)
-        e, marked = load(other, 0, i) * factor - load(signal, 0, i), load(flagged, 0, i)
-        _count(e, new, marked, any_above(marked, splat(0.5)), sums, 0)
+        known, _ = _count(known, load(other, 0, i) * factor - load(signal, 0, i), new, load(flagged, 0, i))
+    _keep(sums, 0, known)
 
 
 @kernel

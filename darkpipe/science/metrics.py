@@ -7,8 +7,6 @@ products the same bytes. Medians and robust spreads come from histograms, interp
 
 from __future__ import annotations
 
-import base64
-import binascii
 import itertools
 import math
 import operator
@@ -29,6 +27,7 @@ DEFAULT_EDGES_ADU: Final = (300.0, 1000.0, 5000.0)
 _MOST_A_TALLY = 1 << 27  # pixels, see `metrics_kernel.LIMB`
 _MEAN_ABS_NORMAL = math.sqrt(2.0 / math.pi)  # E|x| of a unit normal
 _SIGMA_OF_MAD = 1.4826022
+_HISTOGRAMS = ("errors", "pulls", "relative")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,17 +78,21 @@ class CellErrors:
         )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, CellErrors) and self.to_dict() == other.to_dict()
+        return (
+            isinstance(other, CellErrors)
+            and (self.edges_adu, self.sums) == (other.edges_adu, other.sums)
+            and all(np.array_equal(getattr(self, name), getattr(other, name)) for name in ("counts", *_HISTOGRAMS))
+        )
 
     __hash__ = None  # type: ignore[assignment]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON: whole numbers; of the histograms the bins that hold something, as text (`sparse`)."""
+        """Plain data for JSON: whole numbers; and of the histograms the bins that hold something (`sparse`)."""
         return {
             "edges_adu": list(self.edges_adu),
             "counts": self.counts.tolist(),
             "sums": [list(row) for row in self.sums],
-            **{name: sparse(getattr(self, name)) for name in ("errors", "pulls", "relative")},
+            **{name: sparse(getattr(self, name)) for name in _HISTOGRAMS},
         }
 
     @classmethod
@@ -106,7 +109,7 @@ class CellErrors:
             raise ValueError(f"signal classes differ: {self.edges_adu} and {data['edges_adu']}")
         if counts.shape != self.counts.shape or [len(row) for row in sums] != [len(row) for row in self.sums]:
             raise ValueError("counts or sums do not belong to these signal classes")
-        for name in ("errors", "pulls", "relative"):
+        for name in _HISTOGRAMS:
             fill(getattr(self, name), data[name])
         return replace(self, counts=self.counts + counts, sums=_added(self.sums, sums))
 
@@ -224,8 +227,8 @@ class ErrorCounts:
     def __init__(self, edges: Sequence[float] = DEFAULT_EDGES_ADU) -> None:
         self._edges = _checked_edges(edges)
         self._borders = np.array(self._edges, np.float64)
-        self._tally = new_tally(2 * (len(self._edges) + 1))
-        self._full, self._number = CellErrors.empty(self._edges), 0
+        self._tally, self._number = new_tally(2 * (len(self._edges) + 1)), 0
+        self._full: CellErrors | None = None
 
     def add(
         self,
@@ -254,15 +257,22 @@ class ErrorCounts:
         both: NDArray[Any] = flat[-1] if total_error is not None else np.empty(0, dtype)
         flags = _eight(_flat(np.asarray(flagged, np.bool_), shape).view(np.uint8), 0)
         if self._number + flags.size > _MOST_A_TALLY:
-            self._full, self._number = self.errors(), 0
-            self._tally = new_tally(len(self._tally.counts))
+            self._set_aside()
         self._number += flags.size
         if flags.size:
             at.count_pixels(Planes(model, own, master, noise, flags, signal, both), self._borders, self._tally)
 
     def errors(self) -> CellErrors:
         """Of all that were counted so far."""
-        return self._full + errors_of(self._tally, self._edges)
+        if self._full is None or self._number:
+            self._set_aside()
+        assert self._full is not None
+        return self._full
+
+    def _set_aside(self) -> None:
+        found = errors_of(self._tally, self._edges)
+        self._full = found if self._full is None else self._full + found
+        self._tally, self._number = new_tally(len(found.counts)), 0
 
 
 def errors_of(tally: at.Tally, edges_adu: tuple[float, ...]) -> CellErrors:
@@ -365,18 +375,15 @@ def _central_half(histogram: Histogram, edges: NDArray[np.floating], centre: flo
     return float(distances[k - 1] + part * (distances[k] - distances[k - 1]))
 
 
-def sparse(histogram: Histogram) -> str:
-    """The bins that hold something and what they hold, as text: eight bytes a number."""
-    bins = np.flatnonzero(histogram)
-    return base64.b64encode(np.stack([bins, histogram.ravel()[bins]]).astype("<i8").tobytes()).decode("ascii")
+def sparse(histogram: Histogram) -> Histogram:
+    """The bins that hold something, and what they hold, (2, m)."""
+    found = np.empty((2, histogram.size), np.int64)
+    return found[:, : at.gather(histogram.reshape(-1), found)].copy()
 
 
-def fill(histogram: Histogram, text: str) -> None:
-    """Add what `sparse` wrote; ValueError or IndexError where it is not that."""
-    raw = binascii.a2b_base64(text)
-    if 3 * len(text) != 4 * (len(raw) + -len(raw) % 3):  # strict mode would tell, in twice the time
-        raise ValueError("this is no histogram: letters that do not belong there")
-    bins, values = np.frombuffer(raw, "<i8").reshape(2, -1)
-    if bins.size and bins.min() < 0:
-        raise IndexError("bins are counted from 0")
-    histogram.reshape(-1)[bins] += values  # no bin stands twice
+def fill(histogram: Histogram, found: Histogram) -> None:
+    """Add what `sparse` found; IndexError where it is of a larger histogram."""
+    bins = found[0]
+    if bins.size and not (bins.min() >= 0 and bins.max() < histogram.size):
+        raise IndexError(f"bins {bins.min()} to {bins.max()} are no part of a histogram of {histogram.size}")
+    at.scatter(found, histogram.reshape(-1))

@@ -285,3 +285,21 @@ def count_pixels(planes: Planes, edges: F8, tally: Tally) -> None:
             _carry(lanes, tally)
             blocks = 0
     _carry(lanes, tally)
+
+
+@kernel
+def gather(histogram: Histogram, found: Histogram) -> int:
+    """Bins that are not empty, and what they hold, into the first columns of found (2, m); returns how many."""
+    count = 0
+    for k in range(histogram.size):
+        if histogram[k] != 0:
+            found[0, count], found[1, count] = k, histogram[k]
+            count += 1
+    return count
+
+
+@kernel
+def scatter(found: Histogram, histogram: Histogram) -> None:
+    """Add what `gather` found; its bins have to be bins of this histogram."""
+    for k in range(found.shape[1]):
+        histogram[found[0, k]] += found[1, k]
