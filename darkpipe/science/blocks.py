@@ -14,16 +14,22 @@ from darkpipe.science.jit import kernel
 @kernel
 def _reduce(image: NDArray[Any], side: int, out: NDArray[np.float32]) -> None:
     """Mean of the finite pixels of each block of side x side; NaN where a block has none."""
+    rows, columns = image.shape
+    total, n = np.empty(columns), np.empty(columns)
     for i in range(out.shape[0]):
+        total[:], n[:] = 0.0, 0.0
+        for row in range(i * side, min((i + 1) * side, rows)):
+            for column in range(columns):  # down the columns first: the machine adds several of them at once
+                value = float(image[row, column])
+                finite = abs(value) < math.inf
+                total[column] += value if finite else 0.0
+                n[column] += 1.0 if finite else 0.0
         for j in range(out.shape[1]):
-            total, n = 0.0, 0
-            for row in range(i * side, min((i + 1) * side, image.shape[0])):
-                for column in range(j * side, min((j + 1) * side, image.shape[1])):
-                    value = float(image[row, column])
-                    if math.isfinite(value):
-                        total += value
-                        n += 1
-            out[i, j] = total / n if n else np.nan
+            whole, number = 0.0, 0.0
+            for column in range(j * side, min((j + 1) * side, columns)):
+                whole += total[column]
+                number += n[column]
+            out[i, j] = whole / number if number else np.nan
 
 
 def block_mean(image: ArrayLike, max_side: int) -> NDArray[np.float32]:

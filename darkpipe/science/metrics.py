@@ -227,8 +227,9 @@ class ErrorCounts:
     def __init__(self, edges: Sequence[float] = DEFAULT_EDGES_ADU) -> None:
         self._edges = _checked_edges(edges)
         self._borders = np.array(self._edges, np.float64)
-        self._tally, self._number = new_tally(2 * (len(self._edges) + 1)), 0
+        self._tally: at.Tally | None = None
         self._full: CellErrors | None = None
+        self._number = 0  # pixels in the tally
 
     def add(
         self,
@@ -258,27 +259,29 @@ class ErrorCounts:
         flags = _eight(_flat(np.asarray(flagged, np.bool_), shape).view(np.uint8), 0)
         if self._number + flags.size > _MOST_A_TALLY:
             self._set_aside()
+        if not flags.size:
+            return
+        if self._tally is None:
+            self._tally = new_tally(2 * (len(self._edges) + 1))
         self._number += flags.size
-        if flags.size:
-            at.count_pixels(Planes(model, own, master, noise, flags, signal, both), self._borders, self._tally)
+        at.count_pixels(Planes(model, own, master, noise, flags, signal, both), self._borders, self._tally)
 
     def errors(self) -> CellErrors:
         """Of all that were counted so far."""
-        if self._full is None or self._number:
-            self._set_aside()
-        assert self._full is not None
-        return self._full
+        self._set_aside()
+        return CellErrors.empty(self._edges) if self._full is None else self._full
 
     def _set_aside(self) -> None:
-        found = errors_of(self._tally, self._edges)
-        self._full = found if self._full is None else self._full + found
-        self._tally, self._number = new_tally(len(found.counts)), 0
+        if self._tally is not None:
+            found = errors_of(self._tally, self._edges)
+            self._full = found if self._full is None else self._full + found
+            self._tally, self._number = None, 0
 
 
 def errors_of(tally: at.Tally, edges_adu: tuple[float, ...]) -> CellErrors:
     """What was counted."""
     limb, groups = int(at.LIMB), len(tally.counts)
-    whole = tuple(tuple(int(a) + limb * (int(b) + limb * int(c)) for a, b, c in row) for row in tally.sums)
+    whole = tuple(tuple(a + limb * (b + limb * c) for a, b, c in row) for row in tally.sums.tolist())
     errors, pulls, relative = (h[:-1].reshape(groups, -1) for h in (tally.errors, tally.pulls, tally.relative))
     return CellErrors(edges_adu, tally.counts, whole, errors, pulls, relative)
 

@@ -17,6 +17,7 @@ from darkpipe.science.glow import with_glow
 from darkpipe.science.metrics import CellErrors, accumulate
 from darkpipe.science.misfit import PRECISE
 from darkpipe.science.models.base import move_reference, move_step
+from darkpipe.science.noise import middle
 from darkpipe.science.population import Population, prior_of, problem_for, with_misfits
 from darkpipe.science.residuals import scattered
 from darkpipe.science.saturation import Saturation
@@ -202,7 +203,7 @@ def _together(ratios: F4) -> F8:
     number = ratios.shape[1]
     if not number:
         return np.zeros(3)
-    return np.asarray(number * np.array([1.0, *(float(np.median(row)) for row in ratios)]))
+    return np.asarray(number * np.array([1.0, *(middle(row) for row in ratios)]))
 
 
 def _misfit(chi2: F4, dof: NDArray[np.int16]) -> NDArray[np.bool_]:
