@@ -208,7 +208,7 @@ def _read_tile(path: Path, names: Collection[str]) -> Tile:
         return plane
 
     found = read_arrays(path, "a tile", TO_DO, {*names, *parts}, place)
-    if missing := [name for name in parts if name not in found]:
+    if missing := sorted({*names, *parts} - {*found, *whole}):
         raise ProductError(f"a tile lacks {', '.join(missing)}", where=path, do=TO_DO)
     return {name: array for name, array in found.items() if name not in parts} | whole
 
