@@ -10,7 +10,7 @@ from hardware.camera import Camera
 from hardware.clock import Clock
 from hardware.cooler import warming
 from hardware.cooler.set_point import WITHOUT, SetPoint
-from hardware.cooler.stability import TemperatureWindow
+from hardware.cooler.stability import LONGEST_LOOK_S, TemperatureWindow
 from hardware.cooler.switch import CoolerSwitch
 from hardware.cooler.thermometer import NO_VALUE, CoolingStatus, Thermometer
 from hardware.cooler.watch import CoolingWatch, Verdict, WatchedReading
@@ -22,7 +22,6 @@ __all__ = ["Cooling", "CoolingStatus"]
 log = logging.getLogger("darkpipe.capture")
 
 POLL_S = 2.0
-LONGEST_LOOK_S = 10.0  # what is longer between two looks is not the cooler's: a computer that slept, a line that hung
 LOST_AFTER = 3  # readings in a row that show another set point, or the cooler off
 
 
@@ -118,10 +117,11 @@ class Cooling:
         end_s, seen_s = self._deadline_s(), self.clock.monotonic_s()
         unseen_s, lost = 0.0, 0
         while True:
-            status = self.status()
             now_s = self.clock.monotonic_s()
             late_s = max(now_s - seen_s - LONGEST_LOOK_S, 0.0)
             seen_s, end_s, unseen_s = now_s, end_s + late_s, unseen_s + late_s
+            self._set_point.delay(late_s)
+            status = self.status()
             if status.stable:
                 self._believed = True
                 return status

@@ -111,12 +111,12 @@ class ErrorSums:
         }
 
 
-Sums = tuple[Packed, Packed, Packed, Packed, Packed, Packed]
+Six = tuple[Packed, Packed, Packed, Packed, Packed, Packed]
 """The sums of a cell, in registers."""
 
 
 @inlined
-def _known(sums: F8, row: int) -> Sums:
+def _known(sums: F8, row: int) -> Six:
     """The six rows from this one on."""
     return (
         load(sums, row, 0), load(sums, row + 1, 0), load(sums, row + 2, 0),
@@ -125,14 +125,14 @@ def _known(sums: F8, row: int) -> Sums:
 
 
 @inlined
-def _keep(sums: F8, row: int, known: Sums) -> None:
+def _keep(sums: F8, row: int, known: Six) -> None:
     """What `_known` reads."""
     for column in range(_ROWS):
         store(sums, row + column, 0, known[column])
 
 
 @inlined
-def _count(known: Sums, e: Packed, new: Packed, flagged: Packed) -> tuple[Sums, Packed]:
+def _count(known: Six, e: Packed, new: Packed, flagged: Packed) -> tuple[Six, Packed]:
     """Add the errors of eight pixels, those that are numbers and `new` (1, else 0); returns also which these are."""
     there = where_above(math.inf, magnitude(e), new, 0.0)
     size = where_above(there, 0.5, smaller(magnitude(e), LARGEST), 0.0)

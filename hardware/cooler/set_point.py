@@ -79,6 +79,11 @@ class SetPoint:
         self._own_steps, self._seen = False, None
         self.go_on()
 
+    def delay(self, seconds: float) -> None:
+        """A ramp goes on where it was: nobody looked for so long."""
+        if self._ramp is not None and not self._ramp.finished:
+            self._ramp.begun_s += seconds
+
     def forget(self) -> None:
         """Write nothing any more."""
         self._ramp = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from cooled_camera import Bench, CooledCamera
 from fake_clock import FakeClock
@@ -61,6 +63,17 @@ def test_a_computer_that_slept_does_not_count_against_the_cooler(asleep):
     status = bench.cool()
     assert status.stable
     assert bench.clock.now_s > 300, "else the timeout was never in question"
+
+
+def test_a_ramp_goes_on_where_it_was_when_the_computer_wakes():
+    bench = Bench({"ramp_c_per_min": 2.0})
+    asleep = {120: 3600.0}
+    bench.clock.on_sleep = lambda now_s: setattr(bench.clock, "now_s", now_s + asleep.pop(2 * len(bench.clock.naps), 0))
+    assert bench.cool(-10.0).stable
+    assert not asleep
+    steps = [a - b for a, b in itertools.pairwise([20.0, *bench.set_points()[1:]])]
+    assert max(steps) < 1.0, "half a degree at a time, before the nap and after it"
+    assert len(steps) > 50
 
 
 def test_a_line_that_hangs_at_every_look_still_comes_to_an_end():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -139,3 +140,16 @@ def test_off_at_once_and_only_once():
     bench.cooling.warm_up()
     assert bench.camera.written == written
     assert written[-1] == ("on", False)
+
+
+def test_the_warm_up_goes_on_slowly_when_the_computer_wakes():
+    bench = Bench()
+    bench.cool(-20.0)
+    first, asleep = len(bench.readings), {len(bench.clock.naps) + 60: 3600.0}
+    bench.clock.on_sleep = lambda now_s: setattr(bench.clock, "now_s", now_s + asleep.pop(len(bench.clock.naps), 0))
+    bench.cooling.warm_up()
+    assert not asleep
+    assert not bench.camera.switched_on
+    assert bench.true_c > 18.0
+    points = [r.set_point_c for r in bench.readings[first:] if r.set_point_c is not None]
+    assert max(b - a for a, b in itertools.pairwise(points)) < 1.5
