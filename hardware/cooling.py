@@ -10,10 +10,11 @@ from hardware.camera import Camera
 from hardware.clock import Clock
 from hardware.cooler import warming
 from hardware.cooler.set_point import WITHOUT, SetPoint
-from hardware.cooler.stability import LONGEST_LOOK_S, TemperatureWindow
+from hardware.cooler.stability import TemperatureWindow
 from hardware.cooler.switch import CoolerSwitch
 from hardware.cooler.thermometer import NO_VALUE, CoolingStatus, Thermometer
 from hardware.cooler.watch import CoolingWatch, Verdict, WatchedReading
+from hardware.cooler.watched_time import WatchedTime
 from hardware.errors import CoolingError, CoolingTimeoutError, ImplausibleReadingError
 from hardware.settings import CoolingSettings
 
@@ -114,13 +115,10 @@ class Cooling:
         if self.target_c is None:
             raise CoolingError("there is no temperature to wait for", where=self.camera.where)
         watch = CoolingWatch(self.target_c, self.settings.temperature_tolerance)
-        end_s, seen_s = self._deadline_s(), self.clock.monotonic_s()
-        unseen_s, lost = 0.0, 0
+        time = WatchedTime(self.clock.monotonic_s())
+        end_s, lost = self._deadline_s(), 0
         while True:
-            now_s = self.clock.monotonic_s()
-            late_s = max(now_s - seen_s - LONGEST_LOOK_S, 0.0)
-            seen_s, end_s, unseen_s = now_s, end_s + late_s, unseen_s + late_s
-            self._set_point.delay(late_s)
+            self._set_point.delay(time.look(self.clock.monotonic_s()))
             status = self.status()
             if status.stable:
                 self._believed = True
@@ -129,12 +127,12 @@ class Cooling:
             if lost >= LOST_AFTER:
                 raise self._lost_error(status)
             if self._set_point.note(status.set_point_c):
-                end_s = self._deadline_s()  # a ramp of the camera's own counts as one of ours
-            self._judge(watch, status, now_s - unseen_s, end_s - now_s)
-            if now_s >= end_s:
+                end_s = self._deadline_s() - time.missed_s  # a ramp of the camera's own counts as one of ours
+            self._judge(watch, status, time.now_s, end_s - time.now_s)
+            if time.now_s >= end_s:
                 verdict = watch.last_word(status.slope_c_per_min, self.settings.cooling_timeout)
                 raise self._error_of(verdict) if verdict else self._timeout(status)
-            self.clock.sleep(min(POLL_S, end_s - now_s))
+            self.clock.sleep(min(POLL_S, end_s - time.now_s))
 
     def status(self) -> CoolingStatus:
         """Everything that can be read, now; a ramp goes on.

@@ -81,7 +81,7 @@ class ErrorSums:
     __hash__ = None  # type: ignore[assignment]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, and the bins of the histogram that hold something (`sparse`); None: it is not kept."""
+        """Whole numbers as JSON has them, and the bins that hold something (`sparse`); None: no histogram is kept."""
         found = sparse(self.errors) if self.errors.size else None
         return {"n": list(self.n), "total": list(self.total), "errors": found}
 
@@ -147,9 +147,7 @@ def _count(known: Six, e: Packed, new: Packed, flagged: Packed) -> tuple[Six, Pa
 
 
 @inlined
-def _error(
-    law: Law, p: F8, group: NDArray[np.int64], offset: F4, signal: F4, limit: F4, k: int, i: int
-) -> Packed:  # fmt: skip
+def _error(law: Law, p: F8, group: NDArray[np.int64], offset: F4, signal: F4, limit: F4, k: int, i: int) -> Packed:
     """Prediction less master of cell k and eight pixels from i on."""
     p0, p1, p2, top = load(p, 0, i), load(p, 1, i), load(p, 2, i), load(limit, 0, i)
     growth = p1 if law.family == LINEAR else growth_packed(law.family, law.x[0, k], law.x[1, k], p1, p2)

@@ -87,7 +87,7 @@ class CellErrors:
     __hash__ = None  # type: ignore[assignment]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON: whole numbers; and of the histograms the bins that hold something (`sparse`)."""
+        """Whole numbers as JSON has them, and of the histograms the bins that hold something (`sparse`)."""
         return {
             "edges_adu": list(self.edges_adu),
             "counts": self.counts.tolist(),
@@ -385,8 +385,8 @@ def sparse(histogram: Histogram) -> Histogram:
 
 
 def fill(histogram: Histogram, found: Histogram) -> None:
-    """Add what `sparse` found; IndexError where it is of a larger histogram."""
-    bins = found[0]
+    """Add what `sparse` found; ValueError where it is not that, IndexError where it is of a larger histogram."""
+    bins, values = np.asarray(found, np.int64)
     if bins.size and not (bins.min() >= 0 and bins.max() < histogram.size):
         raise IndexError(f"bins {bins.min()} to {bins.max()} are no part of a histogram of {histogram.size}")
-    at.scatter(found, histogram.reshape(-1))
+    at.scatter(bins, values, histogram.reshape(-1))

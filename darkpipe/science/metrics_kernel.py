@@ -299,7 +299,7 @@ def gather(histogram: Histogram, found: Histogram) -> int:
 
 
 @kernel
-def scatter(found: Histogram, histogram: Histogram) -> None:
+def scatter(bins: Histogram, values: Histogram, histogram: Histogram) -> None:
     """Add what `gather` found; its bins have to be bins of this histogram."""
-    for k in range(found.shape[1]):
-        histogram[found[0, k]] += found[1, k]
+    for k in range(bins.size):
+        histogram[bins[k]] += values[k]

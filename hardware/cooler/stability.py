@@ -17,7 +17,6 @@ SLOPE_BASELINE_S = 15.0  # a drift is measured over at least so long, also where
 LONGEST_GAP_S = (
     900.0  # half of a long exposure; samples on both sides of a longer one have nothing to do with each other
 )
-LONGEST_LOOK_S = 10.0  # what is longer between two looks is not the cooler's: a computer that slept, a line that hung
 COARSEST_STEP_C = 1.0  # larger differences between readings are no steps of a thermometer
 ROUNDING_C = 1e-6
 FORGIVEN_ERRORS = 2.0

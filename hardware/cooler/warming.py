@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from hardware.camera import Camera
 from hardware.clock import Clock
-from hardware.cooler.stability import LONGEST_LOOK_S, resolution_c
+from hardware.cooler.stability import resolution_c
 from hardware.cooler.thermometer import NO_VALUE, CoolingStatus
+from hardware.cooler.watched_time import WatchedTime
 from hardware.errors import CameraNotConnectedError, CameraTransportError
 
 log = logging.getLogger("darkpipe.capture")
@@ -51,14 +52,15 @@ def warm_up(
     if not camera.info.can_set_temperature:
         log.info("this camera has no set point: its cooler is switched off at once")
         return
-    way = _Way(c_per_min)
+    way, time = _Way(c_per_min), WatchedTime(clock.monotonic_s())
     failures = 0
     while True:
         try:
             status = read() if believed else replace(read(), temperature_c=None)
             if status.cooler_on is False:
                 return
-            set_point_c = way.next(clock.monotonic_s(), status)
+            time.look(clock.monotonic_s())  # after a gap the set point goes on where it was
+            set_point_c = way.next(time.now_s, status)
             if set_point_c is None:
                 return
             if set_point_c != way.written_c:
@@ -91,18 +93,15 @@ class _Way:
         self.written_c: float | None = None
         self._c_per_s = c_per_min / 60
         self._set_point_c = math.nan
-        self._clock_s = 0.0
-        self._now_s = 0.0  # since it began, without what nobody looked at
+        self._begun_s = self._seen_s = 0.0
         self._longest_s = math.inf
         self._recent: deque[tuple[float, float]] = deque()
 
-    def next(self, clock_s: float, status: CoolingStatus) -> float | None:
-        """The set point to be written [°C]; None: it is warm. A set point that nobody moved goes on where it was."""
+    def next(self, now_s: float, status: CoolingStatus) -> float | None:
+        """The set point to be written [°C]; None: it is warm."""
         if math.isnan(self._set_point_c):
-            self._clock_s = clock_s
-            self._begin(status)
-        seconds, self._clock_s = min(clock_s - self._clock_s, LONGEST_LOOK_S), clock_s
-        self._now_s += seconds
+            self._begin(now_s, status)
+        seconds, self._seen_s = now_s - self._seen_s, now_s
         highest_c = HIGHEST_SET_POINT_C
         if status.temperature_c is None:
             highest_c = ASSUMED_END_C  # nobody sees when it is warm
@@ -110,10 +109,10 @@ class _Way:
             if self._set_point_c >= highest_c:
                 return None
         else:
-            self._note(status.temperature_c)
+            self._note(now_s, status.temperature_c)
             if not _cools(status):
                 highest_c = min(highest_c, max(status.temperature_c + LEAD_C, self._set_point_c))
-        if self._plateau(status) or self._too_long():
+        if self._plateau(status) or self._too_long(now_s):
             return None
         self._set_point_c = min(self._set_point_c + self._c_per_s * seconds, highest_c)
         due_c = round(self._set_point_c, 1)
@@ -121,14 +120,15 @@ class _Way:
             return self.written_c
         return due_c
 
-    def _begin(self, status: CoolingStatus) -> None:
+    def _begin(self, now_s: float, status: CoolingStatus) -> None:
         known = [t for t in (status.temperature_c, status.set_point_c) if t is not None and t <= HIGHEST_SET_POINT_C]
         self._set_point_c = known[0] if known else ASSUMED_START_C
+        self._begun_s = self._seen_s = now_s
         self._longest_s = max(HIGHEST_SET_POINT_C - self._set_point_c, 0.0) / self._c_per_s + SPARE_S
 
-    def _note(self, temperature_c: float) -> None:
-        self._recent.append((self._now_s, temperature_c))
-        while len(self._recent) > 2 and self._recent[1][0] <= self._now_s - PLATEAU_S:
+    def _note(self, now_s: float, temperature_c: float) -> None:
+        self._recent.append((now_s, temperature_c))
+        while len(self._recent) > 2 and self._recent[1][0] <= now_s - PLATEAU_S:
             self._recent.popleft()
 
     def _plateau(self, status: CoolingStatus) -> bool:
@@ -138,8 +138,8 @@ class _Way:
         ahead_c = self._set_point_c - status.temperature_c
         return ahead_c >= max(LEAD_C - 1.0, 2 * self._step_c()) and self._rests()
 
-    def _too_long(self) -> bool:
-        late_s = self._now_s - self._longest_s
+    def _too_long(self, now_s: float) -> bool:
+        late_s = now_s - self._begun_s - self._longest_s
         return late_s > LONGEST_S or (late_s > 0 and (not self._recent or self._rests()))
 
     def _rests(self) -> bool:

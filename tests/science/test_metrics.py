@@ -230,6 +230,12 @@ def test_bins_that_are_none_of_a_histogram_are_refused(odd):
     assert not histogram.any()
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_what_is_no_pair_of_rows_is_no_histogram(rows):
+    with pytest.raises(ValueError, match="unpack"):
+        fill(np.zeros(4, np.int64), np.zeros((rows, 2), np.int64))
+
+
 def test_a_histogram_is_what_its_bins_say():
     rng = np.random.default_rng(4)
     for histogram in (rng.integers(0, 3, (6, 50)), np.zeros((2, 3), np.int64), np.ones(9, np.int64)):

@@ -145,10 +145,10 @@ def test_off_at_once_and_only_once():
 def test_the_warm_up_goes_on_slowly_when_the_computer_wakes():
     bench = Bench()
     bench.cool(-20.0)
-    first, asleep = len(bench.readings), {len(bench.clock.naps) + 60: 3600.0}
-    bench.clock.on_sleep = lambda now_s: setattr(bench.clock, "now_s", now_s + asleep.pop(len(bench.clock.naps), 0))
+    first = len(bench.readings)
+    bench.clock.overslept = {len(bench.clock.naps) + 60: 3600.0}
     bench.cooling.warm_up()
-    assert not asleep
+    assert not bench.clock.overslept
     assert not bench.camera.switched_on
     assert bench.true_c > 18.0
     points = [r.set_point_c for r in bench.readings[first:] if r.set_point_c is not None]
